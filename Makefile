@@ -1,0 +1,46 @@
+# Everything a contributor runs. `make demo` and `make test` need nothing but python3 >= 3.11 and the package index.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test test-all check format docs lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): $(LOCK) scripts/bootstrap.sh
+	@sh scripts/bootstrap.sh $(VENV)
+	@touch $@
+
+demo: $(READY)  ## run the main job on this machine: Airflow, a local Redox, the example DAGs
+	@$(BIN)/python scripts/demo.py
+
+up: $(READY)  ## leave Airflow and a local Redox running, to click in
+	@$(BIN)/python scripts/demo.py --stay
+
+test: $(READY)  ## the tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY) check  ## the tests, the slow suites and the checks
+	@$(BIN)/python -m pytest
+
+check: $(READY)  ## format, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(READY)  ## rewrite the code in the house's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## build the documentation into docs/_build, warnings are errors
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
+	@$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+lock: $(READY)  ## resolve requirements/*.in again (LOCK_DATE=YYYY-MM-DD sets the day)
+	@sh scripts/lock.sh $(BIN)/uv $(LOCK_DATE)
+
+clean:  ## remove what make built
+	rm -rf $(VENV) docs/_build dist .demo
