@@ -1,0 +1,149 @@
+"""The awaiting driver, over aiohttp. Belongs to one event loop; close it there."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import aiohttp
+from asgiref.sync import sync_to_async
+from yarl import URL
+
+from airflow_provider_redox.client import network
+from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, Oversize, Undecodable
+from airflow_provider_redox.client.driver import Driver, explain
+from airflow_provider_redox.protocol.effects import (
+    Bearer,
+    Effect,
+    Failure,
+    Flow,
+    Happened,
+    Recall,
+    RedoxResponse,
+    Remember,
+    Request,
+    Send,
+    Sign,
+    Stage,
+    Wait,
+)
+from airflow_provider_redox.protocol.exchange import obtain
+
+T = TypeVar("T")
+
+_loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
+
+
+class AsyncClient(Driver):
+    """Drives flows to their end, awaiting. Blocking work (the shared cache, the signature) is done in threads."""
+
+    def __init__(self, *args: Any, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sleep = sleep
+        self._http: aiohttp.ClientSession | None = None
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Do what the flow asks, and give its answer."""
+        happened: Any = None
+        try:
+            while True:
+                happened = await self.perform(flow.send(happened))
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def perform(self, effect: Effect) -> Any:
+        """Do one thing that a flow asks for, and give what came of it."""
+        match effect:
+            case Send(request, attempt):
+                await self._sleep(self.pace.reserve())
+                return self.noted(request, attempt, await self._send(request))
+            case Wait(seconds):
+                return await self._sleep(seconds)
+            case Bearer(refused):
+                return await self._bearer(refused)
+            case Recall(place):
+                return await sync_to_async(self.tokens[place].load)()
+            case Remember(place, token):
+                return await sync_to_async(self.tokens[place].save)(token)
+            case Sign(message):
+                return await asyncio.to_thread(self.sign, message)
+
+    async def _bearer(self, refused: str | None) -> str:
+        fresh = self.token_at_hand(refused)
+        if fresh is None:
+            async with self._loop_lock():
+                fresh = await self.run(obtain(self.settings, refused, env=self.env))
+        return fresh.value
+
+    def _loop_lock(self) -> asyncio.Lock:
+        """One lock for each connection and event loop: triggers that miss the token together ask for it once."""
+        locks = _loop_locks.setdefault(asyncio.get_running_loop(), {})
+        return locks.setdefault(self.settings.fingerprint, asyncio.Lock())
+
+    async def _send(self, request: Request) -> Happened:
+        try:
+            async with self._session().request(
+                request.method,
+                URL(request.url, encoded=True),
+                data=request.body,
+                headers={**self.own_headers, "accept-encoding": ACCEPTED, **request.headers},
+                allow_redirects=False,
+                proxy=network.proxy_for(request.url),
+            ) as response:
+                return await self._read(response)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return _failure(error)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> Happened:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        try:
+            async with asyncio.timeout(self.settings.timeout * 2):
+                body = Body(headers.get("content-encoding"), limit=self.body_limit)
+                async for chunk in response.content.iter_chunked(CHUNK):
+                    body.feed(chunk)
+            return RedoxResponse(response.status, headers, body.whole())
+        except Oversize:
+            response.close()
+            return Failure(Stage.OVERSIZE, f"more than {self.body_limit} bytes", response.status, headers)
+        except Undecodable as error:
+            response.close()
+            return Failure(Stage.CUT, f"the body cannot be read: {error}", response.status, headers)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            response.close()
+            return Failure(Stage.CUT, explain(error), response.status, headers)
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=network.tls_context(self.settings.ca_file), limit=16),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=network.CONNECT_TIMEOUT, sock_read=self.settings.timeout
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                skip_auto_headers=("Content-Type",),
+            )
+        return self._http
+
+
+def _failure(error: Exception) -> Failure:
+    """Say how far the request got. Whatever is not known to have failed before the first byte counts as sent."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return Failure(Stage.UNTRUSTED, explain(error))
+    unsent = (
+        aiohttp.ClientConnectorError,
+        aiohttp.ConnectionTimeoutError,
+        aiohttp.ClientHttpProxyError,
+        aiohttp.InvalidURL,
+    )
+    return Failure(Stage.UNSENT if isinstance(error, unsent) else Stage.UNANSWERED, explain(error))

@@ -1,0 +1,132 @@
+"""What the two drivers have in common: the connection's settings, its tokens, its signer, its pace, its log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import airflow_provider_redox
+from airflow_provider_redox.client.bodies import LIMIT
+from airflow_provider_redox.client.pacing import pace_for
+from airflow_provider_redox.client.slots import MemorySlot, NoSlot, TokenSlot
+from airflow_provider_redox.protocol.calls import Calls
+from airflow_provider_redox.protocol.effects import Failure, Happened, Place, Request
+from airflow_provider_redox.protocol.exchange import Environment
+from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.protocol.settings import Settings
+from airflow_provider_redox.protocol.token import Token
+
+_log = logging.getLogger("airflow_provider_redox.client")
+
+_locks: dict[str, threading.Lock] = {}
+_locks_lock = threading.Lock()
+
+
+def real_environment(retry: RetryPolicy | None = None) -> Environment:
+    """Give the machine's own clocks and randomness."""
+    return Environment(
+        now=time.time,
+        monotonic=time.monotonic,
+        jitter=random.random,
+        new_jti=lambda: secrets.token_urlsafe(24),
+        retry=retry or RetryPolicy(),
+    )
+
+
+class Driver:
+    """The state of a driver.
+
+    :param settings: the checked connection.
+    :param shared: where workers share the token; nowhere by default.
+    :param env: clocks, chance and patience.
+    :param body_limit: the largest decoded body that is read, in bytes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        shared: TokenSlot | None = None,
+        env: Environment | None = None,
+        body_limit: int = LIMIT,
+    ) -> None:
+        self.settings = settings
+        self.env = env or real_environment()
+        self.calls = Calls(settings, self.env)
+        self.body_limit = body_limit
+        self.memory = MemorySlot(settings.fingerprint)
+        self.tokens: Mapping[Place, TokenSlot] = {Place.MEMORY: self.memory, Place.SHARED: shared or NoSlot()}
+        self.sign: Callable[[bytes], bytes] = settings.key.sign
+        self.pace = pace_for(settings.base_url, settings.requests_per_5min)
+        self.own_headers = {"user-agent": f"airflow-provider-redox/{airflow_provider_redox.__version__}"}
+
+    @property
+    def lock(self) -> threading.Lock:
+        """One lock for each connection and process: threads that miss the token together ask for it once."""
+        with _locks_lock:
+            return _locks.setdefault(self.settings.fingerprint, threading.Lock())
+
+    def token_at_hand(self, refused: str | None) -> Token | None:
+        """Give this process's token if it is fresh and not the refused one."""
+        token = self.memory.load()
+        usable = token is not None and token.value != refused and token.is_fresh(self.env.now())
+        return token if usable else None
+
+    @staticmethod
+    def noted(request: Request, attempt: int, happened: Happened) -> Happened:
+        """Log what happened: method and path template, status, attempt, trace ID; nothing else."""
+        what = happened.stage.value if isinstance(happened, Failure) else happened.status
+        _log.debug("%s -> %s (attempt %d, trace %s)", request.label, what, attempt, _trace(happened))
+        return happened
+
+
+def explain(error: BaseException) -> str:
+    """Say in a few words why there was no answer. Library messages hold addresses and queries, so none is quoted."""
+    text = f"{type(error).__name__} {error}"
+    for sign, words in _SIGNS:
+        if sign in text:
+            return words
+    chain = [error, error.__cause__, error.__context__]
+    for kind, words in _KINDS:
+        if any(isinstance(link, kind) for link in chain):
+            return words
+    return type(error).__name__
+
+
+_SIGNS = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by a CA that this machine trusts; see extra.ca_file"),
+    ("ertificate", "its certificate does not fit"),
+    ("NameResolution", "the host name cannot be resolved"),
+    ("Name or service not known", "the host name cannot be resolved"),
+    ("DNS", "the host name cannot be resolved"),
+    ("Proxy", "the proxy could not be reached or refused"),
+    ("Connection refused", "the connection was refused"),
+    ("Connect call failed", "the connection was refused"),
+    ("ConnectTimeout", "no connection in time"),
+    ("ConnectionTimeout", "no connection in time"),
+    ("ReadTimeout", "no answer in time"),
+    ("SocketTimeout", "no answer in time"),
+    ("IncompleteRead", "the body ended early"),
+    ("PayloadError", "the body ended early"),
+    ("reset by peer", "the connection was reset"),
+    ("without response", "the connection was closed without an answer"),
+    ("Server disconnected", "the connection was closed without an answer"),
+)
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (asyncio.TimeoutError, "no answer in time"),
+    (socket.gaierror, "the host name cannot be resolved"),
+    (ssl.SSLError, "the TLS handshake failed"),
+    (ConnectionError, "the connection was lost"),
+)
+
+
+def _trace(happened: Happened) -> str:
+    trace = happened.headers.get("redox-trace-id", "-")
+    return trace if trace.isascii() and trace.isprintable() and len(trace) <= 80 else "-"

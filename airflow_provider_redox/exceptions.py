@@ -1,0 +1,115 @@
+"""Every error that this package raises, as a tree.
+
+    RedoxError
+    ├── RedoxConfigError              the connection or an argument is wrong; names the field, never its value
+    ├── RedoxTransportError           no answer, and nothing was sent, or the request could be repeated
+    ├── RedoxProtocolError            an answer that is not what was promised: no access_token, not a Bundle, a loop
+    │   └── RedoxSecurityError        refused to go there: another origin, a redirect, plain http
+    ├── RedoxResponseError            Redox answered with an error: status, issues, trace_id
+    │   ├── RedoxAuthError            the key, the client or the token is refused
+    │   ├── RedoxRateLimitError       429 until patience ran out; retry_after in seconds
+    │   ├── RedoxServerError          5xx until patience ran out
+    │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
+    ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
+    └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
+
+Promises: no message holds a secret, a body or a patient; every error survives pickling; `retryable` says
+whether trying the same thing again later can help.
+"""
+
+from __future__ import annotations
+
+
+class RedoxError(Exception):
+    """The root of the tree. Never raised itself."""
+
+    retryable: bool = False
+
+
+class RedoxConfigError(RedoxError):
+    """The connection or an argument is wrong. The message names the field and the cure, never the value."""
+
+
+class RedoxTransportError(RedoxError):
+    """No answer: nothing was sent, or the request could be repeated and was, until patience ran out."""
+
+    retryable = True
+
+
+class RedoxProtocolError(RedoxError):
+    """An answer that is not what was promised."""
+
+    retryable = True
+
+
+class RedoxSecurityError(RedoxProtocolError):
+    """Refused to go there, and nothing was sent there: another origin, a redirect, plain http."""
+
+    retryable = False
+
+
+class RedoxResponseError(RedoxError):
+    """Redox answered with an error.
+
+    :param status: the HTTP status, 0 when there was none.
+    :param issues: one short text for each issue: codes, modules and field paths, no clinical content.
+    :param trace_id: what Redox support asks for, from the answer's `Redox-Trace-Id`.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, issues: tuple[str, ...] = (), trace_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.issues = issues
+        self.trace_id = trace_id
+
+
+class RedoxAuthError(RedoxResponseError):
+    """The key, the client or the token is refused."""
+
+
+class RedoxRateLimitError(RedoxResponseError):
+    """429 until patience ran out.
+
+    :param retry_after: seconds to wait as the server said, None when it said nothing.
+    """
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 429,
+        issues: tuple[str, ...] = (),
+        trace_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status=status, issues=issues, trace_id=trace_id)
+        self.retry_after = retry_after
+
+
+class RedoxServerError(RedoxResponseError):
+    """A 5xx (or 408) until patience ran out."""
+
+    retryable = True
+
+
+class RedoxDestinationError(RedoxResponseError):
+    """HTTP 200, and the answer carries an error of the destination."""
+
+
+class RedoxDeliveryError(RedoxError):
+    """Redox gave up on a message, or filtered it."""
+
+
+class RedoxAmbiguousOutcomeError(RedoxError):
+    """An unsafe request may or may not have been processed. Sending it again may double it.
+
+    :param status: the HTTP status, 0 when no answer came.
+    :param trace_id: from the answer's `Redox-Trace-Id`, when one came.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, trace_id: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.trace_id = trace_id

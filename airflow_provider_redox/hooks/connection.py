@@ -1,0 +1,95 @@
+"""From an Airflow connection to checked settings: the key is parsed once in a process, and masked once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
+from airflow_provider_redox.protocol.settings import Settings
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+_log = logging.getLogger(__name__)
+
+
+def settings_from(connection: Connection) -> Settings:
+    """Check a connection. Raises `RedoxConfigError`, with nothing of the connection's values in it."""
+    extra = _extra(connection)
+    keys = _keys(_key_text(connection, extra), "password" if connection.password else "extra.key_file")
+    return Settings.from_fields(
+        keys=keys,
+        host=_host(connection),
+        port=connection.port,
+        login=connection.login,
+        extra=extra,
+    )
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        raise RedoxConfigError("extra: not valid JSON") from None
+    if not isinstance(extra, dict):
+        raise RedoxConfigError("extra: must be a JSON object")
+    return extra
+
+
+def _host(connection: Connection) -> str | None:
+    """Give the host, with the scheme that a connection written as a URI keeps in `schema`."""
+    host, scheme = connection.host, connection.schema
+    if host and scheme in ("http", "https") and "://" not in host:
+        return f"{scheme}://{host}"
+    return host or None
+
+
+def _key_text(connection: Connection, extra: dict[str, Any]) -> str:
+    path = extra.get("key_file")
+    if connection.password and path:
+        raise RedoxConfigError("extra.key_file: a private key stands in password too; leave one of them out")
+    if connection.password:
+        return connection.password
+    if not path:
+        raise RedoxConfigError("password: paste the private key here, or name a file on the worker in extra.key_file")
+    try:
+        return Path(str(path)).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError):
+        raise RedoxConfigError("extra.key_file: cannot be read as a text file on this worker") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _keys(text: str, field_name: str) -> tuple[SigningKey, ...]:
+    """Parse and mask a key. Kept, because loading an RSA key costs tens of milliseconds and each mask slows the next."""
+    _mask(text)
+    keys = parse_keys(text, field_name=field_name)
+    for key in keys:
+        _mask(key.pem())
+    return keys
+
+
+def _mask(text: str) -> None:
+    """Have Airflow's log masker hide a key: whole, as JSON and repr would show it, and line by line.
+
+    The masker knows exact strings only. The lines are masked as one-line and many-line logs would show them.
+    """
+    whole = text.strip()
+    forms = {whole, json.dumps(whole)[1:-1], whole.replace("\\n", "\n"), "".join(whole.split())}
+    lines = {line.strip() for line in whole.replace("\\n", "\n").splitlines() if "-----" not in line}
+    mask = _masker()
+    for form in forms | {line for line in lines if len(line) > 16}:
+        mask(form)
+
+
+def _masker() -> Any:
+    for module in ("airflow.sdk.log", "airflow.sdk.execution_time.secrets_masker", "airflow.utils.log.secrets_masker"):
+        try:
+            return __import__(module, fromlist=["mask_secret"]).mask_secret
+        except (ImportError, AttributeError):
+            continue
+    return lambda _: None

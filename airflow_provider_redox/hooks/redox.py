@@ -1,0 +1,302 @@
+"""RedoxHook and RedoxAsyncHook: an Airflow connection of type `redox` becomes a client.
+
+The hooks hold no logic of the exchange: each method names a flow of the ground floor and drives it, one hook
+blocking, the other awaiting. RedoxHook also speaks the dialect of Airflow's HttpHook (`run`, `get_conn`), so that an
+HttpOperator that is not deferrable works with a redox connection; see `hooks/dialect.py` for what of that dialect is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_redox.hooks import form
+
+if TYPE_CHECKING:
+    import requests
+
+    from airflow_provider_redox.client.asynchronous import AsyncClient
+    from airflow_provider_redox.client.sync import SyncClient
+    from airflow_provider_redox.protocol.data_model import Accepted
+    from airflow_provider_redox.protocol.destinations import Destination
+    from airflow_provider_redox.protocol.effects import RedoxResponse
+    from airflow_provider_redox.protocol.outcomes import RetryPolicy
+    from airflow_provider_redox.protocol.settings import Settings
+
+DEFAULT_CONN_ID = "redox_default"
+
+
+class RedoxHook(BaseHook):
+    """Exchange with Redox, blocking.
+
+    :param redox_conn_id: the connection.
+    :param retry: how patient one request is; five tries within 15 minutes by default.
+    :param method: the HTTP method of `run`.
+    :param auth_type: accepted because HttpOperator passes it; must be None, the connection's key is what signs.
+    :param tcp_keep_alive: accepted because HttpOperator passes it, as are the `tcp_*` arguments; without effect.
+    """
+
+    conn_name_attr = "redox_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "redox"
+    hook_name = "Redox"
+
+    def __init__(
+        self,
+        redox_conn_id: str = DEFAULT_CONN_ID,
+        *,
+        retry: RetryPolicy | None = None,
+        method: str = "POST",
+        auth_type: Any = None,
+        tcp_keep_alive: bool = True,
+        tcp_keep_alive_idle: int = 120,
+        tcp_keep_alive_count: int = 20,
+        tcp_keep_alive_interval: int = 30,
+    ) -> None:
+        super().__init__()
+        self.redox_conn_id = redox_conn_id
+        self.retry = retry
+        self.method = method.upper()
+        self.auth_type = auth_type
+        self.tcp_keep_alive = tcp_keep_alive
+        self.tcp_keep_alive_idle = tcp_keep_alive_idle
+        self.tcp_keep_alive_count = tcp_keep_alive_count
+        self.tcp_keep_alive_interval = tcp_keep_alive_interval
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Give the form's extra fields to Airflow 2.11 to 3.1; later versions read them from the provider's metadata."""
+        return form.widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Give the form's labels to Airflow 2.11 to 3.1."""
+        return form.legacy_behaviour()
+
+    @cached_property
+    def client(self) -> SyncClient:
+        """The client of this connection, made at the first use. Raises `RedoxConfigError`."""
+        from airflow_provider_redox.client.driver import real_environment
+        from airflow_provider_redox.client.sync import SyncClient
+        from airflow_provider_redox.hooks.connection import settings_from
+        from airflow_provider_redox.token_cache import shared_slot
+
+        settings = settings_from(self.get_connection(self.redox_conn_id))
+        return SyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry))
+
+    def request(self, method: str, path: str, **options: Any) -> RedoxResponse:
+        """Send any request below the connection's host; see `Calls.request` for the options.
+
+        `idempotent` says whether it may be sent again; by default GET, `_search` and Data Model queries may, and nothing
+        else. Raises for every status but 2xx.
+        """
+        return self.client.run(self.client.calls.request(method, path, **options))
+
+    def fhir_search(
+        self,
+        resource_type: str,
+        search_params: Mapping[str, Any],
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_pages: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Search, and give every resource of every page once, as a dict, or raise."""
+        walk = self.client.calls.search(
+            resource_type,
+            search_params,
+            destination=destination,
+            environment=environment,
+            headers=headers,
+            max_pages=max_pages,
+        )
+        while (page := self.client.run(walk.next_page())) is not None:
+            yield from (resource.as_dict() for resource in page.resources)
+
+    def fhir_read(self, resource_type: str, resource_id: str, **options: Any) -> dict[str, Any]:
+        """Read one resource by its logical ID. Options: destination, environment, headers."""
+        return self.client.run(self.client.calls.read(resource_type, resource_id, **options))
+
+    def fhir_writeback(self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any) -> RedoxResponse:
+        """Send a message Bundle to an operation such as `$observation-create`. Never repeated where it may have arrived."""
+        return self.client.run(self.client.calls.writeback(resource_type, operation, bundle, **options))
+
+    def post_data_model(
+        self,
+        message: Mapping[str, Any],
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Accepted:
+        """Send a Data Model message; what its Meta lacks is filled in on a copy. Gives the log IDs."""
+        calls = self.client.calls
+        complete = calls.complete_message(message, destination=destination, environment=environment)
+        return self.client.run(calls.post_message(complete, headers))
+
+    def query_data_model(
+        self,
+        message: Mapping[str, Any],
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Send a Data Model query to one destination and give its answer."""
+        calls = self.client.calls
+        complete = calls.complete_message(message, destination=destination, environment=environment)
+        return self.client.run(calls.query_message(complete, headers))
+
+    def get_log(self, log_id: str) -> dict[str, Any]:
+        """Look a log up in the Platform API. Needs a connection with a user-level key."""
+        return self.client.run(self.client.calls.log(log_id))
+
+    def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
+        """Give the destinations that the connection describes, all or those with a tag or a data model's ID."""
+        return self.client.calls.destinations(tag=tag, data_model=data_model)
+
+    def get_access_token(self) -> str:
+        """Give a fresh access token, from the cache if it holds one. Keep it out of logs and XComs."""
+        from airflow_provider_redox.protocol.effects import Bearer
+
+        token: str = self.client.perform(Bearer())
+        return token
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Exchange one assertion for a token: no clinical call, no cache. Gives success and what to tell the user."""
+        from airflow_provider_redox.hooks import check
+
+        return check.connection(self)
+
+    def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
+        """Give a requests Session that signs in by itself and goes nowhere but to the connection's own host."""
+        from airflow_provider_redox.hooks import dialect
+
+        return dialect.session(self.client, headers)
+
+    def run(
+        self,
+        endpoint: str | None = None,
+        data: Mapping[str, Any] | str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_options: Mapping[str, Any] | None = None,
+        **request_kwargs: Any,
+    ) -> requests.Response:
+        """Send one request as HttpHook does: data as query parameters of a GET, as the body of anything else.
+
+        Raises our errors for every status but 2xx, unless extra_options has `check_response` False.
+        """
+        from airflow_provider_redox.hooks import dialect
+
+        return dialect.run(self, endpoint, data, headers, extra_options or {}, request_kwargs)
+
+    def run_with_advanced_retry(self, _retry_args: Mapping[str, Any], *_args: Any, **_kwargs: Any) -> requests.Response:
+        """Refuse: retrying from outside would send unsafe requests again."""
+        from airflow_provider_redox.hooks import dialect
+
+        raise dialect.no_advanced_retry()
+
+
+class RedoxAsyncHook(BaseHook):
+    """Exchange with Redox, awaiting: the names of RedoxHook, each to be awaited. Belongs to one event loop.
+
+    Use it as an asynchronous context manager, or call `close()`.
+    """
+
+    def __init__(self, redox_conn_id: str = DEFAULT_CONN_ID, *, retry: RetryPolicy | None = None) -> None:
+        super().__init__()
+        self.redox_conn_id = redox_conn_id
+        self.retry = retry
+        self._client: AsyncClient | None = None
+
+    async def __aenter__(self) -> RedoxAsyncHook:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def client(self) -> AsyncClient:
+        """Give the client of this connection, made at the first use. Raises `RedoxConfigError`."""
+        if self._client is None:
+            from asgiref.sync import sync_to_async
+
+            from airflow_provider_redox.client.asynchronous import AsyncClient
+            from airflow_provider_redox.client.driver import real_environment
+            from airflow_provider_redox.token_cache import shared_slot
+
+            # Everything that talks to Airflow goes through asgiref's one thread. common-compat's get_async_connection masks
+            # on the loop's own thread before 3.3.2, and together with a Variable read elsewhere that hangs the triggerer.
+            settings = await sync_to_async(self._settings)()
+            self._client = AsyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry))
+        return self._client
+
+    def _settings(self) -> Settings:
+        from airflow_provider_redox.hooks.connection import settings_from
+
+        return settings_from(self.get_connection(self.redox_conn_id))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def request(self, method: str, path: str, **options: Any) -> RedoxResponse:
+        """As `RedoxHook.request`."""
+        client = await self.client()
+        return await client.run(client.calls.request(method, path, **options))
+
+    async def fhir_search(
+        self, resource_type: str, search_params: Mapping[str, Any], **options: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        """As `RedoxHook.fhir_search`."""
+        client = await self.client()
+        walk = client.calls.search(resource_type, search_params, **options)
+        while (page := await client.run(walk.next_page())) is not None:
+            for resource in page.resources:
+                yield resource.as_dict()
+
+    async def fhir_read(self, resource_type: str, resource_id: str, **options: Any) -> dict[str, Any]:
+        """As `RedoxHook.fhir_read`."""
+        client = await self.client()
+        return await client.run(client.calls.read(resource_type, resource_id, **options))
+
+    async def fhir_writeback(
+        self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any
+    ) -> RedoxResponse:
+        """As `RedoxHook.fhir_writeback`."""
+        client = await self.client()
+        return await client.run(client.calls.writeback(resource_type, operation, bundle, **options))
+
+    async def post_data_model(
+        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: str | None
+    ) -> Accepted:
+        """As `RedoxHook.post_data_model`."""
+        client = await self.client()
+        return await client.run(client.calls.post_message(client.calls.complete_message(message, **where), headers))
+
+    async def query_data_model(
+        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: str | None
+    ) -> dict[str, Any]:
+        """As `RedoxHook.query_data_model`."""
+        client = await self.client()
+        return await client.run(client.calls.query_message(client.calls.complete_message(message, **where), headers))
+
+    async def get_log(self, log_id: str) -> dict[str, Any]:
+        """As `RedoxHook.get_log`."""
+        client = await self.client()
+        return await client.run(client.calls.log(log_id))
+
+    async def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
+        """As `RedoxHook.destinations`."""
+        return (await self.client()).calls.destinations(tag=tag, data_model=data_model)
+
+    async def get_access_token(self) -> str:
+        """As `RedoxHook.get_access_token`."""
+        from airflow_provider_redox.protocol.effects import Bearer
+
+        token: str = await (await self.client()).perform(Bearer())
+        return token

@@ -1,0 +1,96 @@
+"""What all Redox operators share: the connection, the destination, private templates, and the edge to Airflow's retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.storage.layout import Layout
+
+
+class RedoxOperator(BaseOperator):
+    """The base of the Redox operators.
+
+    :param redox_conn_id: the connection.
+    :param destination: a name from the connection's `extra.destinations`, or a slug (FHIR) or UUID (Data Models); the
+        connection's `extra.destination` by default.
+    :param environment: `Development`, `Staging` or `Production`; the connection's by default.
+    :param headers: request headers, added to the connection's.
+    """
+
+    template_fields: Sequence[str] = ("redox_conn_id", "destination", "environment")
+    ui_color = "#f7d9d0"
+
+    def __init__(
+        self,
+        *,
+        redox_conn_id: str = "redox_default",
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.redox_conn_id = redox_conn_id
+        self.destination = destination
+        self.environment = environment
+        self.headers = headers
+
+    @cached_property
+    def hook(self) -> RedoxHook:
+        """The hook of this operator's connection."""
+        from airflow_provider_redox.hooks.redox import RedoxHook
+
+        return RedoxHook(self.redox_conn_id)
+
+    def depend_on(self, *values: Any) -> None:
+        """Make the tasks whose results a private template uses upstream of this one."""
+        for value in values:
+            XComArg.apply_upstream_relationship(self, value)
+
+    def rendered(self, value: Any, context: Context) -> Any:
+        """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
+        return self.render_template(value, context)
+
+    def layout(self, context: Context, output_path: str | None) -> Layout:
+        """Give the places of this task instance's results."""
+        from airflow_provider_redox.storage.layout import Layout, Owner, output_root
+
+        ti = context["ti"]
+        settings = self.hook.client.settings
+        destination = self.destination or settings.destination or "none"
+        environment = self.environment or settings.environment or "none"
+        owner = Owner(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+        return Layout(output_root(output_path), destination, environment, owner)
+
+
+@contextmanager
+def failing_for_good() -> Iterator[None]:
+    """Turn an error that no retry can heal into AirflowFailException, so that Airflow does not try again."""
+    try:
+        yield
+    except RedoxError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(_told(error)) from error
+
+
+def _told(error: RedoxError) -> str:
+    return " ".join((f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())))
+
+
+def checked_payload(payload: Any) -> Mapping[str, Any]:
+    """Give a rendered payload as a mapping. Raises `RedoxConfigError`."""
+    if not isinstance(payload, Mapping):
+        raise RedoxConfigError("payload: must be one message, a mapping with a Meta object")
+    return payload

@@ -1,0 +1,174 @@
+"""Data Model operators: send one message, and ask one question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxError,
+    RedoxResponseError,
+)
+from airflow_provider_redox.operators.base import RedoxOperator, checked_payload, failing_for_good
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.protocol.data_model import Accepted
+
+
+class RedoxDataModelPostOperator(RedoxOperator):
+    """Send one Data Model message and know what became of it: accepted, refused, or nobody can tell.
+
+    Sending a message twice may double it at the hospital, and Redox knows no idempotency key. So a message whose
+    outcome is unknown raises `RedoxAmbiguousOutcomeError`, is not sent again, and **this operator allows no Airflow
+    retries**: `retries` is 0, whatever the task or the DAG's default_args say. What can safely be tried again (nothing was
+    sent, 401, 429) is tried again inside the one attempt.
+
+    Accepted means that Redox has stored the message, not that it was delivered.
+
+    The result is `{"accepted": n, "refused": n, "ambiguous": n, "log_ids": [...], "results_url": "..."}`; the line of the
+    message, with its log IDs or its error codes, is in `results_url`. No content enters XCom or a log.
+
+    :param payload: the message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy.
+        Templated when the task runs, and kept out of rendered fields and of the serialized DAG.
+    :param results_path: where the result line goes: a URL such as `s3://conn_id@bucket/prefix`. By default
+        `[redox] output_root`.
+    """
+
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "results_path")
+
+    def __init__(self, *, payload: Mapping[str, Any], results_path: str | None = None, **kwargs: Any) -> None:
+        self._retries_asked = kwargs.get("retries") or 0
+        kwargs["retries"] = 0
+        super().__init__(**kwargs)
+        self.payload = payload
+        self.results_path = results_path
+        self.depend_on(payload)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send the message and give the summary."""
+        with failing_for_good():
+            calls = self.hook.client.calls
+            message = calls.complete_message(
+                checked_payload(self.rendered(self.payload, context)),
+                destination=self.destination,
+                environment=self.environment,
+            )
+            flow = calls.post_message(message, self.headers)
+            record = SendRecord(self.layout(context, self.results_path), message["Meta"])
+            record.note("sending")
+            try:
+                accepted: Accepted = self.hook.client.run(flow)
+            except RedoxError as error:
+                record.note_failure(error)
+                raise
+        url = record.note_accepted(accepted)
+        self.log.info("Redox accepted the message, log IDs %s.", ", ".join(accepted.log_ids) or "none given")
+        return {
+            "accepted": 1,
+            "refused": 0,
+            "ambiguous": 0,
+            "log_ids": list(accepted.log_ids[:50]),
+            "results_url": url,
+        }
+
+
+class RedoxDataModelQueryOperator(RedoxOperator):
+    """Ask one destination one question by a Data Model query, and write the answer to storage; the result is a manifest.
+
+    A question may be asked again, so that faults which pass are healed within the task and Airflow's retries are free.
+
+    :param payload: the query. What its Meta lacks is filled in on a copy. Templated when the task runs, and kept out of
+        rendered fields and of the serialized DAG.
+    :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    """
+
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
+
+    def __init__(self, *, payload: Mapping[str, Any], output_path: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.payload = payload
+        self.output_path = output_path
+        self.depend_on(payload)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask and give the manifest of the answer."""
+        import msgspec
+
+        from airflow_provider_redox.storage.results import Results
+
+        with failing_for_good():
+            client = self.hook.client
+            message = client.calls.complete_message(
+                checked_payload(self.rendered(self.payload, context)),
+                destination=self.destination,
+                environment=self.environment,
+            )
+            flow = client.calls.query_message(message, self.headers)
+            with Results(self.layout(context, self.output_path)) as results:
+                answer = client.run(flow)
+                results.write(message["Meta"]["DataModel"], [msgspec.json.encode(answer)])
+                return results.commit(
+                    transaction_time=_now(),
+                    request=f"{client.settings.base_url}/endpoint",
+                    extension={"pages": 1, "requests": 1, "log_ids": _log_ids(answer)},
+                )
+
+
+class SendRecord:
+    """The line that says what became of a message: written before it leaves, and again when its fate is known."""
+
+    def __init__(self, layout: Any, meta: Mapping[str, Any]) -> None:
+        from airflow_provider_redox.storage.files import Files
+
+        self._files = Files(layout.root)
+        self.url = layout.result("DataModelPost", 0)
+        self._known = {"index": 0, "data_model": meta["DataModel"], "event_type": meta["EventType"]}
+
+    def note(self, outcome: str, **facts: Any) -> None:
+        """Write the line."""
+        import msgspec
+
+        line = {**self._known, "outcome": outcome, "at": _now(), **facts}
+        self._files.write(self.url, msgspec.json.encode(line) + b"\n")
+
+    def note_accepted(self, accepted: Accepted) -> str | None:
+        """Write that the message was accepted. Give the URL; None when storage failed: the message is accepted all the same."""
+        try:
+            self.note("accepted", log_ids=list(accepted.log_ids), trace_id=accepted.trace_id)
+        except Exception:
+            _log().exception("The message was accepted, log IDs %s, but the result could not be stored.", accepted.log_ids)
+            return None
+        return self.url
+
+    def note_failure(self, error: RedoxError) -> None:
+        """Write that the message was refused, was not sent, or that nobody can tell. Never hides the error itself."""
+        refused = isinstance(error, RedoxResponseError) and error.status < 500
+        outcome = "ambiguous" if isinstance(error, RedoxAmbiguousOutcomeError) else "refused" if refused else "unsent"
+        facts = {
+            "error": type(error).__name__,
+            "issues": getattr(error, "issues", ()),
+            "trace_id": getattr(error, "trace_id", None),
+        }
+        try:
+            self.note(outcome, **facts)
+        except Exception:
+            _log().exception("The result could not be stored.")
+
+
+def _log_ids(answer: Mapping[str, Any]) -> list[str]:
+    logs = answer["Meta"].get("Logs") or []
+    return [str(entry["ID"]) for entry in logs if isinstance(entry, dict) and "ID" in entry]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _log() -> Any:
+    import logging
+
+    return logging.getLogger(__name__)

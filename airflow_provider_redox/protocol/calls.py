@@ -1,0 +1,237 @@
+"""What Redox can be asked, each call a flow. Written once; the hooks drive it, blocking or awaiting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
+from airflow_provider_redox.protocol import data_model, fhir
+from airflow_provider_redox.protocol.destinations import Destination, find_destination
+from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
+from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.failures import raise_refusal
+from airflow_provider_redox.protocol.paging import Walk, start_walk
+from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The calls of one connection."""
+
+    settings: Settings
+    env: Environment
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        form: Mapping[str, Any] | None = None,
+        json: Any = None,
+        data: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotent: bool | None = None,
+    ) -> Flow[RedoxResponse]:
+        """Any method and path below the connection's host. Raises for every status but 2xx."""
+        body, kind = _body(form=form, json=json, data=data)
+        request = self._request(method, path, params, body, {**kind, **(headers or {})})
+        repeatable = may_repeat(method, request.url, body) if idempotent is None else idempotent
+        return exchange(request, _whole, repeatable=repeatable, env=self.env)
+
+    def answered(self, request: Request) -> Flow[RedoxResponse]:
+        """Send a ready request and give whatever status comes back in the end; for those who judge it themselves.
+
+        Redirects are errors here too, and an unsafe request whose outcome is unknown still is.
+        """
+
+        def final(response: RedoxResponse) -> RedoxResponse:
+            return response if response.status >= 400 else raise_refusal(response)
+
+        repeatable = may_repeat(request.method, request.url, request.body)
+        return exchange(request, _whole, repeatable=repeatable, env=self.env, refused=final)
+
+    def search(
+        self,
+        resource_type: str,
+        params: Mapping[str, Any],
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_pages: int | None = None,
+        seen: set[bytes] | None = None,
+    ) -> Walk:
+        """Begin a FHIR search. Nothing is sent before the walk's first page is asked for."""
+        form = fhir.search_form(params)
+        base = self.endpoint(destination, environment)
+        sent = self._headers(headers)
+        return start_walk(base, resource_type, form, headers=sent, env=self.env, max_pages=max_pages, seen=seen)
+
+    def read(
+        self,
+        resource_type: str,
+        resource_id: str,
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Flow[dict[str, Any]]:
+        """Read one resource by its logical ID."""
+        base = self.endpoint(destination, environment)
+        request = base.read(resource_type, resource_id, self._headers(headers))
+        return exchange(request, _resource, repeatable=True, env=self.env)
+
+    def writeback(
+        self,
+        resource_type: str,
+        operation: str,
+        bundle: Mapping[str, Any],
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Flow[RedoxResponse]:
+        """Send a message Bundle to a writeback operation. Unsafe: never repeated where it may have been processed."""
+        if not isinstance(bundle, Mapping) or bundle.get("resourceType") != "Bundle":
+            raise RedoxConfigError("bundle: must be a FHIR Bundle of type message")
+        base = self.endpoint(destination, environment)
+        request = base.writeback(resource_type, operation, data_model.encode(bundle), self._headers(headers))
+        return exchange(request, _whole, repeatable=False, env=self.env)
+
+    def post_message(
+        self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Flow[data_model.Accepted]:
+        """Send a notification that `complete_message` made. Repeated only where it cannot have been processed."""
+        request = data_model.request(self.settings, message, self._headers(headers))
+        return exchange(request, data_model.read_accepted, repeatable=data_model.is_query(message), env=self.env)
+
+    def query_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[dict[str, Any]]:
+        """Send a query that `complete_message` made and give the answer."""
+        if not data_model.is_query(message):
+            raise RedoxConfigError(
+                "payload: this data model and event type is not a known query; send it with the post operator"
+            )
+        request = data_model.request(self.settings, message, self._headers(headers))
+        return exchange(request, data_model.read_answer, repeatable=True, env=self.env)
+
+    def complete_message(
+        self, message: Mapping[str, Any], *, destination: str | None = None, environment: str | None = None
+    ) -> dict[str, Any]:
+        """Fill in what the message's Meta lacks; see `data_model.complete`."""
+        return data_model.complete(
+            message, self.settings, destination=destination, environment=environment, now=self.env.now()
+        )
+
+    def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
+        """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
+        organization = organization_id or self.settings.organization_id
+        if not organization:
+            raise RedoxConfigError("extra.organization_id: missing; the Platform API needs it")
+        path = f"/platform/v1/organizations/{quote(organization, safe='')}/logs/{quote(log_id, safe='')}"
+        label = "GET /platform/v1/organizations/{id}/logs/{id}"
+        request = Request("GET", f"{self.settings.base_url}{path}", label, self._headers(None))
+        return exchange(request, _log, repeatable=True, env=self.env)
+
+    def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
+        """Give the described destinations, all or those with a tag or with a UUID for a data model."""
+        described = self.settings.destinations.values()
+        tagged = [one for one in described if tag is None or tag in one.tags]
+        return [one for one in tagged if data_model is None or one.id or data_model in one.ids]
+
+    def endpoint(self, destination: str | None, environment: str | None) -> fhir.Endpoint:
+        """Find the FHIR base of a destination's name or slug."""
+        found = find_destination(self.settings.destinations, destination, default=self.settings.destination)
+        return fhir.endpoint(self.settings, found.fhir_slug(), environment)
+
+    def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        own = {"redox-source-id": self.settings.source_id} if self.settings.source_id else {}
+        return {**own, **self.settings.headers, **checked_headers(headers or {}, where="headers")}
+
+    def _request(
+        self, method: str, path: str, params: Mapping[str, Any] | None, body: bytes | None, headers: Mapping[str, str]
+    ) -> Request:
+        if method.upper() not in _METHODS:
+            raise RedoxConfigError(f"method: must be one of {', '.join(_METHODS)}")
+        url = checked_url(self.settings.base_url, path)
+        if params:
+            url = f"{url}{'&' if '?' in url else '?'}{urlencode(dict(params), doseq=True)}"
+        return Request(method.upper(), url, label_of(method, url), self._headers(headers), body)
+
+
+def checked_url(base_url: str, path: str) -> str:
+    """Put a path, or an absolute URL of the same origin, onto the base. Raises `RedoxSecurityError` for any other."""
+    if re.search(r"[\x00-\x20\x7f\\#]", path) or re.search(r"(^|/)(\.|%2e){1,2}(/|\?|$)", path, re.IGNORECASE):
+        raise RedoxSecurityError(
+            "path: holds spaces, control characters, '#', a backslash or dot segments; encode or drop them"
+        )
+    url = path if "://" in path else f"{base_url}/{path.lstrip('/')}"
+    parts, home = urlsplit(url), urlsplit(base_url)
+    try:
+        same = origin(parts) == origin(home) and parts.username is None
+    except ValueError:
+        same = False
+    if not same or not (parts.path == home.path or parts.path.startswith(f"{home.path}/")):
+        raise RedoxSecurityError("path: points outside the connection's host; the token is sent nowhere else")
+    return url
+
+
+def may_repeat(method: str, url: str, body: bytes | None) -> bool:
+    """Say whether a request may be sent again: GET, HEAD, `_search` and Data Model queries; nothing else."""
+    if method.upper() in ("GET", "HEAD"):
+        return True
+    path = urlsplit(url).path
+    if method.upper() == "POST" and path.endswith("/_search"):
+        return True
+    return method.upper() == "POST" and path.endswith((data_model.PATH, "/query")) and data_model.is_query(_parsed(body))
+
+
+def label_of(method: str, url: str) -> str:
+    """Give what a log may say of a request: method and the first part of the path."""
+    first = urlsplit(url).path.strip("/").split("/")[0]
+    return f"{method.upper()} /{first if re.fullmatch(r'[A-Za-z0-9._-]{1,40}', first) else '…'}/…"
+
+
+def _parsed(body: bytes | None) -> Any:
+    try:
+        return msgspec.json.decode(body or b"null")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _body(*, form: Mapping[str, Any] | None, json: Any, data: bytes | str | None) -> tuple[bytes | None, dict[str, str]]:
+    if sum(given is not None for given in (form, json, data)) > 1:
+        raise RedoxConfigError("request: give one of form, json and data")
+    if form is not None:
+        return fhir.search_form(form), {"content-type": fhir.FORM}
+    if json is not None:
+        return data_model.encode(json), {"content-type": "application/json"}
+    return (data.encode() if isinstance(data, str) else data), {}
+
+
+def _whole(response: RedoxResponse) -> RedoxResponse:
+    return response
+
+
+def _resource(response: RedoxResponse) -> dict[str, Any]:
+    resource = response.json()
+    if not isinstance(resource, dict) or "resourceType" not in resource:
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a FHIR resource")
+    return resource
+
+
+def _log(response: RedoxResponse) -> dict[str, Any]:
+    answer = response.json()
+    payload = answer.get("payload") if isinstance(answer, dict) else None
+    result = payload.get("result", payload) if isinstance(payload, dict) else None
+    if not isinstance(result, dict):
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer holds no log")
+    return result

@@ -1,0 +1,169 @@
+"""Redox's own Data Model API: the Meta envelope, which events only ask, and errors inside a 200.
+
+A message is the author's: what it says is sent as it is. Only what `Meta` lacks is filled in, on a copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
+from airflow_provider_redox.protocol.destinations import find_destination
+from airflow_provider_redox.protocol.effects import RedoxResponse, Request
+from airflow_provider_redox.protocol.failures import meta_errors
+from airflow_provider_redox.protocol.settings import Settings
+
+PATH = "/endpoint"
+MAX_BYTES = 40 * 1024 * 1024
+"""Bytes of one message (Redox, quotas and constraints, August 2025)."""
+
+QUERY_EVENTS: Mapping[str, frozenset[str]] = {
+    "clinicalsummary": frozenset({"DocumentGet", "DocumentQuery", "PatientQuery", "VisitQuery"}),
+    "enrichment": frozenset({"NormalizationQuery"}),
+    "media": frozenset({"Query"}),
+    "notes": frozenset({"Query"}),
+    "order": frozenset({"Query"}),
+    "organization": frozenset({"Query"}),
+    "patientadmin": frozenset({"CensusQuery", "VisitQuery"}),
+    "patientsearch": frozenset({"LocationQuery", "Query"}),
+    "provider": frozenset({"ProviderQuery"}),
+    "referral": frozenset({"Query"}),
+    "results": frozenset({"Query"}),
+    "scheduling": frozenset({"AvailableSlots", "Booked"}),
+    "vaccination": frozenset({"PatientQuery"}),
+}
+"""Events that only ask, by data model: those with a `...Response` twin, without ClinicalDecisions.Request, which may
+have effects. Everything else is unsafe to repeat, the unknown included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Redox took a message: one log ID for each destination, and the trace ID."""
+
+    log_ids: tuple[str, ...]
+    trace_id: str | None
+
+
+def is_query(message: Any) -> bool:
+    """Say whether a message only asks, so that it may be sent again."""
+    meta = message.get("Meta") if isinstance(message, Mapping) else None
+    if not isinstance(meta, Mapping):
+        return False
+    model, event = meta.get("DataModel"), meta.get("EventType")
+    if not isinstance(model, str) or not isinstance(event, str):
+        return False
+    return event in QUERY_EVENTS.get(model.replace(" ", "").lower(), frozenset())
+
+
+def complete(
+    message: Mapping[str, Any], settings: Settings, *, destination: str | None, environment: str | None, now: float
+) -> dict[str, Any]:
+    """Give a copy whose Meta has what Redox needs; what the author wrote stays.
+
+    Filled in where absent: EventDateTime (UTC), Destinations, Source, Test, and the connection's `extra.meta`.
+    Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a query with other
+    than one destination, and for a Test that contradicts the environment.
+    """
+    if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
+        raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
+    whole: dict[str, Any] = {"Meta": {}, **copy.deepcopy(dict(message))}
+    meta = {**copy.deepcopy(dict(settings.meta)), **whole["Meta"]}
+    for name in ("DataModel", "EventType"):
+        if not isinstance(meta.get(name), str) or not meta[name]:
+            raise RedoxConfigError(f"payload: Meta.{name} is missing")
+    meta.setdefault("EventDateTime", _iso(now))
+    _complete_destinations(meta, settings, destination)
+    if settings.source_id:
+        meta.setdefault("Source", {"ID": settings.source_id})
+    _complete_test(meta, environment or settings.environment)
+    whole["Meta"] = meta
+    if is_query(whole) and len(meta["Destinations"]) != 1:
+        raise RedoxConfigError("payload: a query goes to exactly one destination; Meta.Destinations names several")
+    return whole
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Encode a message. Raises `RedoxConfigError` when it cannot be JSON or is larger than Redox takes."""
+    try:
+        body = msgspec.json.encode(message)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        raise RedoxConfigError("payload: holds a value that JSON cannot carry") from None
+    if len(body) > MAX_BYTES:
+        raise RedoxConfigError(f"payload: {len(body)} bytes, and Redox takes {MAX_BYTES}; send files by upload")
+    return body
+
+
+def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
+    """Make the request that carries a message."""
+    meta = message["Meta"]
+    label = f"POST {PATH} ({_shown(meta['DataModel'])} {_shown(meta['EventType'])})"
+    all_headers = {**headers, "content-type": "application/json", "accept": "application/json"}
+    return Request("POST", f"{settings.base_url}{PATH}", label, all_headers, encode(message))
+
+
+def read_accepted(response: RedoxResponse) -> Accepted:
+    """Read the answer to a notification. Raises `RedoxProtocolError` for an answer without a Meta object, and
+    `RedoxDestinationError` for errors inside the 200.
+    """
+    meta = read_answer(response)["Meta"]
+    logs = meta.get("Logs")
+    entries = logs if isinstance(logs, list) else []
+    found = [str(entry["ID"]) for entry in entries if isinstance(entry, dict) and entry.get("ID")]
+    return Accepted(tuple(found), response.trace_id)
+
+
+def read_answer(response: RedoxResponse) -> dict[str, Any]:
+    """Read an answer whole. Raises as `read_accepted` does."""
+    answer = response.json()
+    if not isinstance(answer, dict) or not isinstance(answer.get("Meta"), dict):
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer has no Meta object")
+    if answer["Meta"].get("Errors"):
+        issues = meta_errors(answer)
+        trace = f" (trace {response.trace_id})" if response.trace_id else ""
+        said = f": {'; '.join(issues)}" if issues else ""
+        raise RedoxDestinationError(
+            f"HTTP {response.status} with Meta.Errors{trace}{said}",
+            status=response.status,
+            issues=issues,
+            trace_id=response.trace_id,
+        )
+    return answer
+
+
+def _complete_destinations(meta: dict[str, Any], settings: Settings, destination: str | None) -> None:
+    if destination is None and meta.get("Destinations"):
+        if not isinstance(meta["Destinations"], list):
+            raise RedoxConfigError("payload: Meta.Destinations must be a list")
+        return
+    if destination is not None and meta.get("Destinations"):
+        raise RedoxConfigError("destination: given in the operator and in Meta.Destinations; leave one of them out")
+    found = find_destination(settings.destinations, destination, default=settings.destination)
+    meta["Destinations"] = [{"ID": found.id_for(meta["DataModel"]), "Name": found.name}]
+    if found.facility_code:
+        meta.setdefault("FacilityCode", found.facility_code)
+
+
+def _complete_test(meta: dict[str, Any], environment: str | None) -> None:
+    """Fill in Meta.Test as the environment says: everything but Production is a test."""
+    if environment is None:
+        return
+    expected = environment != "Production"
+    stated = meta.setdefault("Test", expected)
+    if not isinstance(stated, bool) or stated is not expected:
+        raise RedoxConfigError(
+            f"payload: Meta.Test must be {str(expected).lower()} in {environment}; correct it, or the environment"
+        )
+
+
+def _iso(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _shown(name: str) -> str:
+    return name if name.replace(" ", "").isalnum() and len(name) < 40 else "?"

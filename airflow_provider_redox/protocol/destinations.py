@@ -1,0 +1,104 @@
+"""What a destination's name means: FHIR wants its slug, the Data Model API its UUID; authors write the name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_KEYS = ("slug", "id", "ids", "facility_code", "tags", "max_concurrency")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One destination as `extra.destinations` describes it.
+
+    :param name: what authors write.
+    :param slug: its part of a FHIR URL.
+    :param id: its UUID for every data model that `ids` does not name.
+    :param ids: UUIDs by data model.
+    """
+
+    name: str
+    slug: str | None = None
+    id: str | None = None
+    ids: Mapping[str, str] = field(default_factory=dict)
+    facility_code: str | None = None
+    tags: tuple[str, ...] = ()
+    max_concurrency: int | None = None
+
+    def fhir_slug(self) -> str:
+        """Give the slug. Raises `RedoxConfigError` when the destination has none."""
+        if self.slug is None:
+            raise RedoxConfigError(f"extra.destinations: {self.name} has no slug, which FHIR needs; add it")
+        return self.slug
+
+    def id_for(self, data_model: str) -> str:
+        """Give the UUID for a data model. Raises `RedoxConfigError` when the destination has none."""
+        found = self.ids.get(data_model, self.id)
+        if found is None:
+            raise RedoxConfigError(
+                f"extra.destinations: {self.name} has no id for {data_model}, which the Data Model API needs; add it"
+            )
+        return found
+
+
+def find_destination(
+    destinations: Mapping[str, Destination], name: str | None, *, default: str | None = None
+) -> Destination:
+    """Find a destination by its name, or take the text itself for a slug or a UUID.
+
+    Raises `RedoxConfigError` when nothing is named, or when the text is neither a name nor a slug nor a UUID.
+    """
+    chosen = name or default
+    if not chosen:
+        raise RedoxConfigError("destination: name one in the operator, or set extra.destination in the connection")
+    if chosen in destinations:
+        return destinations[chosen]
+    if _UUID.fullmatch(chosen):
+        return Destination(chosen, id=chosen)
+    if not _SLUG.fullmatch(chosen):
+        known = f"; known names are {', '.join(sorted(destinations))}" if destinations else ""
+        raise RedoxConfigError(f"destination: not a known name, a slug or a UUID{known}")
+    return Destination(chosen, slug=chosen)
+
+
+def parse_destinations(described: Mapping[str, Any]) -> dict[str, Destination]:
+    """Check `extra.destinations`. Raises `RedoxConfigError` that names the entry."""
+    return {name: _parse(name, entry) for name, entry in described.items()}
+
+
+def _parse(name: str, entry: Any) -> Destination:
+    where = f"extra.destinations: {name}"
+    if not isinstance(entry, dict):
+        raise RedoxConfigError(f'{where} must be an object such as {{"slug": "...", "id": "..."}}')
+    unknown = [key for key in entry if key not in _KEYS]
+    if unknown:
+        raise RedoxConfigError(f"{where} has a key that is not known; known are {', '.join(_KEYS)}")
+    slug, ids, tags, limit = (
+        entry.get("slug"),
+        entry.get("ids", {}),
+        entry.get("tags", []),
+        entry.get("max_concurrency"),
+    )
+    if slug is not None and not (isinstance(slug, str) and _SLUG.fullmatch(slug)):
+        raise RedoxConfigError(f"{where}: the slug may hold letters, digits, '.', '_' and '-' only")
+    if not isinstance(ids, dict) or not all(_is_uuid(value) for value in (*ids.values(), entry.get("id") or _ZERO)):
+        raise RedoxConfigError(f"{where}: id, and each value in ids, must be a UUID")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise RedoxConfigError(f"{where}: tags must be a list of texts")
+    if limit is not None and not (isinstance(limit, int) and not isinstance(limit, bool) and limit > 0):
+        raise RedoxConfigError(f"{where}: max_concurrency must be a whole number above 0")
+    return Destination(name, slug, entry.get("id"), ids, entry.get("facility_code"), tuple(tags), limit)
+
+
+_ZERO = "00000000-0000-0000-0000-000000000000"
+
+
+def _is_uuid(value: Any) -> bool:
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None

@@ -1,0 +1,134 @@
+"""What a flow may ask its driver to do, and what it is told in return.
+
+A flow is a generator. It yields one of the effects below and is sent the result; its return value is the
+answer. The drivers in `client/` do the I/O, one blocking, one awaiting; nothing here does any.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from airflow_provider_redox.exceptions import RedoxProtocolError
+from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.token import Token
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request. `label` is what a log may say of it: method and path with the IDs left out."""
+
+    method: str
+    url: str = field(repr=False)
+    label: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+    def with_headers(self, **headers: str) -> Request:
+        return Request(self.method, self.url, self.label, {**self.headers, **headers}, self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class RedoxResponse:
+    """An answer: status, headers (names in lower case) and the whole decoded body in bytes."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    @property
+    def trace_id(self) -> str | None:
+        """What Redox support asks for; None when the answer carries none."""
+        return self.headers.get("redox-trace-id")
+
+    def json(self) -> Any:
+        """Parse the body. Raises `RedoxProtocolError` without the body when it is not JSON."""
+        try:
+            return jsontext.parse(self.body)
+        except ValueError as error:
+            kind = self.headers.get("content-type", "no content type")[:60]
+            raise RedoxProtocolError(
+                f"HTTP {self.status} with a body that is not JSON ({kind}, {len(self.body)} bytes): {error}"
+            ) from None
+
+
+class Stage(enum.Enum):
+    """How far a request got that did not end in a whole answer."""
+
+    UNSENT = "nothing was sent"
+    UNTRUSTED = "the server's certificate was refused, nothing was sent"
+    UNANSWERED = "sent, at least in part, and no answer came"
+    CUT = "the answer was cut off"
+    OVERSIZE = "the answer was larger than the limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No whole answer. `reason` is one sentence without addresses, headers or bodies."""
+
+    stage: Stage
+    reason: str
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+Happened: TypeAlias = RedoxResponse | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this, and tell what `Happened`."""
+
+    request: Request
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let so many seconds pass."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Sign these bytes with the connection's key, give the signature in JWS form (bytes)."""
+
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Give a token that is fresh and is not the one that was just refused (its value)."""
+
+    refused: str | None = field(default=None, repr=False)
+
+
+class Place(enum.Enum):
+    """Where a token may lie: this process's memory, or what all workers share."""
+
+    MEMORY = "memory"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Give the token that lies there, or None."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Put the token there."""
+
+    place: Place
+    token: Token
+
+
+Effect: TypeAlias = Send | Wait | Sign | Bearer | Recall | Remember
+Flow: TypeAlias = Generator[Effect, Any, T]

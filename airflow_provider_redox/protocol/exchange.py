@@ -1,0 +1,156 @@
+"""One request as a flow: a bearer token, one renewal on 401, waiting, trying again, and the right error at the end.
+
+Pure: the clocks, the jitter and the `jti` come with the `Environment`; what must be done is yielded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from airflow_provider_redox.exceptions import RedoxProtocolError
+from airflow_provider_redox.protocol import assertion, failures
+from airflow_provider_redox.protocol.effects import (
+    Bearer,
+    Flow,
+    Happened,
+    Place,
+    Recall,
+    RedoxResponse,
+    Remember,
+    Request,
+    Send,
+    Sign,
+    Wait,
+)
+from airflow_provider_redox.protocol.outcomes import UNREADABLE, RetryPolicy, Step, decide
+from airflow_provider_redox.protocol.settings import Settings
+from airflow_provider_redox.protocol.token import Token, parse_token, token_form
+
+T = TypeVar("T")
+Reader = Callable[[RedoxResponse], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Clock and chance, handed in.
+
+    :param now: seconds since the epoch.
+    :param monotonic: seconds of a clock that never jumps.
+    :param jitter: a number in [0, 1).
+    :param new_jti: a fresh random string of at least 128 bits.
+    """
+
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    jitter: Callable[[], float]
+    new_jti: Callable[[], str]
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+def exchange(
+    request: Request,
+    read: Reader[T],
+    *,
+    repeatable: bool,
+    env: Environment,
+    refused: Reader[T] = failures.raise_refusal,
+) -> Flow[T]:
+    """Send a request with a bearer token and give what `read` makes of the answer.
+
+    `read` may raise `RedoxProtocolError` for a body that is not what was promised; a repeatable request is then
+    tried again, an unsafe one is ambiguous. `refused` decides what a final error status becomes, by default the
+    error that fits it.
+    """
+    token = ""
+
+    def authorized(renew: bool) -> Flow[Request]:
+        nonlocal token
+        token = yield Bearer(refused=token if renew else None)
+        return request.with_headers(authorization=f"Bearer {token}")
+
+    return (yield from _persist(authorized, read, repeatable=repeatable, env=env, refused=refused))
+
+
+def obtain(settings: Settings, refused: str | None, *, env: Environment) -> Flow[Token]:
+    """Find a fresh token that is not the refused one: in memory, in what the workers share, or by a new assertion."""
+    for place in (Place.MEMORY, Place.SHARED):
+        found: Token | None = yield Recall(place)
+        if found is not None and found.value != refused and found.is_fresh(env.now()):
+            if place is Place.SHARED:
+                yield Remember(Place.MEMORY, found)
+            return found
+    token = yield from mint(settings, env=env)
+    yield Remember(Place.MEMORY, token)
+    yield Remember(Place.SHARED, token)
+    return token
+
+
+def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
+    """Exchange a newly signed assertion for a new token. Asks no cache and tells none."""
+
+    def asserted(_renew: bool) -> Flow[Request]:
+        signed = assertion.signing_input(
+            client_id=settings.client_id,
+            audience=settings.audience,
+            kid=settings.kid,
+            algorithm=settings.algorithm,
+            now=env.now(),
+            jti=env.new_jti(),
+        )
+        signature: bytes = yield Sign(signed)
+        body = token_form(assertion=assertion.assemble(signed, signature), scope=settings.scope)
+        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        return Request("POST", settings.auth_url, "POST (token endpoint)", headers, body)
+
+    def read(response: RedoxResponse) -> Token:
+        return parse_token(response.json(), now=env.now())
+
+    def refused(response: RedoxResponse) -> Token:
+        raise failures.token_refusal(response, now=env.now())
+
+    return (yield from _persist(asserted, read, repeatable=True, env=env, refused=refused, renewable=False))
+
+
+def _persist(
+    prepare: Callable[[bool], Flow[Request]],
+    read: Reader[T],
+    *,
+    repeatable: bool,
+    env: Environment,
+    refused: Reader[T],
+    renewable: bool = True,
+) -> Flow[T]:
+    """Try until the outcome table says that it is over. `prepare` makes the request anew for each try."""
+    started = env.monotonic()
+    attempt, renewed, renew = 1, not renewable, False
+    while True:
+        request = yield from prepare(renew)
+        happened: Happened = yield Send(request, attempt)
+        step = decide(happened, repeatable=repeatable)
+        unreadable = None
+        if step is Step.DONE and isinstance(happened, RedoxResponse):
+            try:
+                return read(happened)
+            except RedoxProtocolError as error:
+                unreadable = error
+                step = UNREADABLE.repeatable if repeatable else UNREADABLE.unsafe
+        renew = step is Step.RENEW and not renewed
+        if renew:
+            renewed = True
+            continue
+        if step is Step.RETRY:
+            elapsed = env.monotonic() - started
+            pause = env.retry.pause(happened, attempt=attempt, elapsed=elapsed, now=env.now(), jitter=env.jitter())
+            if pause is not None:
+                yield Wait(pause)
+                attempt += 1
+                continue
+        if step is Step.AMBIGUOUS:
+            raise failures.ambiguous(happened, request.label, unreadable)
+        if unreadable is not None:
+            raise unreadable
+        if isinstance(happened, RedoxResponse):
+            return refused(happened)
+        raise failures.no_answer(happened, request.label, attempt)

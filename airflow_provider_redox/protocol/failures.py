@@ -1,0 +1,193 @@
+"""From what happened to the error that says so: what was wrong, where, what to do; no secret, no body, no patient.
+
+An OperationOutcome's `diagnostics` and a `Meta.Errors` text may echo a patient, so codes, modules and field paths are
+told and free text is not. The one exception is Redox's own validation of a message (module `DataModels`): its text
+speaks of field names, and any quoted or numeric part is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxAuthError,
+    RedoxProtocolError,
+    RedoxRateLimitError,
+    RedoxResponseError,
+    RedoxSecurityError,
+    RedoxServerError,
+    RedoxTransportError,
+)
+from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage
+from airflow_provider_redox.protocol.outcomes import retry_after
+
+CLOCK_TOLERANCE = 10.0
+"""Seconds of skew that Redox's token endpoint tolerates (its error page)."""
+
+_HINTS = {
+    400: "the request is malformed or lacks something",
+    401: "the token was refused, and so was a new one",
+    403: "not allowed: check the destination, the environment and what the key may do",
+    404: "not found: with Redox this is as often a wrong destination slug or environment as an absent resource",
+    405: "this interaction is not offered there",
+    413: "the request is larger than Redox accepts",
+}
+
+
+def raise_refusal(response: RedoxResponse) -> NoReturn:
+    """Raise the error that fits an error status."""
+    raise refusal(response)
+
+
+def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
+    """Make the error that fits an error status."""
+    issues = issues_of(response)
+    said = f"HTTP {response.status} from Redox{_traced(response)}"
+    details = f": {'; '.join(issues)}" if issues else ""
+    if response.status < 200 or 300 <= response.status < 400:
+        return RedoxSecurityError(f"{said}: a redirect or an unexpected status; redirects are never followed")
+    if response.status == 429:
+        after = retry_after(response.headers, now=0.0) if response.headers.get("retry-after", "").isdigit() else None
+        limit = response.headers.get("x-ratelimit-limit", "10,000 in five minutes per IP address")[:60]
+        message = f"{said}: the rate limit ({limit}) is used up; lower extra.requests_per_5min or use an Airflow pool"
+        return RedoxRateLimitError(message, issues=issues, trace_id=response.trace_id, retry_after=after)
+    kind = _kind(response.status)
+    hint = _HINTS.get(response.status, "Redox or the destination could not do it")
+    return kind(f"{said}, {hint}{details}", status=response.status, issues=issues, trace_id=response.trace_id)
+
+
+def _kind(status: int) -> type[RedoxResponseError]:
+    if status == 401:
+        return RedoxAuthError
+    return RedoxServerError if status >= 500 or status == 408 else RedoxResponseError
+
+
+def token_refusal(response: RedoxResponse, *, now: float) -> RedoxResponseError | RedoxProtocolError:
+    """Make the error for a token endpoint that said no: what it said, and what usually causes it."""
+    if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
+        return refusal(response)
+    said = _oauth_words(response)
+    parts = [f"the token endpoint answered HTTP {response.status}{f' ({said})' if said else ''}{_traced(response)}"]
+    skew = _clock_skew(response, now=now)
+    if skew is not None and abs(skew) > CLOCK_TOLERANCE:
+        parts.append(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} Redox's: set it")
+    parts.append(
+        "check that extra.client_id is the key's own, that extra.kid and the private key belong to the public key that "
+        "Redox holds, and that extra.audience is the token URL"
+    )
+    return RedoxAuthError(": ".join((parts[0], "; ".join(parts[1:]))), status=response.status, trace_id=response.trace_id)
+
+
+def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportError | RedoxProtocolError:
+    """Make the error for a request that got no whole answer and did no harm."""
+    said = f"{label}: {failure.stage.value}: {failure.reason}"
+    if failure.stage is Stage.OVERSIZE:
+        return RedoxProtocolError(said)
+    error = RedoxTransportError(f"{said} (after {attempts} tries)" if attempts > 1 else said)
+    error.retryable = failure.stage is not Stage.UNTRUSTED
+    return error
+
+
+def ambiguous(happened: Happened, label: str, unreadable: RedoxProtocolError | None) -> RedoxAmbiguousOutcomeError:
+    """Make the error for an unsafe request whose outcome is unknown."""
+    if unreadable is not None:
+        what = f"Redox answered with a success status but an unreadable body ({unreadable})"
+    elif isinstance(happened, Failure):
+        what = f"{happened.stage.value}: {happened.reason}"
+    else:
+        what = f"HTTP {happened.status} from Redox{_traced(happened)}"
+    trace_id = happened.headers.get("redox-trace-id")
+    return RedoxAmbiguousOutcomeError(
+        f"{label}: {what}. The request may or may not have been processed; it is not sent again. "
+        "Look for it in the Redox dashboard's logs, by time and destination, before you send it again",
+        status=happened.status,
+        trace_id=trace_id,
+    )
+
+
+def issues_of(response: RedoxResponse) -> tuple[str, ...]:
+    """Read what an error answer says in codes: an OperationOutcome's issues or a message's Meta.Errors."""
+    try:
+        answer = response.json()
+    except RedoxProtocolError:
+        return ()
+    if not isinstance(answer, dict):
+        return ()
+    if isinstance(answer.get("issue"), list):
+        return tuple(_fhir_issue(issue) for issue in answer["issue"][:10] if isinstance(issue, dict))
+    return meta_errors(answer)
+
+
+def meta_errors(answer: dict[str, Any]) -> tuple[str, ...]:
+    """Read the `Meta.Errors` of a Data Model answer: ID, type, module, the destination's status."""
+    meta = answer.get("Meta")
+    errors = meta.get("Errors") if isinstance(meta, dict) else None
+    if not isinstance(errors, list):
+        return ()
+    return tuple(_meta_error(error) for error in errors[:10] if isinstance(error, dict))
+
+
+def _fhir_issue(issue: dict[str, Any]) -> str:
+    words = [_word(issue.get("severity")), _word(issue.get("code"))]
+    details = issue.get("details")
+    codings = details.get("coding", []) if isinstance(details, dict) else []
+    words += [_word(coding.get("code")) for coding in codings if isinstance(coding, dict)]
+    expressions = issue.get("expression", [])
+    words += [_word(expression) for expression in expressions if isinstance(expression, str)]
+    return " ".join(word for word in words if word)
+
+
+def _meta_error(error: dict[str, Any]) -> str:
+    words = [f"{name}={_word(error.get(key))}" for name, key in _META_ERROR_KEYS if _word(error.get(key))]
+    if error.get("Module") == "DataModels":
+        words.append(_field_names_only(str(error.get("Text", ""))))
+    return " ".join(word for word in words if word)
+
+
+_META_ERROR_KEYS = (
+    ("id", "ID"),
+    ("type", "Type"),
+    ("module", "Module"),
+    ("destination_status", "DestinationStatusCode"),
+)
+
+
+def _word(value: Any) -> str:
+    """Let through what is a code or a path by its form; anything that could be a sentence, a name or an ID is dropped."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if re.fullmatch(r"[A-Za-z0-9._:\[\]-]{1,80}", text) else ""
+
+
+def _field_names_only(text: str) -> str:
+    """Keep the known sentences of Redox's validation with the field paths in them; drop any other text."""
+    match = re.match(r"(Required field missing|Invalid type|Unknown field|Field [a-z ]+)( - [A-Za-z.\[\]0-9]+)?", text)
+    return match.group(0)[:120] if match else ""
+
+
+def _oauth_words(response: RedoxResponse) -> str:
+    """Give `error` and `error_description` of RFC 6749 section 5.2, without anything that looks like a JWT."""
+    try:
+        answer = response.json()
+    except RedoxProtocolError:
+        return "the body is not JSON"
+    if not isinstance(answer, dict):
+        return ""
+    words = (answer.get("error"), answer.get("error_description"))
+    text = ": ".join(word for word in words if isinstance(word, str) and word)
+    text = re.sub(r"[A-Za-z0-9_\-.+/=]{40,}", "…", text)
+    return "".join(character for character in text if character.isprintable())[:300]
+
+
+def _clock_skew(response: RedoxResponse, *, now: float) -> float | None:
+    """Seconds by which the server's clock is ahead of ours, from its Date header."""
+    try:
+        return parsedate_to_datetime(response.headers["date"]).timestamp() - now
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _traced(response: RedoxResponse) -> str:
+    return f" (trace {_word(response.trace_id)})" if _word(response.trace_id) else ""

@@ -1,0 +1,290 @@
+"""FHIR R4 as Redox speaks it: URLs, search forms, and the pages of a search.
+
+Search parameters travel in the body of a POST to `_search`, never in the URL we make. A page's `next` link is
+followed only onto the connection's own origin and below the destination's own base; a link that names a host
+listed as an alias is rewritten onto our base, and every other link is refused before anything is sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+
+import msgspec
+
+from airflow_provider_redox.exceptions import (
+    RedoxConfigError,
+    RedoxDestinationError,
+    RedoxProtocolError,
+    RedoxSecurityError,
+)
+from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.effects import RedoxResponse, Request
+from airflow_provider_redox.protocol.failures import issues_of
+from airflow_provider_redox.protocol.settings import ENVIRONMENTS, Settings, origin
+
+FHIR_JSON = "application/fhir+json"
+FORM = "application/x-www-form-urlencoded"
+
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One destination's FHIR base: `{base_url}/fhir/R4/{slug}/{environment}`."""
+
+    base_url: str
+    slug: str
+    environment: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"{self.base_url}/fhir/R4/{self.slug}/{self.environment}"
+
+    @property
+    def label(self) -> str:
+        """The base's path, as a log may show it."""
+        return f"/fhir/R4/{self.slug}/{self.environment}"
+
+    def search(self, resource_type: str, form: bytes, headers: Mapping[str, str]) -> Request:
+        """Make the search request. The parameters stand in the body."""
+        kind = checked_type(resource_type)
+        all_headers = {**headers, "content-type": FORM, "accept": FHIR_JSON}
+        return Request("POST", f"{self.url}/{kind}/_search", f"POST {self.label}/{kind}/_search", all_headers, form)
+
+    def read(self, resource_type: str, resource_id: str, headers: Mapping[str, str]) -> Request:
+        """Make the request that reads one resource by its logical ID."""
+        kind = checked_type(resource_type)
+        if not isinstance(resource_id, str) or not _ID.fullmatch(resource_id) or set(resource_id) == {"."}:
+            raise RedoxConfigError("resource_id: must be 1 to 64 letters, digits, '-' and '.' (FHIR R4, id)")
+        url = f"{self.url}/{kind}/{resource_id}"
+        return Request("GET", url, f"GET {self.label}/{kind}/{{id}}", {**headers, "accept": FHIR_JSON})
+
+    def writeback(self, resource_type: str, operation: str, bundle: bytes, headers: Mapping[str, str]) -> Request:
+        """Make the request of a writeback operation such as `$observation-create`."""
+        kind, name = checked_type(resource_type), operation.removeprefix("$")
+        if not _OPERATION.fullmatch(name):
+            raise RedoxConfigError("operation: must be a name such as $observation-create")
+        all_headers = {**headers, "content-type": FHIR_JSON, "accept": FHIR_JSON}
+        return Request("POST", f"{self.url}/{kind}/${name}", f"POST {self.label}/{kind}/${name}", all_headers, bundle)
+
+    def follow(self, link: str) -> str:
+        """Check a `next` link and make it absolute on our own base. Raises `RedoxSecurityError`, and nothing is sent."""
+        if re.search(r"[\x00-\x20\x7f\\]", link) or not link.isascii():
+            raise RedoxSecurityError("a next link holds characters that no URL may have; it is not followed")
+        parts = urlsplit(urljoin(f"{self.url}/", link))
+        home = urlsplit(self.url)
+        if parts.username is not None or parts.fragment:
+            raise RedoxSecurityError("a next link holds a user name or a fragment; it is not followed")
+        if (parts.hostname or "").lower() in self.aliases:
+            parts = parts._replace(scheme=home.scheme, netloc=home.netloc, path=self._own_path(parts.path))
+        if _safe_origin(parts) != origin(home):
+            raise RedoxSecurityError(
+                "a next link points to another origin than the connection's; it is not followed and the token stays. "
+                "If that host is the destination's own name for this server, list it in extra.link_host_aliases"
+            )
+        if not (parts.path == home.path or parts.path.startswith(f"{home.path}/")) or _climbs(parts.path):
+            raise RedoxSecurityError(f"a next link leaves the destination's base {self.label}; it is not followed")
+        return parts.geturl()
+
+    def _own_path(self, path: str) -> str:
+        """Put an alias's path onto our base: what follows the last resource type or nothing of it."""
+        tail = re.search(r"/([A-Z][A-Za-z]+(/_search)?)$", path)
+        home = urlsplit(self.url).path
+        if path.startswith(home):
+            return path
+        return f"{home}/{tail.group(1)}" if tail else home
+
+
+def _safe_origin(parts: Any) -> tuple[str, str, int] | None:
+    try:
+        return origin(parts)
+    except ValueError:
+        return None
+
+
+def _climbs(path: str) -> bool:
+    return bool(re.search(r"(^|/)(\.|%2e){1,2}(/|$)|%2f|%5c", path, re.IGNORECASE))
+
+
+def endpoint(settings: Settings, slug: str, environment: str | None) -> Endpoint:
+    """Make the endpoint of a destination's slug. Raises `RedoxConfigError` for an unknown environment."""
+    chosen = environment or settings.environment
+    if chosen not in ENVIRONMENTS:
+        raise RedoxConfigError(
+            f"environment: must be one of {', '.join(ENVIRONMENTS)} (upper and lower case matter); "
+            "set it in the operator or as extra.environment in the connection"
+        )
+    return Endpoint(settings.base_url, slug, chosen, settings.link_host_aliases)
+
+
+def checked_type(resource_type: str) -> str:
+    """Check the name of a resource type. Raises `RedoxConfigError`."""
+    if not isinstance(resource_type, str) or not _TYPE.fullmatch(resource_type):
+        raise RedoxConfigError("resource_type: must be the name of a FHIR resource type, such as Patient")
+    return resource_type
+
+
+def search_form(params: Mapping[str, Any]) -> bytes:
+    """Encode search parameters as a form body; a list is a repeated key.
+
+    Raises `RedoxConfigError` for an empty value: a filter that was meant and is empty would ask for everybody.
+    """
+    if not isinstance(params, Mapping):
+        raise RedoxConfigError("search_params: must be a mapping of parameter names to values")
+    return urlencode([pair for name, value in params.items() for pair in _pairs(name, value)]).encode("ascii")
+
+
+def _pairs(name: Any, value: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(name, str) or not _PARAMETER.fullmatch(name):
+        raise RedoxConfigError("search_params: a parameter's name may hold letters, digits and _ - . : only")
+    values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    if not values:
+        raise RedoxConfigError(f"search_params: {name} is an empty list; leave it out, or give it a value")
+    for one in values:
+        if isinstance(one, bool):
+            yield name, "true" if one else "false"
+        elif isinstance(one, str | int | float) and str(one).strip():
+            yield name, str(one)
+        else:
+            raise RedoxConfigError(f"search_params: {name} has an empty or unusable value; give it text or a number")
+
+
+class _Meta(msgspec.Struct):
+    versionId: str | None = None  # noqa: N815  (FHIR's names)
+    lastUpdated: str | None = None  # noqa: N815
+
+
+class _Head(msgspec.Struct):
+    resourceType: str  # noqa: N815
+    id: str | None = None
+    meta: _Meta | None = None
+
+
+class _Issue(msgspec.Struct):
+    severity: str = "error"
+
+
+class _Outcome(msgspec.Struct):
+    issue: list[_Issue] = []
+
+
+class _SearchMode(msgspec.Struct):
+    mode: str | None = None
+
+
+class _Entry(msgspec.Struct):
+    resource: msgspec.Raw = msgspec.Raw()
+    search: _SearchMode | None = None
+
+
+class _Link(msgspec.Struct):
+    relation: str = ""
+    url: str = ""
+
+
+class _Bundle(msgspec.Struct):
+    resourceType: str  # noqa: N815
+    type: str = ""
+    total: int | None = None
+    link: list[_Link] = []
+    entry: list[_Entry] = []
+
+
+_bundles = msgspec.json.Decoder(_Bundle)
+_heads = msgspec.json.Decoder(_Head)
+_outcomes = msgspec.json.Decoder(_Outcome)
+_any = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a page: what identifies it, and its JSON on one line, digit for digit as it came."""
+
+    type: str
+    id: str | None
+    version: str | None
+    last_updated: str | None
+    line: bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Parse the line."""
+        parsed: dict[str, Any] = _any.decode(self.line)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a search: the resources found or included, the outcomes that are not errors, and what follows."""
+
+    resources: list[Resource]
+    outcomes: list[Resource]
+    total: int | None
+    next_link: str | None
+
+
+def read_page(response: RedoxResponse) -> Page:
+    """Parse a searchset Bundle.
+
+    Raises `RedoxProtocolError` for anything else and `RedoxDestinationError` for an OperationOutcome of severity
+    error or fatal, alone or in the Bundle: part of the answer is then missing.
+    """
+    try:
+        bundle = jsontext.decode(response.body, _bundles)
+        if bundle.resourceType == "OperationOutcome":
+            raise _destination_error(response, issues_of(response))
+        if bundle.resourceType != "Bundle" or bundle.type != "searchset":
+            raise ValueError("JSON, but not a Bundle of type searchset")
+        found = [(entry, _resource(entry.resource)) for entry in bundle.entry if len(memoryview(entry.resource))]
+        _refuse_failed(response, [resource for _, resource in found if resource.type == "OperationOutcome"])
+    except ValueError as error:
+        raise RedoxProtocolError(f"HTTP {response.status}, but the page is not a search result: {error}") from None
+    outcomes = [resource for entry, resource in found if _is_outcome(entry, resource)]
+    resources = [resource for entry, resource in found if not _is_outcome(entry, resource)]
+    following = next((link.url for link in bundle.link if link.relation == "next" and link.url), None)
+    return Page(resources, outcomes, bundle.total, following)
+
+
+def _resource(raw: msgspec.Raw) -> Resource:
+    line = bytes(raw)
+    if b"\n" in line or b"\r" in line:
+        line = msgspec.json.format(line, indent=-1)
+    head = jsontext.decode(line, _heads)
+    if not _TYPE.fullmatch(head.resourceType):
+        raise ValueError("a resource whose resourceType is not a name")
+    meta = head.meta or _Meta()
+    return Resource(head.resourceType, head.id, meta.versionId, meta.lastUpdated, line)
+
+
+def _is_outcome(entry: _Entry, resource: Resource) -> bool:
+    return resource.type == "OperationOutcome" or (entry.search is not None and entry.search.mode == "outcome")
+
+
+def _refuse_failed(response: RedoxResponse, outcomes: list[Resource]) -> None:
+    for outcome in outcomes:
+        parsed = jsontext.decode(outcome.line, _outcomes)
+        if any(issue.severity in ("error", "fatal") for issue in parsed.issue):
+            inner = RedoxResponse(response.status, response.headers, outcome.line)
+            raise _destination_error(response, issues_of(inner))
+
+
+def _destination_error(response: RedoxResponse, issues: tuple[str, ...]) -> RedoxDestinationError:
+    said = f": {'; '.join(issues)}" if issues else ""
+    return RedoxDestinationError(
+        f"HTTP {response.status}, but the destination reports an error{said}; the answer would be incomplete",
+        status=response.status,
+        issues=issues,
+        trace_id=response.trace_id,
+    )
+
+
+def link_as_form(link: str) -> bytes:
+    """Give a link's query as a form body, for a server that continues a search by POST only."""
+    return urlencode(parse_qsl(urlsplit(link).query, keep_blank_values=True)).encode("ascii")

@@ -1,0 +1,39 @@
+"""JSON as it comes from another machine: parsed within limits, with errors that never quote it.
+
+msgspec's Raw lets invalid UTF-8 through, and nesting of 100,000 levels ends in a RecursionError: both are
+caught here and become a ValueError that says where, not what.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+_decoder = msgspec.json.Decoder()
+
+
+def parse(body: bytes) -> Any:
+    """Parse JSON. Raises ValueError, without any of the text in it, when it is not JSON in UTF-8."""
+    return decode(body, _decoder)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Parse JSON with a typed decoder of msgspec. Raises ValueError without any of the text."""
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+        return decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except msgspec.ValidationError as error:
+        raise ValueError(f"of another shape: {_path_only(str(error))}") from None
+    except msgspec.DecodeError as error:
+        raise ValueError(_path_only(str(error))) from None
+
+
+def _path_only(message: str) -> str:
+    """Keep msgspec's words of what was expected where; drop the quoted value it may end with."""
+    return message.split("`, got `")[0].replace("`", "")[:200] if "value" in message else message[:200]

@@ -1,0 +1,279 @@
+"""What a Redox connection says, checked once, before any request.
+
+`Settings.from_fields` takes the fields of an Airflow connection as plain values, so that the ground floor needs no
+Airflow. Every complaint is a `RedoxConfigError` that names the field as the connection form shows it and the cure,
+and never the value: a value pasted into the wrong field may be a key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.destinations import Destination, parse_destinations
+from airflow_provider_redox.protocol.keys import SigningKey, choose_key
+
+DEFAULT_HOST = "https://api.redoxengine.com"
+ENVIRONMENTS = ("Development", "Staging", "Production")
+CACHE_BACKENDS = ("variable", "xcom", "memory")
+
+EXTRA_FIELDS = (
+    "client_id",
+    "kid",
+    "key_file",
+    "algorithm",
+    "auth_url",
+    "audience",
+    "scope",
+    "destination",
+    "destinations",
+    "environment",
+    "source_id",
+    "headers",
+    "meta",
+    "organization_id",
+    "environment_id",
+    "link_host_aliases",
+    "ca_file",
+    "cache_backend",
+    "timeout",
+    "requests_per_5min",
+    "allow_http",
+)
+"""Every key that a connection's extra may have."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_OWN_HEADERS = (
+    "authorization",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "cookie",
+    "accept-encoding",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A checked connection. See the connection page of the documentation for what each field means."""
+
+    base_url: str
+    client_id: str
+    key: SigningKey
+    auth_url: str
+    audience: str
+    scope: str | None = None
+    destination: str | None = None
+    destinations: Mapping[str, Destination] = field(default_factory=dict)
+    environment: str | None = None
+    source_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    organization_id: str | None = None
+    environment_id: str | None = None
+    link_host_aliases: tuple[str, ...] = ()
+    ca_file: str | None = None
+    cache_backend: str = "variable"
+    timeout: float = 130.0
+    requests_per_5min: int = 5000
+    plain_http_allowed: bool = False
+
+    @property
+    def kid(self) -> str:
+        """The key ID that goes into the assertion."""
+        return self.key.kid or ""
+
+    @property
+    def algorithm(self) -> str:
+        """RS384 or ES384, as the key is."""
+        return self.key.algorithm
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells apart the connections whose tokens must not mix: the key, client, URL, audience, scope."""
+        public = json.dumps(self.key.public_jwk(), sort_keys=True)
+        parts = (public, self.client_id, self.auth_url, self.audience, self.scope or "", self.kid)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+    @classmethod
+    def from_fields(
+        cls,
+        *,
+        keys: tuple[SigningKey, ...],
+        host: str | None = None,
+        port: int | None = None,
+        login: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Settings:
+        """Check the fields of a connection. Raises `RedoxConfigError`."""
+        extra = {name: value for name, value in (extra or {}).items() if value not in (None, "")}
+        _refuse_unknown(extra)
+        if login:
+            raise RedoxConfigError("login: must be empty; the client ID belongs into extra.client_id")
+        allow_http = _flag(extra, "allow_http")
+        base_url = _base_url(host, port, allow_http=allow_http)
+        auth_url = _auth_url(extra, base_url)
+        client_id = _text(extra, "client_id")
+        if client_id is None:
+            raise RedoxConfigError("extra.client_id: missing; copy the client ID from the API key's page in Redox")
+        return cls(
+            base_url=base_url,
+            client_id=client_id,
+            key=choose_key(keys, kid=_text(extra, "kid"), algorithm=_text(extra, "algorithm")),
+            auth_url=auth_url,
+            audience=_text(extra, "audience") or auth_url,
+            scope=_text(extra, "scope"),
+            destination=_text(extra, "destination"),
+            destinations=parse_destinations(_mapping(extra, "destinations")),
+            environment=_choice(extra, "environment", ENVIRONMENTS),
+            source_id=_text(extra, "source_id"),
+            headers=checked_headers(_mapping(extra, "headers"), where="extra.headers"),
+            meta=_mapping(extra, "meta"),
+            organization_id=_text(extra, "organization_id"),
+            environment_id=_text(extra, "environment_id"),
+            link_host_aliases=_names(extra, "link_host_aliases"),
+            ca_file=_text(extra, "ca_file"),
+            cache_backend=_choice(extra, "cache_backend", CACHE_BACKENDS) or "variable",
+            timeout=_number(extra, "timeout", 130.0, low=1, high=3600),
+            requests_per_5min=int(_number(extra, "requests_per_5min", 5000, low=1, high=10_000)),
+            plain_http_allowed=allow_http,
+        )
+
+
+def checked_headers(headers: Mapping[str, Any], *, where: str) -> dict[str, str]:
+    """Check extra request headers; names come back in lower case. Raises `RedoxConfigError`."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise RedoxConfigError(f"{where}: a header name holds a character that no header name may have")
+        if name.lower() in _OWN_HEADERS:
+            raise RedoxConfigError(f"{where}: {name} is set by the provider itself; remove it")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise RedoxConfigError(f"{where}: the value of {name} must be one line of printable ASCII")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address can only mean this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _refuse_unknown(extra: Mapping[str, Any]) -> None:
+    for name in extra:
+        if name not in EXTRA_FIELDS:
+            near = difflib.get_close_matches(name, EXTRA_FIELDS, n=1)
+            cure = f"did you mean {near[0]}?" if near else f"known are {', '.join(EXTRA_FIELDS)}"
+            raise RedoxConfigError(f"extra.{_printable(name)}: no such field; {cure}")
+
+
+def _printable(name: object) -> str:
+    text = str(name)
+    return text if re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", text) else "(unprintable)"
+
+
+def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
+    text = (host or DEFAULT_HOST).strip().rstrip("/")
+    parts = _split(text if "://" in text else f"https://{text}", "host")
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
+        raise RedoxConfigError("host: must begin with https://; plain http is for this machine only")
+    if port and parts.port and parts.port != port:
+        raise RedoxConfigError("port: differs from the port in host; leave one of them empty")
+    chosen = parts.port or port
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    shown = f":{chosen}" if chosen and chosen != {"https": 443, "http": 80}[parts.scheme] else ""
+    return f"{parts.scheme}://{name}{shown}{parts.path.rstrip('/')}"
+
+
+def _auth_url(extra: Mapping[str, Any], base_url: str) -> str:
+    text = _text(extra, "auth_url") or f"{base_url}/v2/auth/token"
+    if origin(_split(text, "extra.auth_url")) != origin(urlsplit(base_url)):
+        raise RedoxConfigError(
+            "extra.auth_url: must be on the same scheme, host and port as host; an assertion is sent nowhere else"
+        )
+    return text
+
+
+def _split(url: str, name: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (reading it is what checks it)
+    except ValueError:
+        raise RedoxConfigError(f"{name}: not a URL; it should look like {DEFAULT_HOST}") from None
+    odd = parts.username is not None or parts.query or parts.fragment or re.search(r"[\s\\@]", url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or odd:
+        raise RedoxConfigError(f"{name}: not a plain URL; it should look like {DEFAULT_HOST}")
+    return parts
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int]:
+    """Give scheme, host in lower case and port of a split URL, the port always as a number."""
+    default = {"https": 443, "http": 80}.get(parts.scheme, 0)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
+
+
+def _text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = extra.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise RedoxConfigError(f"extra.{name}: must be text")
+    return str(value).strip() or None
+
+
+def _choice(extra: Mapping[str, Any], name: str, choices: Iterable[str]) -> str | None:
+    value = _text(extra, name)
+    if value is not None and value not in choices:
+        raise RedoxConfigError(f"extra.{name}: must be one of {', '.join(choices)} (upper and lower case matter)")
+    return value
+
+
+def _flag(extra: Mapping[str, Any], name: str) -> bool:
+    value = extra.get(name, False)
+    known = {True: True, False: False, "true": True, "false": False}
+    answer = known.get(value.lower() if isinstance(value, str) else value) if isinstance(value, str | bool) else None
+    if answer is None:
+        raise RedoxConfigError(f"extra.{name}: must be true or false")
+    return answer
+
+
+def _number(extra: Mapping[str, Any], name: str, default: float, *, low: float, high: float) -> float:
+    value = extra.get(name, default)
+    try:
+        number = float(value) if not isinstance(value, bool) else float("nan")
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not low <= number <= high:
+        raise RedoxConfigError(f"extra.{name}: must be a number from {low:g} to {high:g}")
+    return number
+
+
+def _mapping(extra: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = extra.get(name, {})
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise RedoxConfigError(f"extra.{name}: not valid JSON") from None
+    if not isinstance(value, dict):
+        raise RedoxConfigError(f"extra.{name}: must be a JSON object")
+    return value
+
+
+def _names(extra: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = extra.get(name, ())
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
+        raise RedoxConfigError(f"extra.{name}: must be a list of host names")
+    return tuple(entry.strip().lower() for entry in entries if entry.strip())

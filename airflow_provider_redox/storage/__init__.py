@@ -1,0 +1,5 @@
+"""What must outlive a process: results, manifests and send records, on any storage that Airflow's ObjectStoragePath reaches.
+
+Where state lives: results under the output root the author chose; a manifest and, until a result is complete, its
+staged parts beside them under `_redox/`. Nothing is kept on a worker's own disk.
+"""

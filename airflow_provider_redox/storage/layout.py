@@ -1,0 +1,107 @@
+"""Where things lie: partitioned paths with names that every store and Spark accept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+
+_LOCAL_EXECUTORS = {"LocalExecutor", "SequentialExecutor", "DebugExecutor", "InProcessExecutor"}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose results these are: one task instance of one DAG run."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+    @property
+    def name(self) -> str:
+        """The task instance as part of a file name."""
+        return safe_name(self.task_id if self.map_index < 0 else f"{self.task_id}-{self.map_index}")
+
+    @property
+    def partition(self) -> str:
+        return f"dag_id={safe_name(self.dag_id)}/run_id={safe_name(self.run_id)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one task's results below the output root."""
+
+    root: str
+    destination: str
+    environment: str
+    owner: Owner
+
+    @property
+    def _base(self) -> str:
+        place = f"destination={safe_name(self.destination)}/environment={safe_name(self.environment)}"
+        return f"{self.root.rstrip('/')}/{place}"
+
+    @property
+    def workspace(self) -> str:
+        """The folder of the manifest and of staged parts. Its name begins with `_`, so Spark and Hive pass it over."""
+        return f"{self._base}/_redox/{self.owner.partition}/{self.owner.name}"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.workspace}/manifest.json"
+
+    def staged(self, kind: str, number: int) -> str:
+        return f"{self.workspace}/staged/{self._file(kind, number)}"
+
+    def result(self, kind: str, number: int) -> str:
+        """The final place of a file of results of one kind."""
+        return f"{self._base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}"
+
+    def _file(self, kind: str, number: int) -> str:
+        return f"{self.owner.name}.{safe_name(kind)}.{number:05d}.ndjson"
+
+
+def safe_name(name: str) -> str:
+    """Give a name of letters, digits, '.', '_' and '-' that differs where the original differs."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._") or "-"
+    if safe == name and len(safe) <= 100:
+        return safe
+    return f"{safe[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def output_root(output_path: str | None) -> str:
+    """Give the author's output path, or `[redox] output_root`, or `file://$AIRFLOW_HOME/redox`.
+
+    Raises `RedoxConfigError` for a place that the other workers cannot see: a `file://` root with an executor that is
+    not local, unless `[redox] output_root_is_shared` says that every worker mounts it.
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    root = output_path or conf.get("redox", "output_root", fallback="") or _home_root()
+    if "://" not in root:
+        if not root.startswith("/"):
+            raise RedoxConfigError("output_path: must be an absolute path or a URL such as s3://bucket/prefix")
+        root = f"file://{root}"
+    if root.startswith(("file://", "local://")) and not conf.getboolean("redox", "output_root_is_shared", fallback=False):
+        _refuse_unshared(conf.get("core", "executor", fallback="LocalExecutor"))
+    return root
+
+
+def _refuse_unshared(executors: str) -> None:
+    names = [entry.strip().rpartition(":")[2].rpartition(".")[2] for entry in executors.split(",")]
+    if any(name not in _LOCAL_EXECUTORS for name in names):
+        raise RedoxConfigError(
+            f"output_path: a file:// path is on one machine only, and the executor is {names[0]}. Set output_path, or "
+            "[redox] output_root, to object storage such as s3://bucket/redox; or, if every worker mounts this path, "
+            "set [redox] output_root_is_shared to True"
+        )
+
+
+def _home_root() -> str:
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser().absolute()
+    return f"file://{home}/redox"

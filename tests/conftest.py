@@ -1,0 +1,55 @@
+"""Fixtures that the whole suite shares: a sandbox process, a clean Airflow home, the connection in the environment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Airflow reads its home at import: give this process one of its own before anything imports Airflow.
+_HOME = tempfile.TemporaryDirectory(prefix="redox-airflow-home-")
+os.environ["AIRFLOW_HOME"] = _HOME.name
+os.environ.update(
+    {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__CORE__FERNET_KEY": "cmVkb3gtcmVkb3gtcmVkb3gtcmVkb3gtcmVkb3gtMTI=",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+)
+
+import pytest  # noqa: E402  (after the environment, see above)
+
+from tests.support.sandbox import Sandbox  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def sandbox_process() -> Iterator[Sandbox]:
+    """One sandbox for the whole run."""
+    running = Sandbox.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def sandbox(sandbox_process: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox at its start, and no token left in this process."""
+    from airflow_provider_redox.client.slots import MemorySlot
+
+    sandbox_process.reset()
+    MemorySlot.forget_all()
+    yield sandbox_process
+
+
+@pytest.fixture
+def redox_connection(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """`redox_default` in the environment, pointing at the sandbox."""
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", sandbox.connection_json)
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """This process's Airflow home."""
+    return Path(_HOME.name)
