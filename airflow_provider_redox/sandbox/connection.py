@@ -1,0 +1,45 @@
+"""A client of its own for this run: a fresh key, and the Airflow connection that uses it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from joserfc.jwk import RSAKey
+
+from .names import DESTINATIONS, ENVIRONMENT_ID, ORGANIZATION_ID
+
+if TYPE_CHECKING:
+    from .state import Sandbox
+
+
+def connection_line(sandbox: Sandbox) -> str:
+    """Make an RSA key, register its public half, and return the Airflow connection as one line of JSON."""
+    client_id, kid = str(uuid.uuid4()), f"sandbox-{secrets.token_hex(4)}"
+    key = RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS384"})
+    sandbox.clients.register(client_id, {"keys": [key.as_dict(private=False)]})
+    host, _, port = sandbox.base_url.rpartition(":")
+    connection = {
+        "conn_type": "redox",
+        "host": host,
+        "port": int(port),
+        "password": key.as_pem(private=True).decode(),
+        "extra": _extra(sandbox, client_id, kid),
+    }
+    return json.dumps(connection)
+
+
+def _extra(sandbox: Sandbox, client_id: str, kid: str) -> dict[str, Any]:
+    extra = {
+        "client_id": client_id,
+        "kid": kid,
+        "destination": "general",
+        "environment": "Development",
+        "destinations": DESTINATIONS,
+        "organization_id": ORGANIZATION_ID,
+        "environment_id": ENVIRONMENT_ID,
+    }
+    source = sandbox.settings.source_id
+    return extra | ({"source_id": source} if source else {})

@@ -1,0 +1,106 @@
+"""The part of the Platform API that tells what became of a message: one log, and the search over logs.
+
+Redox shows page links relative to ``/platform/v1``; so does this.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from . import intervals
+from .answers import Refusal, json_answer
+from .call import MalformedError
+from .names import ENVIRONMENT_ID, ORGANIZATION_ID
+
+if TYPE_CHECKING:
+    from .answers import Answer
+    from .call import Call
+    from .delivery import Log
+    from .state import Sandbox
+
+MAX_COUNT = 50
+FILTERS = ("dataModel", "eventType", "status", "type", "destinationId")
+TIMES = ("createdAfter", "createdBefore", "updatedAfter", "updatedBefore")
+IGNORED = ("dataMode", "serviceRegion", "sourceId", "facilityCode")
+
+
+def _refusal(status: int, text: str) -> Refusal:
+    body = {"meta": {"version": "1.0.0"}, "payload": None, "errors": [{"message": text}]}
+    return Refusal(json_answer(body, status=status))
+
+
+def get_log(sandbox: Sandbox, call: Call) -> Answer:
+    """Answer ``GET /platform/v1/organizations/{organization}/logs/{log}``."""
+    log = sandbox.logs.by_id.get(call.groups["log"])
+    if call.groups["organization"] != ORGANIZATION_ID or log is None:
+        raise _refusal(404, "no such log in this organization")
+    return json_answer({"meta": {"version": "1.0.0"}, "payload": {"result": log.as_json(sandbox.now())}})
+
+
+def search_logs(sandbox: Sandbox, call: Call) -> Answer:
+    """Answer ``POST /platform/v1/environments/{environment}/logs/search/metadata``, oldest first."""
+    if call.groups["environment"] != ENVIRONMENT_ID:
+        raise _refusal(404, "no such environment")
+    wanted = _wanted(call)
+    now = sandbox.now()
+    found = [shown for log in sandbox.logs if _fits(shown := _shown(log, now), wanted)]
+    count, offset = _page(call)
+    rows = found[offset : offset + count]
+    page = {"links": _links(call, count, offset, len(found)), "total": len(found)}
+    return json_answer({"meta": {"version": "1.0.0", "page": page}, "payload": {"results": rows}})
+
+
+def _shown(log: Log, now: float) -> dict[str, Any]:
+    return log.as_json(now)
+
+
+def _wanted(call: Call) -> dict[str, str]:
+    try:
+        wanted = call.json() if call.body else {}
+    except MalformedError as error:
+        raise _refusal(400, str(error)) from None
+    if not isinstance(wanted, dict):
+        raise _refusal(400, "the body must be an object of filters")
+    unknown = set(wanted) - {*FILTERS, *TIMES, *IGNORED}
+    if unknown:
+        raise _refusal(400, f"unknown filter: {min(unknown)[:40]}")
+    for name in set(TIMES) & set(wanted):
+        _time(name, wanted[name])
+    return wanted
+
+
+def _time(name: str, value: object) -> float:
+    try:
+        return intervals.parse(str(value)).low
+    except ValueError:
+        raise _refusal(400, f"{name} must be an ISO 8601 time") from None
+
+
+def _fits(shown: dict[str, Any], wanted: dict[str, str]) -> bool:
+    facts = shown | {"destinationId": shown["destination"]["id"]}
+    if any(facts[name] != wanted[name] for name in FILTERS if name in wanted):
+        return False
+    return all(_in_time(facts, name, wanted[name]) for name in TIMES if name in wanted)
+
+
+def _in_time(facts: dict[str, Any], name: str, value: str) -> bool:
+    happened = intervals.parse(facts["createdAt" if name.startswith("created") else "updatedAt"]).low
+    limit = _time(name, value)
+    return happened >= limit if name.endswith("After") else happened < limit
+
+
+def _page(call: Call) -> tuple[int, int]:
+    pairs = dict(call.query_pairs())
+    count, cursor = pairs.get("_count", str(MAX_COUNT)), pairs.get("_cursor", "0")
+    if not count.isdigit() or not 1 <= int(count) <= MAX_COUNT:
+        raise _refusal(400, f"_count must be 1 to {MAX_COUNT}")
+    if not cursor.isdigit():
+        raise _refusal(400, "_cursor is not one of ours")
+    return int(count), int(cursor)
+
+
+def _links(call: Call, count: int, offset: int, total: int) -> dict[str, str]:
+    path = call.path.removeprefix("/platform/v1")
+    places = {"self": offset, "first": 0} | ({"next": offset + count} if offset + count < total else {})
+    return {name: f"{path}?{urlencode({'_count': count, '_cursor': place})}" for name, place in places.items()}

@@ -1,0 +1,44 @@
+"""The nightly pull of a cohort: the patients with diabetes, and their recent HbA1c values.
+
+Each search writes NDJSON files by resource type and hands on a manifest: URLs, counts and checksums, no patient. What
+works on the resources reads the files; see `summary`.
+"""
+
+from airflow.providers.common.compat.sdk import DAG, task
+
+from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+
+with DAG(
+    "redox_nightly_cohort",
+    schedule="0 2 * * *",
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2},
+    params={"days": 30},
+    tags=["redox", "example"],
+    doc_md=__doc__,
+):
+    diabetics = RedoxFhirSearchOperator(
+        task_id="diabetics",
+        resource_type="Condition",
+        search_params={"code": "http://snomed.info/sct|44054006", "_include": "Condition:subject"},
+    )
+
+    # Templates in search_params are rendered on the worker, and stored nowhere.
+    hba1c = RedoxFhirSearchOperator(
+        task_id="hba1c",
+        resource_type="Observation",
+        search_params={
+            "code": "http://loinc.org|4548-4",
+            "_lastUpdated": "ge{{ macros.ds_add(dag_run.start_date.strftime('%Y-%m-%d'), -params.days) }}",
+        },
+        page_size=100,
+    )
+
+    @task
+    def summary(manifests: list[dict]) -> dict[str, int]:
+        """Count the resources of both searches, by type."""
+        files = [file for manifest in manifests for file in manifest["output"]]
+        return {kind: sum(f["count"] for f in files if f["type"] == kind) for kind in {f["type"] for f in files}}
+
+    summary([diabetics.output, hba1c.output])

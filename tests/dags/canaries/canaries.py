@@ -1,0 +1,50 @@
+"""Tasks that handle a canary patient in every way, and fail in every way. The patient's name is in no file but one."""
+
+import os
+from pathlib import Path
+
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.http.operators.http import HttpOperator
+
+from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
+from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+
+
+def canary() -> str:
+    """Read the canary, on the worker only."""
+    return Path(os.environ["CANARY_FILE"]).read_text()
+
+
+SEARCH = {"family": "{{ canary() }}", "given": "{{ canary() }}", "birthdate": "1990-01-01"}
+MESSAGE = {"Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"}, "Patient": {"Name": "{{ canary() }}"}}
+QUERY = {"Meta": {"DataModel": "PatientSearch", "EventType": "Query"}, "Patient": {"Name": "{{ canary() }}"}}
+
+
+def dag(dag_id: str) -> DAG:
+    """Make a DAG with the canary as a macro."""
+    return DAG(dag_id, schedule=None, user_defined_macros={"canary": canary})
+
+
+with dag("canary_success"):
+    RedoxFhirSearchOperator(task_id="search", resource_type="Patient", search_params=SEARCH)
+    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE)
+    RedoxDataModelQueryOperator(task_id="query", payload=QUERY)
+    HttpOperator(
+        task_id="http",
+        http_conn_id="redox_default",
+        endpoint="fhir/R4/general-hospital/Development/Observation/_search",
+        data={"code": "4548-4"},
+        response_filter=lambda response: response.status_code,
+    )
+
+with dag("canary_refused"):
+    RedoxFhirSearchOperator(task_id="search", resource_type="Patient", search_params={"unknown": "{{ canary() }}"})
+
+with dag("canary_destination_error"):
+    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE)
+
+with dag("canary_ambiguous"):
+    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE)
+
+with dag("canary_garbage"):
+    RedoxDataModelQueryOperator(task_id="query", payload=QUERY)

@@ -1,0 +1,84 @@
+"""Every example DAG runs through Airflow, and does what its docstring says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.database import returned
+from tests.support.run_dags import run_dags
+from tests.support.sandbox import Sandbox
+
+pytestmark = pytest.mark.airflow_run
+
+FOLDER = Path(__file__).parents[2] / "dags"
+DAG_IDS = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+class Run:
+    """One run of all example DAGs against one sandbox."""
+
+    def __init__(self, home: Path, sandbox: Sandbox, ended: dict[str, str], printed: str) -> None:
+        self.home = home
+        self.sandbox = sandbox
+        self.ended = ended
+        self.printed = printed
+
+    def returned(self, dag_id: str) -> dict[str, Any]:
+        return returned(self.home, dag_id)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    home = tmp_path_factory.mktemp("airflow")
+    sandbox = Sandbox.start()
+    try:
+        ended, printed = run_dags(home, FOLDER, DAG_IDS, AIRFLOW_CONN_REDOX_DEFAULT=sandbox.connection_json)
+        yield Run(home, sandbox, ended, printed)
+    finally:
+        sandbox.stop()
+
+
+@pytest.mark.parametrize("dag_id", DAG_IDS)
+def test_every_example_runs(run: Run, dag_id: str):
+    """The example DAG's run succeeds. A DAG's file is named as its ID."""
+    assert run.ended[dag_id] == "success", run.printed[-3000:]
+
+
+def test_all_examples_together_cost_one_token(run: Run):
+    """One access token serves every task of every DAG."""
+    assert run.sandbox.stats()["tokens"] == 1
+
+
+def test_the_cohort_is_pulled(run: Run):
+    """The nightly pull finds the diabetics, their patients and their HbA1c values; each file has as many lines as it says."""
+    results = run.returned("redox_nightly_cohort")
+    counted = {file["type"]: file["count"] for task in ("diabetics", "hba1c") for file in results[task]["output"]}
+    assert counted == results["summary"]
+    assert counted["Condition"] == counted["Patient"] > 10
+    assert counted["Observation"] > 10
+    for task in ("diabetics", "hba1c"):
+        for file in results[task]["output"]:
+            content = Path(file["url"].removeprefix("file://")).read_text().splitlines()
+            assert len(content) == file["count"]
+            assert {json.loads(line)["resourceType"] for line in content} == {file["type"]}
+
+
+def test_messages_arrive_once(run: Run):
+    """Each post is accepted, and the server holds each message once, with a rendered template in it."""
+    results = run.returned("redox_post_messages")
+    assert [result["accepted"] for result in results.values()] == [1, 1]
+    sent = [json.loads(entry["body"]) for entry in run.sandbox.ledger("/endpoint")]
+    flowsheets = [message for message in sent if message["Meta"]["DataModel"] == "Flowsheet"]
+    assert len(flowsheets) == 1
+    assert flowsheets[0]["Visit"]["VisitNumber"].startswith("manual__")
+
+
+def test_http_operator_is_signed_in(run: Run):
+    """HttpOperator gets its answer, and XCom only what the response_filter let through."""
+    count = run.returned("redox_nightly_cohort")["summary"]["Condition"]
+    assert run.returned("redox_http_operator") == {"count_diabetics": count}

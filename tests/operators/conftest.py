@@ -1,0 +1,31 @@
+"""Run an operator as a worker would, in this process: a DAG, a task instance, and what Airflow hands to `execute`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.sandbox import Sandbox
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> str:
+    """A fresh output root."""
+    return f"file://{tmp_path}/out"
+
+
+@pytest.fixture
+def execute(redox_connection: Sandbox) -> Callable[..., Any]:
+    """Execute an operator against the sandbox, with the context that its code reads."""
+
+    def run(operator: Any, **context: Any) -> Any:
+        ti = SimpleNamespace(
+            dag_id="pull", run_id="manual__2026-11-23T10:00:00+00:00", task_id=operator.task_id, map_index=-1
+        )
+        return operator.execute({"ti": ti, **context})
+
+    return run

@@ -1,0 +1,200 @@
+"""The Data Model operators against a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxConfigError,
+    RedoxDestinationError,
+    RedoxResponseError,
+)
+from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
+from tests.support.sandbox import Sandbox
+
+NEW_PATIENT = {
+    "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"},
+    "Patient": {"Identifiers": [{"ID": "MRN-7731", "IDType": "MR"}], "Demographics": {"LastName": "Quillfeather"}},
+}
+FIND_KEVA = {
+    "Meta": {"DataModel": "PatientSearch", "EventType": "Query"},
+    "Patient": {"Demographics": {"FirstName": "Keva", "LastName": "Green", "DOB": "1995-08-26"}},
+}
+
+
+def post(output: str, **arguments: Any) -> RedoxDataModelPostOperator:
+    return RedoxDataModelPostOperator(task_id="post", **{"payload": NEW_PATIENT, "results_path": output, **arguments})
+
+
+def query(output: str, **arguments: Any) -> RedoxDataModelQueryOperator:
+    return RedoxDataModelQueryOperator(task_id="ask", **{"payload": FIND_KEVA, "output_path": output, **arguments})
+
+
+def only_line(output: str) -> dict[str, Any]:
+    (file,) = Path(output.removeprefix("file://")).rglob("*.ndjson")
+    return json.loads(file.read_text())
+
+
+def test_a_message_is_accepted_with_its_log_ids(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """An accepted message gives its log IDs in XCom and in its result line, and no content anywhere."""
+    summary = execute(post(output))
+    assert {**summary, "log_ids": len(summary["log_ids"]), "results_url": None} == {
+        "accepted": 1,
+        "refused": 0,
+        "ambiguous": 0,
+        "log_ids": 1,
+        "results_url": None,
+    }
+    line = only_line(output)
+    assert line["outcome"] == "accepted"
+    assert line["log_ids"] == summary["log_ids"] == sandbox.control("GET", "messages")[0]["logs"]
+    assert "Quillfeather" not in json.dumps([summary, line])
+
+
+def test_meta_is_completed_and_the_rest_is_the_authors(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """Destinations by name, EventDateTime and Test are filled in; what the author wrote arrives as it was."""
+    execute(post(output, destination="lakeside"))
+    sent = json.loads(sandbox.ledger("/endpoint")[0]["body"])
+    described = sandbox.connection["extra"]["destinations"]["lakeside"]
+    assert sent["Meta"]["Destinations"] == [{"ID": described["id"], "Name": "lakeside"}]
+    assert sent["Meta"]["Test"] is True
+    assert sent["Meta"]["EventDateTime"].endswith("Z")
+    assert sent["Patient"] == NEW_PATIENT["Patient"]
+    assert "EventDateTime" not in NEW_PATIENT["Meta"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "drop", "when": "after"},
+        {"kind": "reset", "when": "after"},
+        {"kind": "reset_in_body", "when": "after"},
+        {"kind": "truncate", "when": "after"},
+        {"kind": "html", "when": "after"},
+        {"kind": "status", "status": 500, "when": "after"},
+        {"kind": "status", "status": 502, "when": "after"},
+        {"kind": "status", "status": 504, "when": "after"},
+    ],
+)
+def test_an_unknown_outcome_is_said_and_nothing_is_sent_twice(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, fault: dict[str, Any]
+):
+    """When the server has committed and the answer is lost, the task fails for good, the line says ambiguous, and one message
+    arrived.
+    """
+    sandbox.fault(match={"path": "/endpoint"}, times=9, **fault)
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output))
+    assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert len(sandbox.ledger("/endpoint")) == 1
+    assert only_line(output)["outcome"] == "ambiguous"
+
+
+def test_a_refused_token_and_a_rate_limit_do_no_harm(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """401 and 429 come before processing: the message is sent again and accepted once."""
+    sandbox.fault("status", status=401, match={"path": "/endpoint"}, times=1)
+    sandbox.fault("status", status=429, headers={"Retry-After": "0"}, match={"path": "/endpoint"}, times=1)
+    assert execute(post(output))["accepted"] == 1
+    assert sandbox.stats()["messages"] == 1
+    assert len(sandbox.ledger("/endpoint")) == 3
+
+
+def test_a_refusal_names_codes_and_no_patient(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A 400 with Meta.Errors fails for good with the error's ID and module, and is recorded as refused."""
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output, payload={"Meta": {"DataModel": "PatientAdmin", "EventType": "NoSuchEvent"}, "Patient": {}}))
+    assert isinstance(caught.value.__cause__, RedoxResponseError)
+    assert "module=DataModels" in str(caught.value)
+    assert only_line(output)["outcome"] == "refused"
+    assert sandbox.stats()["messages"] == 0
+
+
+def test_errors_inside_a_200_are_raised(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """HTTP 200 with Meta.Errors is a RedoxDestinationError."""
+    body = json.dumps({"Meta": {"Errors": [{"ID": 7, "Text": "Quillfeather unknown", "Module": "Send"}]}})
+    sandbox.fault("body", body=body, match={"path": "/endpoint"})
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output))
+    assert isinstance(caught.value.__cause__, RedoxDestinationError)
+    assert "id=7" in str(caught.value)
+    assert "Quillfeather" not in str(caught.value)
+
+
+def test_posting_allows_no_airflow_retries():
+    """`retries` is 0 whatever the task or default_args say: a retry would not know what became of the first try."""
+    assert post("file:///x", retries=3).retries == 0
+    assert post("file:///x", default_args={"retries": 3}).retries == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"payload": {"Patient": {}}}, "Meta"),
+        ({"payload": {"Meta": {"EventType": "New"}}}, "Meta.DataModel"),
+        ({"payload": "text"}, "payload"),
+        ({"payload": {"Meta": {**NEW_PATIENT["Meta"], "Test": False}}}, "Meta.Test"),
+        ({"destination": "no such place"}, "destination"),
+        ({"payload": {"Meta": NEW_PATIENT["Meta"], "x": object()}}, "payload"),
+    ],
+)
+def test_bad_messages_are_named_before_anything_is_sent(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, arguments: dict[str, Any], words: str
+):
+    """A message that cannot be right is a RedoxConfigError, with no request sent and no record made."""
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output, **arguments))
+    assert isinstance(caught.value.__cause__, RedoxConfigError)
+    assert words in str(caught.value)
+    assert sandbox.ledger() == []
+    assert not Path(output.removeprefix("file://")).exists()
+
+
+def test_a_place_that_cannot_be_written_is_found_before_sending(
+    execute: Callable[..., Any], sandbox: Sandbox, tmp_path: Path
+):
+    """The record is written before the message leaves, so that storage which fails costs no message."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        execute(post(f"file://{tmp_path}/file/below"))
+    assert sandbox.ledger("/endpoint") == []
+
+
+def test_an_answer_goes_to_storage(execute: Callable[..., Any], output: str):
+    """A query's answer is one line of NDJSON in storage; XCom gets its place, count and log IDs."""
+    manifest = execute(query(output))
+    (entry,) = manifest["output"]
+    answer = json.loads(Path(entry["url"].removeprefix("file://")).read_text())
+    assert answer["Patient"]["Demographics"]["LastName"] == "Green"
+    assert "Green" not in json.dumps(manifest)
+    assert len(manifest["extension"]["log_ids"]) == 1
+
+
+@pytest.mark.parametrize("fault", [{"kind": "drop"}, {"kind": "status", "status": 500}, {"kind": "html"}])
+def test_a_question_is_asked_again(execute: Callable[..., Any], output: str, sandbox: Sandbox, fault: dict[str, Any]):
+    """A query may be repeated, so a fault that passes is healed."""
+    sandbox.fault(match={"path": "/endpoint"}, times=1, **fault)
+    assert execute(query(output))["output"]
+    assert len(sandbox.ledger("/endpoint")) == 2
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (NEW_PATIENT, "not a known query"),
+        ({**FIND_KEVA, "Meta": {**FIND_KEVA["Meta"], "Destinations": [{"ID": "a"}, {"ID": "b"}]}}, "one destination"),
+    ],
+)
+def test_what_is_no_question_is_refused(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, payload: dict[str, Any], words: str
+):
+    """The query operator sends no notification, and no query to two destinations."""
+    with pytest.raises(AirflowFailException, match=words):
+        execute(query(output, payload=payload))
+    assert sandbox.ledger("/endpoint") == []

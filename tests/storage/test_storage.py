@@ -1,0 +1,152 @@
+"""Results on storage: whole or not there, in places with safe names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.layout import Layout, Owner, output_root, safe_name
+from airflow_provider_redox.storage.results import Results
+
+OWNER = Owner("dag", "manual__2026-11-23T10:00:00+00:00", "pull", 3)
+
+
+def layout(root: object) -> Layout:
+    return Layout(str(root), "general", "Development", OWNER)
+
+
+def commit(results: Results) -> dict:
+    return results.commit(transaction_time="2026-11-23T10:00:00.000Z", request="https://x/_search", extension={})
+
+
+@pytest.fixture
+def memory_store() -> None:
+    """Make fsspec's memory file system known to Airflow: a store that is not a local disk."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    try:
+        from airflow.sdk.io import attach
+    except ImportError:
+        from airflow.io.store import attach
+    attach("memory", fs=MemoryFileSystem())
+
+
+@pytest.mark.usefixtures("memory_store")
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+def test_a_result_appears_with_its_manifest(tmp_path: Path, scheme: str):
+    """On local disk and on another fsspec store alike, files and manifest are there after commit."""
+    place = layout(f"{scheme}://{tmp_path}")
+    with Results(place) as results:
+        results.write("Patient", [b'{"id":"1"}', b'{"id":"2"}'])
+        results.write("Patient", [b'{"id":"3"}'])
+        manifest = commit(results)
+    files = Files(place.root)
+    assert files.read(manifest["output"][0]["url"]) == b'{"id":"1"}\n{"id":"2"}\n{"id":"3"}\n'
+    assert json.loads(files.read(place.manifest) or b"") == manifest
+    assert files.read(place.staged("Patient", 0)) is None
+
+
+def test_a_result_that_fails_leaves_nothing(tmp_path: Path):
+    """Without commit nothing is visible, and what was staged is gone."""
+    with pytest.raises(RuntimeError), Results(layout(f"file://{tmp_path}")) as results:
+        results.write("Patient", [b"{}"])
+        raise RuntimeError
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_a_killed_try_left_is_removed_by_the_next(tmp_path: Path):
+    """Staged files of a try that was killed are removed when the next try begins."""
+    place = layout(f"file://{tmp_path}")
+    killed = Results(place)
+    killed.__enter__()
+    killed.write("Observation", [b"{}"])
+    with Results(place) as results:
+        results.write("Patient", [b"{}"])
+        manifest = commit(results)
+    assert [entry["type"] for entry in manifest["output"]] == ["Patient"]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "manifest.json",
+        "pull-3.Patient.00000.ndjson",
+    ]
+
+
+def test_while_a_result_is_replaced_no_manifest_vouches_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A try that dies between moving files and writing the manifest leaves no manifest: neither the old one nor a new one."""
+    place = layout(f"file://{tmp_path}")
+    with Results(place) as results:
+        results.write("Patient", [b"{}"])
+        commit(results)
+    dying = Results(place)
+    with pytest.raises(KeyboardInterrupt), dying:
+        dying.write("Patient", [b"{}"])
+        monkeypatch.setattr(dying._files, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        commit(dying)
+    assert Files(place.root).read(place.manifest) is None
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_a_safe_name_is_safe(name: str):
+    """A name in a path has letters, digits, '.', '_' and '-' only, begins with none that hides it, and has a bounded length."""
+    safe = safe_name(name)
+    assert all(character.isascii() and (character.isalnum() or character in "._-") for character in safe)
+    assert 0 < len(safe) <= 100
+    assert safe[0] not in "._"
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=2, unique=True))
+def test_different_names_stay_different(names: list[str]):
+    """Two names that differ give two safe names that differ."""
+    assert safe_name(names[0]) != safe_name(names[1])
+
+
+def test_paths_are_partitioned_as_spark_reads_them():
+    """Results lie under destination=, environment=, type=, dag_id= and run_id=; the rest under a name that Spark skips."""
+    place = layout("s3://bucket/redox/")
+    start = (
+        "s3://bucket/redox/destination=general/environment=Development/type=Patient/dag_id=dag/run_id=manual__2026-11-23T10-"
+    )
+    assert place.result("Patient", 0).startswith(start)
+    assert "/_redox/" in place.manifest
+
+
+def test_the_root_follows_from_argument_option_and_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """An argument wins over `[redox] output_root`, which wins over the folder in AIRFLOW_HOME."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    assert output_root(None) == f"file://{tmp_path}/redox"
+    monkeypatch.setenv("AIRFLOW__REDOX__OUTPUT_ROOT", "s3://bucket/x")
+    assert output_root(None) == "s3://bucket/x"
+    assert output_root("/data") == "file:///data"
+
+
+@pytest.mark.parametrize("executor", ["CeleryExecutor", "LocalExecutor,KubernetesExecutor", "team:CeleryExecutor"])
+def test_a_path_of_one_machine_is_refused_for_a_fleet(monkeypatch: pytest.MonkeyPatch, executor: str):
+    """A file:// root with an executor that is not local is refused; object storage is not."""
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+    with pytest.raises(RedoxConfigError, match="output_root"):
+        output_root("/data")
+    assert output_root("s3://bucket") == "s3://bucket"
+
+
+def test_a_missing_driver_is_named():
+    """A scheme without a driver is a RedoxConfigError that names it."""
+    with pytest.raises(RedoxConfigError, match="gopher://"):
+        Files("gopher://x/y")
+
+
+def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path):
+    """While a file is written nothing stands under its name, and a write that fails leaves what was there."""
+    files = Files(f"file://{tmp_path}")
+    url = f"file://{tmp_path}/a/b.json"
+    files.write(url, b"old")
+    with pytest.raises(RuntimeError), files.writing(url) as file:
+        file.write(b"half")
+        assert files.read(url) == b"old"
+        raise RuntimeError
+    assert files.read(url) == b"old"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]

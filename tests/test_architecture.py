@@ -1,0 +1,96 @@
+"""The house stands as it is drawn: everything imports downwards only, and importing operators loads next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "airflow_provider_redox"
+FLOORS = {
+    "exceptions": 0,
+    "protocol": 0,
+    "client": 1,
+    "storage": 2,
+    "token_cache": 2,
+    "get_provider_info": 2,
+    "hooks": 3,
+    "operators": 4,
+}
+"""Which floor each part of the package stands on. The sandbox stands in the garden."""
+
+HEAVY = ("requests", "urllib3", "aiohttp", "jwt", "cryptography", "msgspec", "fsspec", "upath")
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def own_imports(path: Path) -> Iterator[str]:
+    """The first part below our package of each of our modules that a module imports, wherever it imports it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE.name:
+            names = [f"{PACKAGE.name}.{alias.name}" for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith(f"{PACKAGE.name}."))
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_everything_imports_downwards_only(path: Path):
+    """A module imports from its own floor or a lower one; nothing imports the sandbox, and the sandbox imports nothing."""
+    if part(path) == "__init__":
+        assert list(own_imports(path)) == []
+        return
+    for imported in own_imports(path):
+        if "sandbox" in (part(path), imported):
+            assert part(path) == imported == "sandbox"
+        elif imported != "__init__":
+            assert FLOORS[imported] <= FLOORS[part(path)], f"{path.name} reaches up to {imported}"
+
+
+def test_no_module_is_missing_from_the_drawing():
+    """Every part of the package has its floor."""
+    assert {part(path) for path in modules()} == {*FLOORS, "__init__", "sandbox"}
+
+
+def test_the_ground_floor_needs_no_airflow():
+    """Importing every module of protocol/ loads neither Airflow nor an HTTP client."""
+    names = [
+        ".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts))
+        for path in (PACKAGE / "protocol").glob("*.py")
+    ]
+    loaded = loaded_by("; ".join(f"import {name.removesuffix('.__init__')}" for name in names))
+    assert not [name for name in loaded if name.split(".")[0] in ("airflow", "requests", "urllib3", "aiohttp", "fsspec")]
+
+
+@pytest.mark.parametrize("module", ["operators.fhir", "operators.data_model"])
+def test_importing_operators_loads_no_client(module: str):
+    """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
+    base = "from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg"
+    before, after = loaded_by(base), loaded_by(f"{base}; import {PACKAGE.name}.{module}")
+    added = {name.split(".")[0] for name in set(after) - set(before)}
+    assert added.isdisjoint(HEAVY)
+    assert not [name for name in after if name.startswith((f"{PACKAGE.name}.client", f"{PACKAGE.name}.protocol"))]
+
+
+def test_the_provider_info_loads_nothing():
+    """What Airflow imports at every start imports nothing but the standard library's typing."""
+    loaded = loaded_by(f"import {PACKAGE.name}.get_provider_info")
+    assert [name for name in loaded if name.startswith(PACKAGE.name)] == [PACKAGE.name, f"{PACKAGE.name}.get_provider_info"]
+    assert not [name for name in loaded if name.split(".")[0] in ("airflow", *HEAVY)]
+
+
+def loaded_by(statement: str) -> list[str]:
+    code = f"import sys, json; {statement}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
