@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 def settings_from(connection: Connection) -> Settings:
     """Check a connection. Raises `RedoxConfigError`, with nothing of the connection's values in it."""
+    _warn_if_in_clear(connection.conn_id or "")
     extra = _extra(connection)
     keys = _keys(_key_text(connection, extra), "password" if connection.password else "extra.key_file")
     return Settings.from_fields(
@@ -29,6 +31,20 @@ def settings_from(connection: Connection) -> Settings:
         login=connection.login,
         extra=extra,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_if_in_clear(conn_id: str) -> None:
+    """Warn, once in a process, when the connection can only come from a database that does not encrypt it."""
+    from airflow.providers.common.compat.sdk import conf
+
+    elsewhere = f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ or conf.get("secrets", "backend", fallback="")
+    if not elsewhere and not conf.get("core", "fernet_key", fallback=""):
+        _log.warning(
+            "The connection %s is kept without a Fernet key: its private key lies in clear in the metadata database, and with it "
+            "the access token that is sealed with it. Set [core] fernet_key, or keep the connection in a secrets backend.",
+            conn_id,
+        )
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

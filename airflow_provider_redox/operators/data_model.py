@@ -41,7 +41,6 @@ class RedoxDataModelPostOperator(RedoxOperator):
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "results_path")
 
     def __init__(self, *, payload: Mapping[str, Any], results_path: str | None = None, **kwargs: Any) -> None:
-        self._retries_asked = kwargs.get("retries") or 0
         kwargs["retries"] = 0
         super().__init__(**kwargs)
         self.payload = payload
@@ -51,6 +50,7 @@ class RedoxDataModelPostOperator(RedoxOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the message and give the summary."""
         with failing_for_good():
+            _refuse_automatic_retry(context["ti"])
             calls = self.hook.client.calls
             message = calls.complete_message(
                 checked_payload(self.rendered(self.payload, context)),
@@ -116,6 +116,18 @@ class RedoxDataModelQueryOperator(RedoxOperator):
                     request=f"{client.settings.base_url}/endpoint",
                     extension={"pages": 1, "requests": 1, "log_ids": _log_ids(answer)},
                 )
+
+
+def _refuse_automatic_retry(ti: Any) -> None:
+    """Refuse a try that Airflow began by itself: `.partial(retries=...)` is the one way around `retries` 0.
+
+    Airflow tries again by itself while try_number <= max_tries. A task that an author cleared is beyond that.
+    """
+    if 1 < getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0):
+        raise RedoxAmbiguousOutcomeError(
+            f"This is try {ti.try_number} of a task that sends a message, and an earlier try may have sent it. Set retries=0 in "
+            ".partial(...); look for the message in the Redox dashboard's logs, and clear the task to send it again"
+        )
 
 
 class SendRecord:

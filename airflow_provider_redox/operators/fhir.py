@@ -71,7 +71,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
                     extension=tally.extension(walks),
                 )
         found = ", ".join(f"{entry['count']} {entry['type']}" for entry in manifest["output"]) or "nothing"
-        self.log.info("Found %s on %d pages of %d searches.", found, tally.pages, len(walks))
+        self.log.info("Searches: %d, pages: %d, found: %s.", len(walks), tally.pages, found)
         return manifest
 
     def _walks(self, searches: Any) -> list[Walk]:
@@ -119,6 +119,7 @@ class Tally:
     _told: float = field(default_factory=time.monotonic)
 
     def note(self, page: Page, walk: Walk) -> None:
+        """Count a page."""
         self.pages += 1
         self.resources += len(page.resources)
         self.date = self.date or walk.date

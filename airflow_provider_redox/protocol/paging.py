@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxResponseError
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.failures import mentioned_names, refusal
 from airflow_provider_redox.protocol.fhir import (
     FHIR_JSON,
     FORM,
@@ -89,7 +90,15 @@ class Walk:
 
     def _get_page(self, request: Request) -> Flow[Page]:
         self.requests += 1
-        return (yield from exchange(request, self._read, repeatable=True, env=self.env))
+        return (yield from exchange(request, self._read, repeatable=True, env=self.env, refused=self._refused))
+
+    def _refused(self, response: RedoxResponse) -> Page:
+        """Raise the error for an error status, with the author's parameter names that the answer mentions."""
+        error = refusal(response)
+        names = mentioned_names(response, (name for name, _ in parse_qsl(self.form.decode())))
+        if names:
+            error.add_note(f"The answer mentions the parameter {', '.join(names)}.")
+        raise error
 
     def _read(self, response: RedoxResponse) -> Page:
         page = read_page(response)

@@ -133,6 +133,15 @@ def test_posting_allows_no_airflow_retries():
     assert post("file:///x", default_args={"retries": 3}).retries == 0
 
 
+def test_a_retry_that_airflow_begins_all_the_same_sends_nothing(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """With `.partial(retries=2)` the second try sends nothing; a task that was cleared sends again."""
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output), try_number=2, max_tries=2)
+    assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert sandbox.ledger() == []
+    assert execute(post(output), try_number=2, max_tries=1)["accepted"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

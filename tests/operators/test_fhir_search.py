@@ -221,3 +221,11 @@ def test_the_watermark_is_the_latest_change_seen(execute: Callable[..., Any], ou
     latest = max(line["meta"]["lastUpdated"] for line in lines(manifest["output"][0]["url"]))
     assert manifest["extension"]["watermark"][:19] == latest[:19]
     assert manifest["extension"]["watermark"] <= manifest["transactionTime"]
+
+
+def test_a_parameter_that_the_server_does_not_know_is_named(execute: Callable[..., Any], output: str):
+    """A refusal names the author's own parameter that the answer mentions, and not its value."""
+    with pytest.raises(AirflowFailException) as caught:
+        execute(search(output, search_params={"code": "4548-4", "favourite-colour": "Periwinkle"}))
+    assert "the parameter favourite-colour" in str(caught.value)
+    assert "Periwinkle" not in str(caught.value)
