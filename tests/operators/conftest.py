@@ -22,10 +22,13 @@ def output(tmp_path: Path) -> str:
 def execute(redox_connection: Sandbox) -> Callable[..., Any]:
     """Execute an operator against the sandbox, with the context that its code reads."""
 
-    def run(operator: Any, **context: Any) -> Any:
-        ti = SimpleNamespace(
-            dag_id="pull", run_id="manual__2026-11-23T10:00:00+00:00", task_id=operator.task_id, map_index=-1
-        )
-        return operator.execute({"ti": ti, **context})
+    def run(operator: Any, **facts: Any) -> Any:
+        where = {
+            "dag_id": "pull",
+            "run_id": "manual__2026-11-23T10:00:00+00:00",
+            "task_id": operator.task_id,
+            "map_index": -1,
+        }
+        return operator.execute({"ti": SimpleNamespace(**where, **facts)})
 
     return run
