@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_airflow import LocalAirflow
 
+from tests.support.leftovers import Leftovers
 from tests.support.run_dags import run_dags
 from tests.support.sandbox import Sandbox
 
-pytestmark = pytest.mark.airflow_run
-
+ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent / "canaries"
 CANARY = "Zyxwvupatient"
 REFUSAL = {
@@ -21,60 +23,93 @@ REFUSAL = {
     "issue": [{"severity": "error", "code": "invalid", "diagnostics": f"no {CANARY}"}],
 }
 META_ERROR = {"Meta": {"Errors": [{"ID": 1, "Text": f"{CANARY} is unknown", "Module": "Send"}]}}
-
-
-class Leftovers:
-    """All text that a run left behind, results aside, and the secrets that went over the wire in it."""
-
-    def __init__(self, home: Path, sandbox: Sandbox, printed: str) -> None:
-        # Airflow's in-process supervisor, which only `dags test` has, logs at DEBUG every secret that it is asked to mask,
-        # the password of each connection included. Not ours to mend; the slow suite looks at real task processes.
-        lines = [line for line in printed.splitlines() if "msg=MaskSecret(" not in line]
-        self.texts = {"printed": "\n".join(lines)}
-        for path in home.rglob("*"):
-            if path.is_file() and "redox" not in path.relative_to(home).parts:
-                self.texts[str(path.relative_to(home))] = path.read_bytes().decode("utf-8", "replace")
-        ledger = sandbox.ledger()
-        headers = [value for entry in ledger for name, value in entry["headers"] if name.lower() == "authorization"]
-        self.tokens = {header.removeprefix("Bearer ") for header in headers}
-        self.assertions = {m for entry in ledger for m in re.findall(r"client_assertion=([^&]+)", entry["body"])}
-        body = "".join(line for line in sandbox.connection["password"].splitlines() if "-----" not in line)
-        self.key_parts = {body[start : start + 24] for start in range(100, len(body) - 24, 24)}
-
-    def holding(self, secrets: set[str]) -> list[str]:
-        return sorted(name for name, text in self.texts.items() if any(secret in text for secret in secrets))
+FINE = ["canary_success", "canary_deferred"]
+FAILING = ["canary_refused", "canary_destination_error", "canary_ambiguous", "canary_garbage"]
 
 
 @pytest.fixture(scope="module")
-def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leftovers]:
-    home = tmp_path_factory.mktemp("airflow")
-    canary = tmp_path_factory.mktemp("canary") / "name"
-    canary.write_text(CANARY)
+def canary_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one file that holds the patient's name, read by the tasks themselves."""
+    path = tmp_path_factory.mktemp("canary") / "name"
+    path.write_text(CANARY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Sandbox]:
+    """A sandbox that fails in each way once the first DAG has run."""
     sandbox = Sandbox.start("--population", "20")
-    sandbox.fault("body", body=json.dumps(META_ERROR), match={"path": "/endpoint"}, skip=2, times=1)
-    sandbox.fault("status", status=400, body=json.dumps(REFUSAL), match={"path": "/Patient/", "body": "unknown"}, times=9)
-    sandbox.fault("drop", when="after", match={"path": "/endpoint"}, skip=2, times=1)
-    sandbox.fault("garbage", match={"path": "/endpoint", "body": "PatientSearch"}, skip=1, times=9)
-    try:
-        dag_ids = ["canary_success", "canary_refused", "canary_destination_error", "canary_ambiguous", "canary_garbage"]
-        ended, printed = run_dags(
-            home,
-            FOLDER,
-            dag_ids,
-            AIRFLOW_CONN_REDOX_DEFAULT=sandbox.connection_json,
-            AIRFLOW__LOGGING__LOGGING_LEVEL="DEBUG",
-            CANARY_FILE=str(canary),
-        )
-        assert ended["canary_success"] == "success", printed[-3000:]
-        yield Leftovers(home, sandbox, printed)
-    finally:
-        sandbox.stop()
+    sandbox.fault("status", status=400, body=json.dumps(REFUSAL), match={"path": "/Patient/", "body": "unknown"}, times=None)
+    sandbox.fault(
+        "body", body=json.dumps(META_ERROR), match={"path": "/endpoint", "body": "canary_destination_error"}, times=None
+    )
+    sandbox.fault("drop", when="after", match={"path": "/endpoint", "body": "canary_ambiguous"}, times=None)
+    sandbox.fault("garbage", match={"path": "/endpoint", "body": "canary_garbage"}, times=None)
+    yield sandbox
+    sandbox.stop()
+
+
+def left_by_dags_test(home: Path, server: Sandbox, canary_file: Path) -> Leftovers:
+    """Run the DAGs by `airflow dags test`."""
+    connection = {"AIRFLOW_CONN_REDOX_DEFAULT": server.connection_json}
+    logging = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__REDOX__OUTPUT_ROOT": f"file://{home.parent}/results"}
+    ended, printed = run_dags(home, FOLDER, [*FINE, *FAILING], CANARY_FILE=str(canary_file), **connection, **logging)
+    assert {ended[dag_id] for dag_id in FINE} == {"success"}, printed[-3000:]
+    # Airflow's in-process supervisor, which only `dags test` has, logs at DEBUG every secret that it is asked to mask, the
+    # password of each connection included. Not ours to mend; the slow suite looks at real task processes.
+    lines = [line for line in printed.splitlines() if "msg=MaskSecret(" not in line]
+    return Leftovers([home], server, printed="\n".join(lines))
+
+
+def left_by_airflow(home: Path, server: Sandbox, canary_file: Path, monkeypatch: pytest.MonkeyPatch) -> Leftovers:
+    """Run the DAGs in a real Airflow: scheduler, triggerer, api-server, the connection in the metadata database."""
+    monkeypatch.setenv("CANARY_FILE", str(canary_file))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    settings = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG", "AIRFLOW__REDOX__OUTPUT_ROOT": f"file://{home.parent}/results"}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with LocalAirflow(home, FOLDER, port, env=settings) as airflow:
+        airflow.add_connection("redox_default", server.connection)
+        airflow.wait_for_dags()
+        runs = {dag_id: airflow.trigger(dag_id, run_id="canary") for dag_id in [*FINE, *FAILING]}
+        ended = {dag_id: airflow.wait(dag_id, run_id, timeout=180) for dag_id, run_id in runs.items()}
+        assert airflow.xcom("canary_deferred", "canary", "count") > 0
+        told = [
+            airflow.task_log(dag_id, run_id, task)
+            for dag_id, run_id in runs.items()
+            for task in ("search", "post", "query")
+            if task in {one["task_id"] for one in airflow.task_instances(dag_id, run_id)}
+        ]
+    assert ended == {**dict.fromkeys(FINE, "success"), **dict.fromkeys(FAILING, "failed")}
+    return Leftovers([home], server, printed=json.dumps(told))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("dags test", marks=pytest.mark.airflow_run),
+        pytest.param("airflow", marks=[pytest.mark.airflow_run, pytest.mark.slow]),
+    ],
+)
+def left(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: Sandbox, canary_file: Path
+) -> Iterator[Leftovers]:
+    """What each way of running the DAGs leaves behind."""
+    server.control("DELETE", "ledger")
+    home = tmp_path_factory.mktemp("airflow") / "home"
+    home.mkdir()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param == "dags test":
+            yield left_by_dags_test(home, server, canary_file)
+        else:
+            yield left_by_airflow(home, server, canary_file, monkeypatch)
+    shutil.rmtree(home.parent)
 
 
 def test_the_harness_sees_what_is_there(left: Leftovers):
     """The search covers the database and the logs: what must be there is found there."""
     assert "airflow.db" in left.holding({"canary_success"})
-    assert "printed" in left.holding({"canary_refused"})
     assert "RedoxAmbiguousOutcomeError" in left.texts["printed"]
     assert "RedoxDestinationError" in left.texts["printed"]
     assert left.tokens
@@ -99,5 +134,5 @@ def test_no_assertion_is_left_behind(left: Leftovers):
 
 
 def test_no_part_of_the_key_is_left_behind(left: Leftovers):
-    """No 24 characters of the private key are in a log or a row. The connection itself is given by the environment."""
+    """No 24 characters of the private key are in a log or a row; a connection in the database is encrypted by Fernet."""
     assert left.holding(left.key_parts) == []

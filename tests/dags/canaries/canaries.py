@@ -8,6 +8,7 @@ from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from tests.support.triggers import CountOperator
 
 
 def canary() -> str:
@@ -16,8 +17,14 @@ def canary() -> str:
 
 
 SEARCH = {"family": "{{ canary() }}", "given": "{{ canary() }}", "birthdate": "1990-01-01"}
-MESSAGE = {"Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"}, "Patient": {"Name": "{{ canary() }}"}}
-QUERY = {"Meta": {"DataModel": "PatientSearch", "EventType": "Query"}, "Patient": {"Name": "{{ canary() }}"}}
+MESSAGE = {
+    "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"},
+    "Patient": {"Name": "{{ canary() }}", "Note": "{{ dag.dag_id }}"},
+}
+QUERY = {
+    "Meta": {"DataModel": "PatientSearch", "EventType": "Query"},
+    "Patient": {"Name": "{{ canary() }}", "Note": "{{ dag.dag_id }}"},
+}
 
 
 def dag(dag_id: str) -> DAG:
@@ -36,6 +43,9 @@ with dag("canary_success"):
         data={"code": "4548-4"},
         response_filter=lambda response: response.status_code,
     )
+
+with dag("canary_deferred"):
+    CountOperator(task_id="count", code="4548-4")
 
 with dag("canary_refused"):
     RedoxFhirSearchOperator(task_id="search", resource_type="Patient", search_params={"unknown": "{{ canary() }}"})
