@@ -56,7 +56,7 @@ def _conn_fields() -> dict[str, Any]:
         "client_id": _field("Client ID", "The client ID on the API key's page in Redox."),
         "kid": _field("Key ID", "The key ID that Redox shows beside the public key. Taken from the JWK when left empty."),
         "key_file": _field("Key file", "Path of the private key on the worker, instead of pasting the key."),
-        "algorithm": _field("Algorithm", "Follows from the key when left empty.", enum=["RS384", "ES384", None]),
+        "algorithm": _field("Algorithm", "Follows from the key when left empty.", enum=["RS384", "ES384"]),
         "destination": _field(
             "Default destination", "Used when an operator names none: a name from Destinations or a slug."
         ),
@@ -68,7 +68,7 @@ def _conn_fields() -> dict[str, Any]:
         "environment": _field(
             "Environment",
             "The Redox environment that this key belongs to.",
-            enum=["Development", "Staging", "Production", None],
+            enum=["Development", "Staging", "Production"],
         ),
         "source_id": _field("Source ID", "Needed only when the environment has several sources."),
         "organization_id": _field("Organization ID", "For the Platform API."),
@@ -94,7 +94,7 @@ def _conn_fields() -> dict[str, Any]:
         "cache_backend": _field(
             "Token cache",
             "Where workers share the access token, sealed. By default variable.",
-            enum=["variable", "xcom", "memory", None],
+            enum=["variable", "xcom", "memory"],
         ),
         "timeout": {
             "label": "Read timeout",

@@ -197,7 +197,7 @@ def report_results(manifests: Sequence[Mapping[str, Any]], summaries: Sequence[M
     rows = [(*(str(s[name]) for name in counted), s["results_url"].removeprefix(folder)) for s in summaries]
     print_table((*counted, "file"), rows)
     if log_ids := [log_id for summary in summaries for log_id in summary["log_ids"]]:
-        print(f"  Redox's log IDs of the messages: {shortened(log_ids, 2)}")
+        print(f"  Redox's log IDs of the messages: {shortened(log_ids, 5)}")
 
 
 def report_traffic(sandbox_port: int) -> None:
