@@ -43,7 +43,7 @@ class RedoxProtocolError(RedoxError):
 
 
 class RedoxSecurityError(RedoxProtocolError):
-    """Refused to go there, and nothing was sent there: another origin, a redirect, plain http."""
+    """Refused to go there: another origin, the target of a redirect, plain http. Nothing was sent to that place."""
 
     retryable = False
 
@@ -95,7 +95,22 @@ class RedoxServerError(RedoxResponseError):
 
 
 class RedoxDestinationError(RedoxResponseError):
-    """HTTP 200, and the answer carries an error of the destination."""
+    """HTTP 200, and the answer carries an error of the destination.
+
+    :param log_ids: the log IDs that the answer gave all the same: another destination of the message may have it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 200,
+        issues: tuple[str, ...] = (),
+        trace_id: str | None = None,
+        log_ids: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, status=status, issues=issues, trace_id=trace_id)
+        self.log_ids = log_ids
 
 
 class RedoxDeliveryError(RedoxError):

@@ -4,6 +4,8 @@ Each search writes NDJSON files by resource type and hands on a manifest: URLs, 
 works on the resources reads the files; see `summary`.
 """
 
+from datetime import UTC, datetime
+
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
@@ -11,6 +13,7 @@ from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 with DAG(
     "redox_nightly_cohort",
     schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2},

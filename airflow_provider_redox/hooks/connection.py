@@ -24,13 +24,16 @@ def settings_from(connection: Connection) -> Settings:
     _warn_if_in_clear(connection.conn_id or "")
     extra = _extra(connection)
     keys = _keys(_key_text(connection, extra), "password" if connection.password else "extra.key_file")
-    return Settings.from_fields(
+    settings = Settings.from_fields(
         keys=keys,
         host=_host(connection),
         port=connection.port,
         login=connection.login,
         extra=extra,
     )
+    if settings.plain_http_allowed:
+        _warn_of_plain_http(connection.conn_id or "")
+    return settings
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,6 +48,11 @@ def _warn_if_in_clear(conn_id: str) -> None:
             "the access token that is sealed with it. Set [core] fernet_key, or keep the connection in a secrets backend.",
             conn_id,
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_of_plain_http(conn_id: str) -> None:
+    _log.warning("The connection %s allows plain http: tokens and patients travel in clear. For tests only.", conn_id)
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

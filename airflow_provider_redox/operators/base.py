@@ -62,16 +62,16 @@ class RedoxOperator(BaseOperator):
         """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
         return self.render_template(value, context)
 
-    def layout(self, context: Context, output_path: str | None) -> Layout:
-        """Give the places of this task instance's results."""
+    def layout(self, context: Context, output_path: str | None, destination: str | None = None) -> Layout:
+        """Give the places of this task instance's results, by default those of the operator's destination."""
         from airflow_provider_redox.storage.layout import Layout, Owner, output_root
 
         ti = context["ti"]
         settings = self.hook.client.settings
-        destination = self.destination or settings.destination or "none"
+        chosen = destination or self.destination or settings.destination or "none"
         environment = self.environment or settings.environment or "none"
         owner = Owner(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
-        return Layout(output_root(output_path), destination, environment, owner)
+        return Layout(output_root(output_path), chosen, environment, owner)
 
 
 @contextmanager

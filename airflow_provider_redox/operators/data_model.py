@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_redox.exceptions import (
-    RedoxAmbiguousOutcomeError,
-    RedoxError,
-    RedoxResponseError,
-)
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
 from airflow_provider_redox.operators.base import RedoxOperator, checked_payload, failing_for_good
 
 if TYPE_CHECKING:
@@ -33,7 +29,8 @@ class RedoxDataModelPostOperator(RedoxOperator):
     message, with its log IDs or its error codes, is in `results_url`. No content enters XCom or a log.
 
     :param payload: the message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy.
-        Templated when the task runs, and kept out of rendered fields and of the serialized DAG.
+        Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a mapped task's arguments
+        (`partial`, `expand`) are in it.
     :param results_path: where the result line goes: a URL such as `s3://conn_id@bucket/prefix`. By default
         `[redox] output_root`.
     """
@@ -49,6 +46,8 @@ class RedoxDataModelPostOperator(RedoxOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the message and give the summary."""
+        from airflow_provider_redox.storage.send_record import SendRecord
+
         with failing_for_good():
             _refuse_automatic_retry(context["ti"])
             calls = self.hook.client.calls
@@ -58,12 +57,13 @@ class RedoxDataModelPostOperator(RedoxOperator):
                 environment=self.environment,
             )
             flow = calls.post_message(message, self.headers)
-            record = SendRecord(self.layout(context, self.results_path), message["Meta"])
+            record = SendRecord(self.layout(context, self.results_path, addressee(message)), message["Meta"])
             record.note("sending")
             try:
                 accepted: Accepted = self.hook.client.run(flow)
             except RedoxError as error:
                 record.note_failure(error)
+                error.add_note(f"The message's line is in {record.url}.")
                 raise
         url = record.note_accepted(accepted)
         self.log.info("Redox accepted the message, log IDs %s.", ", ".join(accepted.log_ids) or "none given")
@@ -82,7 +82,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     A question may be asked again, so that faults which pass are healed within the task and Airflow's retries are free.
 
     :param payload: the query. What its Meta lacks is filled in on a copy. Templated when the task runs, and kept out of
-        rendered fields and of the serialized DAG.
+        rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
     :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
     """
 
@@ -98,6 +98,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         """Ask and give the manifest of the answer."""
         import msgspec
 
+        from airflow_provider_redox.protocol.data_model import log_ids_of
         from airflow_provider_redox.storage.results import Results
 
         with failing_for_good():
@@ -108,13 +109,13 @@ class RedoxDataModelQueryOperator(RedoxOperator):
                 environment=self.environment,
             )
             flow = client.calls.query_message(message, self.headers)
-            with Results(self.layout(context, self.output_path)) as results:
+            with Results(self.layout(context, self.output_path, addressee(message))) as results:
                 answer = client.run(flow)
                 results.write(message["Meta"]["DataModel"], [msgspec.json.encode(answer)])
                 return results.commit(
                     transaction_time=_now(),
                     request=f"{client.settings.base_url}/endpoint",
-                    extension={"pages": 1, "requests": 1, "log_ids": _log_ids(answer)},
+                    extension={"pages": 1, "requests": 1, "log_ids": list(log_ids_of(answer))},
                 )
 
 
@@ -130,57 +131,11 @@ def _refuse_automatic_retry(ti: Any) -> None:
         )
 
 
-class SendRecord:
-    """The line that says what became of a message: written before it leaves, and again when its fate is known."""
-
-    def __init__(self, layout: Any, meta: Mapping[str, Any]) -> None:
-        from airflow_provider_redox.storage.files import Files
-
-        self._files = Files(layout.root)
-        self.url = layout.result("DataModelPost", 0)
-        self._known = {"index": 0, "data_model": meta["DataModel"], "event_type": meta["EventType"]}
-
-    def note(self, outcome: str, **facts: Any) -> None:
-        """Write the line."""
-        import msgspec
-
-        line = {**self._known, "outcome": outcome, "at": _now(), **facts}
-        self._files.write(self.url, msgspec.json.encode(line) + b"\n")
-
-    def note_accepted(self, accepted: Accepted) -> str | None:
-        """Write that the message was accepted. Give the URL; None when storage failed: the message is accepted all the same."""
-        try:
-            self.note("accepted", log_ids=list(accepted.log_ids), trace_id=accepted.trace_id)
-        except Exception:
-            _log().exception("The message was accepted, log IDs %s, but the result could not be stored.", accepted.log_ids)
-            return None
-        return self.url
-
-    def note_failure(self, error: RedoxError) -> None:
-        """Write that the message was refused, was not sent, or that nobody can tell. Never hides the error itself."""
-        refused = isinstance(error, RedoxResponseError) and error.status < 500
-        outcome = "ambiguous" if isinstance(error, RedoxAmbiguousOutcomeError) else "refused" if refused else "unsent"
-        facts = {
-            "error": type(error).__name__,
-            "issues": getattr(error, "issues", ()),
-            "trace_id": getattr(error, "trace_id", None),
-        }
-        try:
-            self.note(outcome, **facts)
-        except Exception:
-            _log().exception("The result could not be stored.")
-
-
-def _log_ids(answer: Mapping[str, Any]) -> list[str]:
-    logs = answer["Meta"].get("Logs") or []
-    return [str(entry["ID"]) for entry in logs if isinstance(entry, dict) and "ID" in entry]
+def addressee(message: Mapping[str, Any]) -> str:
+    """Name where a complete message goes, for the path of its result."""
+    places = [place if isinstance(place, Mapping) else {} for place in message["Meta"]["Destinations"]]
+    return str(places[0].get("Name") or places[0].get("ID")) if len(places) == 1 else "several"
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger(__name__)

@@ -29,7 +29,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
 
     :param resource_type: a FHIR R4 resource type such as `Patient`.
     :param search_params: one mapping of search parameters, or a list of mappings for several searches; a list as a value
-        repeats the parameter. Templated when the task runs, and kept out of rendered fields and of the serialized DAG.
+        repeats the parameter. Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a
+        mapped task's arguments (`partial`, `expand`) are in it.
     :param output_path: where results go: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
     :param page_size: sent as `_count`, the number of resources the server is asked to put on a page.
     :param max_pages: the number of pages of one search above which it fails; it is never cut short.

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
     RedoxConfigError,
     RedoxDestinationError,
     RedoxResponseError,
+    RedoxTransportError,
 )
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
+from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from tests.support.sandbox import Sandbox
 
 NEW_PATIENT = {
@@ -95,6 +99,47 @@ def test_an_unknown_outcome_is_said_and_nothing_is_sent_twice(
     assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
     assert len(sandbox.ledger("/endpoint")) == 1
     assert only_line(output)["outcome"] == "ambiguous"
+
+
+def test_a_result_lies_under_the_destination_of_its_message(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A message that names its own destination has its line there, not under the connection's default."""
+    lakeside = sandbox.connection["extra"]["destinations"]["lakeside"]["id"]
+    to_lakeside = {**NEW_PATIENT, "Meta": {**NEW_PATIENT["Meta"], "Destinations": [{"ID": lakeside, "Name": "Lakeside"}]}}
+    assert "/destination=Lakeside/" in execute(post(output, payload=to_lakeside))["results_url"]
+
+
+def test_a_partly_accepted_message_keeps_its_log_ids(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A 200 with both log IDs and errors fails, and neither the error nor the line loses the log IDs."""
+    body = json.dumps({"Meta": {"Errors": [{"ID": 7, "Module": "Send"}], "Logs": [{"ID": "log-1"}]}})
+    sandbox.fault("body", body=body, match={"path": "/endpoint"})
+    with pytest.raises(AirflowFailException, match="log-1"):
+        execute(post(output))
+    assert only_line(output)["log_ids"] == ["log-1"]
+
+
+def test_a_failure_says_where_its_line_is(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A failed task has no XCom, so its error names the file of the message's line."""
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"})
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output))
+    assert output in str(caught.value)
+
+
+def test_a_message_that_could_not_leave_is_unsent(execute: Callable[..., Any], output: str, monkeypatch: pytest.MonkeyPatch):
+    """With no server there the line says unsent, and the error may be retried by who cleared the way."""
+    connection = {"conn_type": "redox", "host": "http://127.0.0.1", "port": 9, "password": fresh_key()}
+    extra = {"client_id": "c", "kid": "k", "destination": "0f4bd1d1-451d-4351-8cfd-b767d1b488d6", "environment": "Staging"}
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps({**connection, "extra": extra}))
+    operator = post(output)
+    operator.hook.retry = RetryPolicy(attempts=1)
+    with pytest.raises(RedoxTransportError):
+        execute(operator)
+    assert only_line(output)["outcome"] == "unsent"
+
+
+def fresh_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def test_a_refused_token_and_a_rate_limit_do_no_harm(execute: Callable[..., Any], output: str, sandbox: Sandbox):

@@ -1,0 +1,31 @@
+"""How the documentation is built: `make docs`."""
+
+import os
+import tempfile
+
+# Airflow reads its home when it is imported, and autodoc imports it: leave the reader's own home alone.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="redox-docs-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from airflow_provider_redox import __version__
+
+project = "airflow-provider-redox"
+author = "the authors of airflow-provider-redox"
+version = release = __version__
+html_title = f"{project} {release}"
+html_theme = "furo"
+html_show_copyright = False
+html_show_sphinx = False
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build", "decisions/README.md"]
+suppress_warnings = ["toc.empty_glob"]  # there may be no decision record yet
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+default_role = "code"  # the docstrings write `name`, as Markdown does
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_class_signature = "mixed"
+python_maximum_signature_line_length = 88

@@ -1,0 +1,162 @@
+"""Every Python snippet of the pages is a file of dags/, or runs here against the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.protocol.destinations import parse_destinations
+from tests.docs.pages import DOCS, ROOT, blocks, pages
+from tests.support.sandbox import Sandbox
+
+BY_PYTEST = "sandbox.md"
+"""The page whose snippets are a conftest.py and a test: pytest runs them, in a process of its own."""
+
+
+def runnable() -> list[Path]:
+    return [page for page in pages() if blocks(page, "python") and page.name != BY_PYTEST]
+
+
+def run(page: Path) -> dict[str, Any]:
+    """Run the snippets of a page, one after the other, in one namespace."""
+    names: dict[str, Any] = {"__name__": "snippets"}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", runnable(), ids=lambda page: page.name)
+def test_the_snippets_of_a_page_run(page: Path, redox_connection: Sandbox):
+    """What a page shows runs as it stands, from its top to its end."""
+    run(page)
+
+
+def test_included_files_are_example_dags():
+    """A literalinclude shows a file of dags/, which other tests run."""
+    included = [
+        DOCS / name
+        for page in pages()
+        for name in re.findall(r"^```\{literalinclude\} (\S+)", page.read_text(), re.MULTILINE)
+    ]
+    assert included
+    assert all(path.is_file() and path.resolve().parent == ROOT / "dags" for path in included)
+
+
+def test_python_stands_in_blocks_that_are_found():
+    """No snippet escapes: Python is always fenced as `python`, at the left margin."""
+    for page in pages():
+        assert not re.search(r"^([ \t]+```|~~~|```(py|python3|pycon|ipython)\s)", page.read_text(), re.MULTILINE), page.name
+
+
+def test_the_next_task_reads_the_files_of_a_manifest(redox_connection: Sandbox, tmp_path: Path):
+    """The page on searching: its downstream task counts every patient that its search found."""
+    names = run(DOCS / "searching.md")
+    operator = names["diabetics"]
+    operator.output_path = f"file://{tmp_path}"
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id=operator.task_id, map_index=-1)
+    manifest = operator.execute({"ti": ti})
+    counts = names["count_by_gender"].function(manifest)
+    patients = next(entry["count"] for entry in manifest["output"] if entry["type"] == "Patient")
+    assert sum(counts.values()) == patients > 10
+
+
+def test_the_manifest_on_the_page_has_the_keys_of_a_real_one(redox_connection: Sandbox, tmp_path: Path):
+    """The page on searching: what it shows of a manifest is what a search returns, key for key."""
+    operator = run(DOCS / "searching.md")["diabetics"]
+    operator.output_path = f"file://{tmp_path}"
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id=operator.task_id, map_index=-1)
+    manifest = operator.execute({"ti": ti})
+    (shown,) = [json.loads(block) for block in blocks(DOCS / "searching.md", "json")]
+    assert list(shown) == list(manifest)
+    assert list(shown["extension"]) == list(manifest["extension"])
+    assert [list(entry) for entry in shown["output"]] == [list(entry) for entry in manifest["output"]]
+
+
+def test_the_summary_on_the_page_has_the_keys_of_a_real_one(redox_connection: Sandbox, tmp_path: Path):
+    """The page on sending: what it shows of a summary is what a post returns, key for key."""
+    from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+
+    message = {"Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"}, "Patient": {"Identifiers": []}}
+    operator = RedoxDataModelPostOperator(task_id="new_patient", payload=message, results_path=f"file://{tmp_path}")
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id=operator.task_id, map_index=-1)
+    (shown,) = [json.loads(block) for block in blocks(DOCS / "sending.md", "json")]
+    assert list(shown) == list(operator.execute({"ti": ti}))
+
+
+def test_a_post_that_is_mapped_as_on_the_page_is_not_retried(redox_connection: Sandbox):
+    """The page on sending: `retries=0` in `partial` holds against default_args."""
+    assert run(DOCS / "sending.md")["dag"].get_task("note").retries == 0
+
+
+def test_the_trigger_ends_when_the_log_is_decided(redox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """The page on hooks: its trigger waits for the log of a message and tells how it ended."""
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_PLATFORM", redox_connection.connection_json)
+    redox_connection.settings(delivery_seconds=0.2)
+    names = run(DOCS / "hooks.md")
+
+    async def first_event() -> Any:
+        trigger = names["LogTrigger"](names["accepted"].log_ids[0], pause=0.05)
+        return await anext(aiter(trigger.run()))
+
+    assert asyncio.run(first_event()).payload == "succeeded"
+
+
+def test_the_page_on_testing_holds(tmp_path: Path):
+    """The page on the sandbox: its conftest.py and its test pass as they stand."""
+    conftest, test = blocks(DOCS / BY_PYTEST, "python")
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_sending.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    environ = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_connection_in_json_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """The page on the connection: its JSON, with a real key, is a connection that the hook takes."""
+    described, connection = [json.loads(block) for block in blocks(DOCS / "connection.md", "json")]
+    connection["password"] = sandbox.connection["password"]
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(connection))
+    settings = RedoxHook().client.settings
+    assert (settings.base_url, settings.kid) == ("https://api.redoxengine.com", "key-2026-01")
+    assert parse_destinations(described)["general"].id_for("Scheduling") == described["general"]["ids"]["Scheduling"]
+
+
+def test_the_connection_as_uri_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """The page on the connection: its URI, with a real key, is a connection that the hook takes."""
+    (uri,) = [block.strip() for block in blocks(DOCS / "connection.md", "text")]
+    key = quote(sandbox.connection["password"], safe="")
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", uri.replace("PERCENT_ENCODED_KEY", key))
+    settings = RedoxHook().client.settings
+    assert (settings.base_url, settings.kid) == ("https://api.redoxengine.com", "key-2026-01")
+    assert (settings.destination, settings.environment) == ("general-hospital", "Development")
+
+
+def test_the_connection_as_uri_with_extra_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """The page on the connection: objects travel in `__extra__`, percent-encoded."""
+    key, extra = (quote(part, safe="") for part in (sandbox.connection["password"], json.dumps(sandbox.connection["extra"])))
+    host = sandbox.url.removeprefix("http://")
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", f"redox://:{key}@{host}/http?__extra__={extra}")
+    assert [one.name for one in RedoxHook().destinations()] == ["general", "lakeside"]
+
+
+def test_the_extra_on_the_command_line_works(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The page on the connection: the extra of `airflow connections add`, with a real file, is one that the hook takes."""
+    (command,) = [block for block in blocks(DOCS / "connection.md", "bash") if "connections add" in block]
+    (told,) = re.findall(r"--conn-extra '(.*?)'", command, re.DOTALL)
+    (tmp_path / "redox.pem").write_text(sandbox.connection["password"])
+    extra = {**json.loads(told), "key_file": str(tmp_path / "redox.pem")}
+    connection = {"conn_type": "redox", "host": "https://api.redoxengine.com", "port": 443, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(connection))
+    assert RedoxHook().client.settings.destination == "general-hospital"
