@@ -25,7 +25,7 @@ lock() {
 find_python() {
     for wanted in 3.12 3.11; do
         for candidate in "python$wanted" python3 "$("$uv" python find --system --no-python-downloads "$wanted" 2>/dev/null)" \
-            "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$wanted".*/bin/python3; do
+            "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/"$wanted".*/bin/python3; do
             if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$wanted')" 2>/dev/null; then
                 echo "$candidate"
                 return
@@ -53,7 +53,8 @@ prepare() {
 run() {
     home=$(mktemp -d)
     status=0
-    AIRFLOW_HOME=$home "$1/bin/python" -m pytest -m "not slow" || status=$?
+    # What an older Airflow and its pins warn about is theirs; `make test` holds every warning for an error.
+    AIRFLOW_HOME=$home "$1/bin/python" -m pytest -m "not slow" -W ignore::DeprecationWarning || status=$?
     rm -rf "$home"
     return "$status"
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -33,6 +34,9 @@ from airflow_provider_redox.protocol.exchange import obtain
 
 T = TypeVar("T")
 
+CONNECTIONS = 16
+"""Requests that one client has under way at a time."""
+
 _loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
 
 
@@ -43,6 +47,7 @@ class AsyncClient(Driver):
         super().__init__(*args, **kwargs)
         self._sleep = sleep
         self._http: aiohttp.ClientSession | None = None
+        self._places = asyncio.Semaphore(CONNECTIONS)
 
     async def run(self, flow: Flow[T]) -> T:
         """Do what the flow asks, and give its answer."""
@@ -90,18 +95,23 @@ class AsyncClient(Driver):
         return locks.setdefault(self.settings.fingerprint, asyncio.Lock())
 
     async def _send(self, request: Request) -> Happened:
-        try:
-            async with self._session().request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=request.body,
-                headers={**self.own_headers, "accept-encoding": ACCEPTED, **request.headers},
-                allow_redirects=False,
-                proxy=network.proxy_for(request.url),
-            ) as response:
-                return await self._read(response)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return _failure(error)
+        async with self._places:  # waiting for a free connection does not count as waiting for the server
+            try:
+                async with asyncio.timeout(network.CONNECT_TIMEOUT + self.settings.timeout * 3):
+                    return await self._exchange(request)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                return _failure(error)
+
+    async def _exchange(self, request: Request) -> Happened:
+        async with self._session().request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=_payload(request.body),
+            headers={**self.own_headers, "accept-encoding": ACCEPTED, **request.headers},
+            allow_redirects=False,
+            proxy=network.proxy_for(request.url),
+        ) as response:
+            return await self._read(response)
 
     async def _read(self, response: aiohttp.ClientResponse) -> Happened:
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -124,7 +134,7 @@ class AsyncClient(Driver):
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=network.tls_context(self.settings.ca_file), limit=16),
+                connector=aiohttp.TCPConnector(ssl=network.tls_context(self.settings.ca_file), limit=CONNECTIONS),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=network.CONNECT_TIMEOUT, sock_read=self.settings.timeout
                 ),
@@ -133,7 +143,14 @@ class AsyncClient(Driver):
                 trust_env=False,
                 skip_auto_headers=("Content-Type",),
             )
+            # aiohttp sends GET, PUT and DELETE a second time by itself when a connection breaks, and has no public switch.
+            self._http._retry_connection = False  # noqa: SLF001
         return self._http
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Hand large bodies over as a stream: aiohttp writes bytes in one go, which holds the event loop up, and warns."""
+    return io.BytesIO(body) if body and len(body) > CHUNK else body
 
 
 def _failure(error: Exception) -> Failure:

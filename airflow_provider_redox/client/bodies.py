@@ -11,6 +11,12 @@ CHUNK = 256 * 1024
 ACCEPTED = "gzip"
 """The content codings that we ask for and can undo."""
 
+_OVERHEAD = 64 * 1024
+"""Bytes by which compressed data may be larger than what it holds."""
+
+_MEMBERS = 100
+"""Members of one gzip stream (RFC 1952 section 2.2): most have one, none needs thousands of empty ones."""
+
 
 class Oversize(Exception):
     """The body is larger than the limit."""
@@ -27,31 +33,42 @@ class Body:
         coding = (content_encoding or "identity").strip().lower()
         if coding not in ("identity", "", "gzip", "x-gzip"):
             raise Undecodable("it is compressed in a way that was not asked for")
-        self._inflater = zlib.decompressobj(wbits=31) if "gzip" in coding else None
+        self._inflater = _new_inflater() if "gzip" in coding else None
+        self._members = 1
         self._chunks: list[bytes] = []
         self._room = limit
+        self._intake = limit + _OVERHEAD
+        self._fed = False
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes off the wire. Raises `Oversize` or `Undecodable`."""
+        self._fed = self._fed or bool(chunk)
+        self._intake -= len(chunk)
+        if self._intake < 0:
+            raise Oversize
         if self._inflater is None:
             self._keep(chunk)
             return
         try:
-            while chunk:
-                self._keep(self._inflater.decompress(chunk, CHUNK))
-                chunk = self._inflater.unconsumed_tail
+            self._inflate(self._inflater, chunk)
         except zlib.error:
             raise Undecodable("its compression is damaged") from None
 
     def whole(self) -> bytes:
         """Give the decoded body. Raises `Undecodable` when the compressed data ended early."""
-        if self._inflater is not None:
-            self._drain(self._inflater)
+        if self._inflater is not None and self._fed and not self._inflater.eof:
+            raise Undecodable("its compressed data ends early")
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
-    def _drain(self, inflater: zlib._Decompress) -> None:
-        if self._chunks and not inflater.eof:
-            raise Undecodable("its compressed data ends early")
+    def _inflate(self, inflater: zlib._Decompress, chunk: bytes) -> None:
+        while chunk:
+            if inflater.eof:
+                self._members += 1
+                self._inflater = inflater = _new_inflater()
+            if self._members > _MEMBERS:
+                raise Undecodable("its compressed data comes in too many parts")
+            self._keep(inflater.decompress(chunk, CHUNK))
+            chunk = inflater.unconsumed_tail or inflater.unused_data
 
     def _keep(self, decoded: bytes) -> None:
         self._room -= len(decoded)
@@ -59,3 +76,7 @@ class Body:
             raise Oversize
         if decoded:
             self._chunks.append(decoded)
+
+
+def _new_inflater() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=31)

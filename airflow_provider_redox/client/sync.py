@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import http.client
+import io
 import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -111,12 +114,8 @@ class SyncClient(Driver):
         headers = {name.lower(): value for name, value in response.headers.items()}
         try:
             body = Body(headers.get("content-encoding"), limit=self.body_limit)
-            deadline = self.env.monotonic() + self.settings.timeout * 2
             for chunk in response.stream(CHUNK, decode_content=False):
                 body.feed(chunk)
-                if self.env.monotonic() > deadline:
-                    response.close()
-                    return Failure(Stage.CUT, "the body came too slowly", response.status, headers)
             answer = RedoxResponse(response.status, headers, body.whole())
         except Oversize:
             response.close()
@@ -144,9 +143,8 @@ def _new_pool(proxy: str | None, ca_file: str | None, timeout: float) -> urllib3
         pool = urllib3.PoolManager(**options)
     else:
         auth = urllib3.util.parse_url(proxy).auth
-        pool = urllib3.ProxyManager(
-            proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=auth) if auth else None, **options
-        )
+        login = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
+        pool = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
     pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     return pool
 
@@ -161,12 +159,60 @@ def _failure(error: Exception, response: urllib3.BaseHTTPResponse | None) -> Fai
     return Failure(Stage.UNTRUSTED if "CERTIFICATE_VERIFY_FAILED" in str(error) else Stage.UNSENT, explain(error))
 
 
+class _Deadlined(io.RawIOBase):
+    """What comes off a socket until a deadline. A socket's own timeout starts anew with every byte that drips in."""
+
+    def __init__(self, raw: Any, deadline: float) -> None:
+        self._raw, self._deadline = raw, deadline
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("timed out")
+        count: int | None = self._raw.readinto(buffer)
+        self.ended = count == 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that has to be there, head and body, within twice the read timeout, and whose head has to be whole."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        deadline = time.monotonic() + 2 * (sock.gettimeout() or network.CONNECT_TIMEOUT)
+        self._wire = _Deadlined(self.fp.detach(), deadline)
+        self.fp: Any = io.BufferedReader(self._wire)
+
+    def begin(self) -> None:
+        super().begin()
+        if self._wire.ended:  # http.client takes the end of the stream for the end of the headers
+            raise http.client.RemoteDisconnected("the connection ended without response headers")
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Skip interim answers (RFC 9110 section 15.2); http.client skips 100 only and takes a 103 for the answer."""
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
+
 class _Watched:
     """A connection that notes when the first byte of a request has left, so that what was never sent may be repeated.
 
     The bytes of a CONNECT to a proxy, sent while the connection is being opened, do not count.
     """
 
+    response_class: Any = _Answer
+    sock: Any = None
+    patience: float | None = None
     _opening = False
 
     def connect(self) -> None:
@@ -177,10 +223,11 @@ class _Watched:
             self._opening = False
 
     def send(self, data: Any) -> None:
-        if getattr(self, "sock", None) is None and not self._opening:
+        if self.sock is None and not self._opening:
             self.connect()
         if not self._opening:
             _bytes_left.set(True)
+            self.sock.settimeout(self.patience)  # until now it was the one for connecting, too short for a large body
         super().send(data)  # type: ignore[misc]
 
 
@@ -192,19 +239,29 @@ class _TlsConnection(_Watched, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
+class _Patient:
+    """A pool whose connections wait for the read timeout while they send, too."""
+
+    def _new_conn(self) -> Any:
+        connection = super()._new_conn()  # type: ignore[misc]
+        connection.patience = self.timeout.read_timeout  # type: ignore[attr-defined]
+        return connection
+
+
+class _Pool(_Patient, HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _TlsPool(HTTPSConnectionPool):
+class _TlsPool(_Patient, HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
 class _NoAddresses(logging.Filter):
-    """Keeps urllib3 from logging our URLs: a `next` link made by a server may hold a patient's name."""
+    """Keeps urllib3 from logging our URLs and what servers send: both may hold a patient's name."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not _sending.get()
 
 
-logging.getLogger("urllib3.connectionpool").addFilter(_NoAddresses())
+for _name in ("connectionpool", "connection", "response", "poolmanager"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_NoAddresses())

@@ -15,10 +15,11 @@ from airflow_provider_redox.protocol import data_model, fhir
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
-from airflow_provider_redox.protocol.failures import raise_refusal
+from airflow_provider_redox.protocol.failures import issues_of, raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
 
+_DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -105,7 +106,7 @@ class Calls:
             raise RedoxConfigError("bundle: must be a FHIR Bundle of type message")
         base = self.endpoint(destination, environment)
         request = base.writeback(resource_type, operation, data_model.encode(bundle), self._headers(headers))
-        return exchange(request, _whole, repeatable=False, env=self.env)
+        return exchange(request, _written, repeatable=False, env=self.env)
 
     def post_message(
         self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None
@@ -136,7 +137,7 @@ class Calls:
         organization = organization_id or self.settings.organization_id
         if not organization:
             raise RedoxConfigError("extra.organization_id: missing; the Platform API needs it")
-        path = f"/platform/v1/organizations/{quote(organization, safe='')}/logs/{quote(log_id, safe='')}"
+        path = f"/platform/v1/organizations/{_segment(organization)}/logs/{_segment(log_id)}"
         label = "GET /platform/v1/organizations/{id}/logs/{id}"
         request = Request("GET", f"{self.settings.base_url}{path}", label, self._headers(None))
         return exchange(request, _log, repeatable=True, env=self.env)
@@ -145,7 +146,7 @@ class Calls:
         """Give the described destinations, all or those with a tag or with a UUID for a data model."""
         described = self.settings.destinations.values()
         tagged = [one for one in described if tag is None or tag in one.tags]
-        return [one for one in tagged if data_model is None or one.id or data_model in one.ids]
+        return [one for one in tagged if data_model is None or one.has_id_for(data_model)]
 
     def endpoint(self, destination: str | None, environment: str | None) -> fhir.Endpoint:
         """Find the FHIR base of a destination's name or slug."""
@@ -167,15 +168,23 @@ class Calls:
         return Request(method.upper(), url, label_of(method, url), self._headers(headers), body)
 
 
+def _segment(identifier: str) -> str:
+    if not identifier or set(identifier) == {"."}:
+        raise RedoxConfigError("log_id, organization_id: an empty or dotted ID names nothing")
+    return quote(identifier, safe="")
+
+
 def checked_url(base_url: str, path: str) -> str:
     """Put a path, or an absolute URL of the same origin, onto the base. Raises `RedoxSecurityError` for any other."""
-    if re.search(r"[\x00-\x20\x7f\\#]", path) or re.search(r"(^|/)(\.|%2e){1,2}(/|\?|$)", path, re.IGNORECASE):
+    if re.search(r"[^\x21-\x7e]|[\\#]", path) or _DOT_SEGMENT.search(path):
         raise RedoxSecurityError(
-            "path: holds spaces, control characters, '#', a backslash or dot segments; encode or drop them"
+            "path: holds spaces, control characters, '#', a backslash, dot segments or what is not ASCII; "
+            "encode or drop them"
         )
-    url = path if "://" in path else f"{base_url}/{path.lstrip('/')}"
-    parts, home = urlsplit(url), urlsplit(base_url)
+    url = path if "://" in path.split("?")[0] else f"{base_url}/{path.lstrip('/')}"
+    home = urlsplit(base_url)
     try:
+        parts = urlsplit(url)
         same = origin(parts) == origin(home) and parts.username is None
     except ValueError:
         same = False
@@ -217,6 +226,9 @@ def _body(*, form: Mapping[str, Any] | None, json: Any, data: bytes | str | None
     return (data.encode() if isinstance(data, str) else data), {}
 
 
+_FAILED = ("error", "fatal")
+
+
 def _whole(response: RedoxResponse) -> RedoxResponse:
     return response
 
@@ -225,7 +237,18 @@ def _resource(response: RedoxResponse) -> dict[str, Any]:
     resource = response.json()
     if not isinstance(resource, dict) or "resourceType" not in resource:
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a FHIR resource")
+    if resource["resourceType"] == "OperationOutcome":
+        raise fhir.destination_error(response, issues_of(response))
     return resource
+
+
+def _written(response: RedoxResponse) -> RedoxResponse:
+    """Take a writeback's answer as it is, whatever its body, unless that says that the destination failed."""
+    answer = _parsed(response.body)
+    issues = answer.get("issue") if isinstance(answer, dict) else None
+    if isinstance(issues, list) and any(isinstance(one, dict) and one.get("severity") in _FAILED for one in issues):
+        raise fhir.destination_error(response, issues_of(response))
+    return response
 
 
 def _log(response: RedoxResponse) -> dict[str, Any]:

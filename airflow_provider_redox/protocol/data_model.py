@@ -6,9 +6,11 @@ A message is the author's: what it says is sent as it is. Only what `Meta` lacks
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -40,6 +42,8 @@ QUERY_EVENTS: Mapping[str, frozenset[str]] = {
 }
 """Events that only ask, by data model: those with a `...Response` twin, without ClinicalDecisions.Request, which may
 have effects. Everything else is unsafe to repeat, the unknown included."""
+
+_encoder = msgspec.json.Encoder(decimal_format="number")  # else 1.10 would be sent as the text "1.10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,30 @@ def complete(
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """Encode a message. Raises `RedoxConfigError` when it cannot be JSON or is larger than Redox takes."""
-    try:
-        body = msgspec.json.encode(message)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
-        raise RedoxConfigError("payload: holds a value that JSON cannot carry") from None
+    body = _encoded(message)
+    if body is None:
+        raise RedoxConfigError("payload: holds a value that JSON cannot carry")
     if len(body) > MAX_BYTES:
         raise RedoxConfigError(f"payload: {len(body)} bytes, and Redox takes {MAX_BYTES}; send files by upload")
     return body
+
+
+def _encoded(message: Any) -> bytes | None:
+    """Encode, None for what cannot be: msgspec's own error may hold the text, and it writes NaN as null."""
+    try:
+        body = _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return None
+    suspect = any(word in body for word in (b"null", b"NaN", b"Infinity"))
+    return None if suspect and _holds_nan(message) else body
+
+
+def _holds_nan(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_nan(inner) for inner in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(_holds_nan(inner) for inner in value)
+    return isinstance(value, float | Decimal) and not math.isfinite(value)
 
 
 def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
@@ -108,14 +129,18 @@ def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str
 
 
 def read_accepted(response: RedoxResponse) -> Accepted:
-    """Read the answer to a notification. Raises `RedoxProtocolError` for an answer without a Meta object, and
-    `RedoxDestinationError` for errors inside the 200.
+    """Read the answer to a notification.
+
+    Raises `RedoxProtocolError` for an answer without a Meta object, and `RedoxDestinationError` for errors inside the 200.
     """
-    meta = read_answer(response)["Meta"]
-    logs = meta.get("Logs")
+    return Accepted(log_ids_of(read_answer(response)), response.trace_id)
+
+
+def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Give the log IDs in an answer's Meta, one for each destination."""
+    logs = answer["Meta"].get("Logs")
     entries = logs if isinstance(logs, list) else []
-    found = [str(entry["ID"]) for entry in entries if isinstance(entry, dict) and entry.get("ID")]
-    return Accepted(tuple(found), response.trace_id)
+    return tuple(str(entry["ID"]) for entry in entries if isinstance(entry, dict) and entry.get("ID"))
 
 
 def read_answer(response: RedoxResponse) -> dict[str, Any]:
@@ -127,8 +152,11 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
         issues = meta_errors(answer)
         trace = f" (trace {response.trace_id})" if response.trace_id else ""
         said = f": {'; '.join(issues)}" if issues else ""
+        log_ids = log_ids_of(answer)
+        partly = f"; it gave log IDs all the same: {', '.join(log_ids)}" if log_ids else ""
         raise RedoxDestinationError(
-            f"HTTP {response.status} with Meta.Errors{trace}{said}",
+            f"HTTP {response.status} with Meta.Errors{trace}{said}{partly}",
+            log_ids=log_ids,
             status=response.status,
             issues=issues,
             trace_id=response.trace_id,

@@ -40,12 +40,24 @@ class Destination:
 
     def id_for(self, data_model: str) -> str:
         """Give the UUID for a data model. Raises `RedoxConfigError` when the destination has none."""
-        found = self.ids.get(data_model, self.id)
+        found = self._ids_by_model().get(_plain(data_model), self.id)
         if found is None:
             raise RedoxConfigError(
                 f"extra.destinations: {self.name} has no id for {data_model}, which the Data Model API needs; add it"
             )
         return found
+
+    def has_id_for(self, data_model: str) -> bool:
+        """Say whether there is a UUID for a data model."""
+        return self.id is not None or _plain(data_model) in self._ids_by_model()
+
+    def _ids_by_model(self) -> dict[str, str]:
+        return {_plain(model): uuid for model, uuid in self.ids.items()}
+
+
+def _plain(data_model: str) -> str:
+    """Redox's own samples write both `ClinicalSummary` and `Clinical Summary`; another ID for one of them misroutes."""
+    return data_model.replace(" ", "").lower()
 
 
 def find_destination(
@@ -88,16 +100,17 @@ def _parse(name: str, entry: Any) -> Destination:
     )
     if slug is not None and not (isinstance(slug, str) and _SLUG.fullmatch(slug)):
         raise RedoxConfigError(f"{where}: the slug may hold letters, digits, '.', '_' and '-' only")
-    if not isinstance(ids, dict) or not all(_is_uuid(value) for value in (*ids.values(), entry.get("id") or _ZERO)):
+    given = [] if entry.get("id") is None else [entry["id"]]
+    if not isinstance(ids, dict) or not all(_is_uuid(value) for value in (*ids.values(), *given)):
         raise RedoxConfigError(f"{where}: id, and each value in ids, must be a UUID")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise RedoxConfigError(f"{where}: tags must be a list of texts")
     if limit is not None and not (isinstance(limit, int) and not isinstance(limit, bool) and limit > 0):
         raise RedoxConfigError(f"{where}: max_concurrency must be a whole number above 0")
-    return Destination(name, slug, entry.get("id"), ids, entry.get("facility_code"), tuple(tags), limit)
-
-
-_ZERO = "00000000-0000-0000-0000-000000000000"
+    code = entry.get("facility_code")
+    if code is not None and not (isinstance(code, str) and code):
+        raise RedoxConfigError(f"{where}: facility_code must be a text")
+    return Destination(name, slug, entry.get("id"), ids, code, tuple(tags), limit)
 
 
 def _is_uuid(value: Any) -> bool:

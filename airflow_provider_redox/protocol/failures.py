@@ -8,7 +8,7 @@ speaks of field names, and any quoted or numeric part is left out.
 from __future__ import annotations
 
 import re
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from airflow_provider_redox.exceptions import (
@@ -22,7 +22,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage
-from airflow_provider_redox.protocol.outcomes import retry_after
+from airflow_provider_redox.protocol.outcomes import http_date, retry_after
 
 CLOCK_TOLERANCE = 10.0
 """Seconds of skew that Redox's token endpoint tolerates (its error page)."""
@@ -67,7 +67,7 @@ def _kind(status: int) -> type[RedoxResponseError]:
 
 def token_refusal(response: RedoxResponse, *, now: float) -> RedoxResponseError | RedoxProtocolError:
     """Make the error for a token endpoint that said no: what it said, and what usually causes it."""
-    if response.status == 429 or response.status >= 500 or 300 <= response.status < 400:
+    if response.status in (408, 429) or response.status >= 500 or 300 <= response.status < 400:
         return refusal(response)
     said = _oauth_words(response)
     parts = [f"the token endpoint answered HTTP {response.status}{f' ({said})' if said else ''}{_traced(response)}"]
@@ -121,6 +121,24 @@ def issues_of(response: RedoxResponse) -> tuple[str, ...]:
     return meta_errors(answer)
 
 
+def mentioned_names(response: RedoxResponse, names: Iterable[str]) -> list[str]:
+    """Give those of the author's own parameter names that the texts of an OperationOutcome mention; nothing else of them."""
+    try:
+        answer = response.json()
+    except RedoxProtocolError:
+        return []
+    issues = answer.get("issue") if isinstance(answer, dict) else None
+    words = set(re.findall(r"[A-Za-z_][\w.:-]*\w", " ".join(_texts(issues))))
+    return [name for name in dict.fromkeys(names) if name in words]
+
+
+def _texts(issues: Any) -> Iterator[str]:
+    for issue in issues if isinstance(issues, list) else []:
+        details = issue.get("details") if isinstance(issue, dict) else None
+        yield str(issue.get("diagnostics", "")) if isinstance(issue, dict) else ""
+        yield str(details.get("text", "")) if isinstance(details, dict) else ""
+
+
 def meta_errors(answer: dict[str, Any]) -> tuple[str, ...]:
     """Read the `Meta.Errors` of a Data Model answer: ID, type, module, the destination's status."""
     meta = answer.get("Meta")
@@ -131,39 +149,55 @@ def meta_errors(answer: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _fhir_issue(issue: dict[str, Any]) -> str:
-    words = [_word(issue.get("severity")), _word(issue.get("code"))]
+    words = [_formed(_SEVERITY, issue.get("severity")), _formed(_ISSUE_TYPE, issue.get("code"))]
     details = issue.get("details")
-    codings = details.get("coding", []) if isinstance(details, dict) else []
-    words += [_word(coding.get("code")) for coding in codings if isinstance(coding, dict)]
-    expressions = issue.get("expression", [])
-    words += [_word(expression) for expression in expressions if isinstance(expression, str)]
+    codings = _list(details.get("coding")) if isinstance(details, dict) else []
+    words += [_formed(_CODE, coding.get("code")) for coding in codings if isinstance(coding, dict)]
+    words += [_formed(_PATH, expression) for expression in _list(issue.get("expression"))]
     return " ".join(word for word in words if word)
 
 
 def _meta_error(error: dict[str, Any]) -> str:
-    words = [f"{name}={_word(error.get(key))}" for name, key in _META_ERROR_KEYS if _word(error.get(key))]
+    found = [(name, _formed(form, error.get(key))) for name, key, form in _META_ERROR_KEYS]
+    words = [f"{name}={word}" for name, word in found if word]
     if error.get("Module") == "DataModels":
         words.append(_field_names_only(str(error.get("Text", ""))))
     return " ".join(word for word in words if word)
 
 
 _META_ERROR_KEYS = (
-    ("id", "ID"),
-    ("type", "Type"),
-    ("module", "Module"),
-    ("destination_status", "DestinationStatusCode"),
+    ("id", "ID", re.compile(r"\d{1,12}")),
+    ("type", "Type", re.compile(r"[A-Za-z]{1,40}")),
+    ("module", "Module", re.compile(r"[A-Za-z]{1,40}")),
+    ("destination_status", "DestinationStatusCode", re.compile(r"[1-5]\d\d")),
 )
+_SEVERITY = re.compile("fatal|error|warning|information|success")
+_ISSUE_TYPE = re.compile(
+    "invalid|structure|required|value|invariant|security|login|unknown|expired|forbidden|suppressed|processing|"
+    "not-supported|duplicate|multiple-matches|not-found|deleted|too-long|code-invalid|extension|too-costly|"
+    "business-rule|conflict|transient|lock-error|no-store|exception|timeout|incomplete|throttled|informational|"
+    "limited-filter|success"
+)
+"""FHIR's own words (value set issue-type of R4 and R5). A word of a server's own making could be a name."""
+
+_CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|[a-z]+(-[a-z]+)+|\d{1,5}")
+_PATH = re.compile(r"[A-Z][A-Za-z]{1,60}(\.[a-z][A-Za-z]{0,60}(\[\d{1,3}\])?){1,20}|http\.[a-z_-]{1,60}")
+_TRACE = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 
 
-def _word(value: Any) -> str:
+def _formed(form: re.Pattern[str], value: Any) -> str:
     """Let through what is a code or a path by its form; anything that could be a sentence, a name or an ID is dropped."""
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return text if re.fullmatch(r"[A-Za-z0-9._:\[\]-]{1,80}", text) else ""
+    return text if form.fullmatch(text) else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _field_names_only(text: str) -> str:
     """Keep the known sentences of Redox's validation with the field paths in them; drop any other text."""
-    match = re.match(r"(Required field missing|Invalid type|Unknown field|Field [a-z ]+)( - [A-Za-z.\[\]0-9]+)?", text)
+    match = re.match(r"(Required field missing|Invalid type|Unknown field)( - [A-Z][A-Za-z]+(\.[A-Z][A-Za-z]*)+)?", text)
     return match.group(0)[:120] if match else ""
 
 
@@ -184,10 +218,11 @@ def _oauth_words(response: RedoxResponse) -> str:
 def _clock_skew(response: RedoxResponse, *, now: float) -> float | None:
     """Seconds by which the server's clock is ahead of ours, from its Date header."""
     try:
-        return parsedate_to_datetime(response.headers["date"]).timestamp() - now
-    except (KeyError, ValueError, TypeError):
+        return http_date(response.headers["date"]) - now
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
 
 
 def _traced(response: RedoxResponse) -> str:
-    return f" (trace {_word(response.trace_id)})" if _word(response.trace_id) else ""
+    trace = _formed(_TRACE, response.trace_id)
+    return f" (trace {trace})" if trace else ""

@@ -7,11 +7,12 @@ listed as an alias is rewritten onto our base, and every other link is refused b
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit
 
 import msgspec
 
@@ -79,8 +80,9 @@ class Endpoint:
         """Check a `next` link and make it absolute on our own base. Raises `RedoxSecurityError`, and nothing is sent."""
         if re.search(r"[\x00-\x20\x7f\\]", link) or not link.isascii():
             raise RedoxSecurityError("a next link holds characters that no URL may have; it is not followed")
-        parts = urlsplit(urljoin(f"{self.url}/", link))
-        home = urlsplit(self.url)
+        parts, home = _joined(f"{self.url}/", link), urlsplit(self.url)
+        if parts is None:
+            raise RedoxSecurityError("a next link is not a URL; it is not followed")
         if parts.username is not None or parts.fragment:
             raise RedoxSecurityError("a next link holds a user name or a fragment; it is not followed")
         if (parts.hostname or "").lower() in self.aliases:
@@ -103,7 +105,14 @@ class Endpoint:
         return f"{home}/{tail.group(1)}" if tail else home
 
 
-def _safe_origin(parts: Any) -> tuple[str, str, int] | None:
+def _joined(base: str, link: str) -> SplitResult | None:
+    try:
+        return urlsplit(urljoin(base, link))
+    except ValueError:  # it quotes the link, so the complaint is made outside
+        return None
+
+
+def _safe_origin(parts: SplitResult) -> tuple[str, str, int] | None:
     try:
         return origin(parts)
     except ValueError:
@@ -111,7 +120,8 @@ def _safe_origin(parts: Any) -> tuple[str, str, int] | None:
 
 
 def _climbs(path: str) -> bool:
-    return bool(re.search(r"(^|/)(\.|%2e){1,2}(/|$)|%2f|%5c", path, re.IGNORECASE))
+    """Find dot segments, `..;` too, which servlet containers read as `..`, and what a second decoding makes one."""
+    return bool(re.search(r"(^|/)(\.|%2e){1,2}([/;]|$)|%2f|%5c|%25", path, re.IGNORECASE))
 
 
 def endpoint(settings: Settings, slug: str, environment: str | None) -> Endpoint:
@@ -151,10 +161,17 @@ def _pairs(name: Any, value: Any) -> Iterator[tuple[str, str]]:
     for one in values:
         if isinstance(one, bool):
             yield name, "true" if one else "false"
-        elif isinstance(one, str | int | float) and str(one).strip():
+        elif _is_usable(one):
             yield name, str(one)
         else:
             raise RedoxConfigError(f"search_params: {name} has an empty or unusable value; give it text or a number")
+
+
+def _is_usable(value: Any) -> bool:
+    """Text that is not blank and can be sent, or a number; NaN is how data frames say that there is none."""
+    if isinstance(value, str):
+        return bool(value.strip()) and not re.search(r"[\ud800-\udfff]", value)
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 class _Meta(msgspec.Struct):
@@ -239,7 +256,7 @@ def read_page(response: RedoxResponse) -> Page:
     try:
         bundle = jsontext.decode(response.body, _bundles)
         if bundle.resourceType == "OperationOutcome":
-            raise _destination_error(response, issues_of(response))
+            raise destination_error(response, issues_of(response))
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")
         found = [(entry, _resource(entry.resource)) for entry in bundle.entry if len(memoryview(entry.resource))]
@@ -248,7 +265,9 @@ def read_page(response: RedoxResponse) -> Page:
         raise RedoxProtocolError(f"HTTP {response.status}, but the page is not a search result: {error}") from None
     outcomes = [resource for entry, resource in found if _is_outcome(entry, resource)]
     resources = [resource for entry, resource in found if not _is_outcome(entry, resource)]
-    following = next((link.url for link in bundle.link if link.relation == "next" and link.url), None)
+    following = next((link.url for link in bundle.link if link.relation == "next"), None)
+    if following == "":
+        raise RedoxProtocolError(f"HTTP {response.status}, but the page's next link is empty: what follows is lost")
     return Page(resources, outcomes, bundle.total, following)
 
 
@@ -272,10 +291,11 @@ def _refuse_failed(response: RedoxResponse, outcomes: list[Resource]) -> None:
         parsed = jsontext.decode(outcome.line, _outcomes)
         if any(issue.severity in ("error", "fatal") for issue in parsed.issue):
             inner = RedoxResponse(response.status, response.headers, outcome.line)
-            raise _destination_error(response, issues_of(inner))
+            raise destination_error(response, issues_of(inner))
 
 
-def _destination_error(response: RedoxResponse, issues: tuple[str, ...]) -> RedoxDestinationError:
+def destination_error(response: RedoxResponse, issues: tuple[str, ...]) -> RedoxDestinationError:
+    """Make the error for a success status with a failure of the destination inside."""
     said = f": {'; '.join(issues)}" if issues else ""
     return RedoxDestinationError(
         f"HTTP {response.status}, but the destination reports an error{said}; the answer would be incomplete",

@@ -20,18 +20,24 @@ def parse(body: bytes) -> Any:
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     """Parse JSON with a typed decoder of msgspec. Raises ValueError without any of the text."""
+    if not _is_utf8(body):
+        raise ValueError("not UTF-8")
     try:
-        if not body.isascii():
-            body.decode("utf-8")
         return decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except msgspec.ValidationError as error:
         raise ValueError(f"of another shape: {_path_only(str(error))}") from None
     except msgspec.DecodeError as error:
         raise ValueError(_path_only(str(error))) from None
+
+
+def _is_utf8(body: bytes) -> bool:
+    """Say so without an exception: a UnicodeDecodeError in an error's chain would hold the whole body."""
+    try:
+        return body.isascii() or body.decode("utf-8") is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _path_only(message: str) -> str:

@@ -39,6 +39,8 @@ _WRONG_LABELS = {
     "OPENSSH PRIVATE KEY": "is in OpenSSH's own format; convert it with `ssh-keygen -p -m PEM -f FILE`",
     "ENCRYPTED PRIVATE KEY": "is encrypted with a passphrase; decrypt it with `openssl pkey -in FILE`",
 }
+_JWK_ALGORITHMS = {"RSA": "RS384", "EC": "ES384"}
+_WRONG_JWK = "is a JWK of a type that Redox does not take (kty must be RSA or EC)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class SigningKey:
         return signature
 
     def secret_numbers(self) -> bytes:
-        """The key's secret as bytes of fixed length, the same for every encoding of the same key."""
+        """Give the key's secret as bytes of fixed length, the same for every encoding of the same key."""
         if isinstance(self.private, RSAPrivateKey):
             numbers = self.private.private_numbers()
             width = (self.private.key_size + 7) // 8
@@ -63,12 +65,12 @@ class SigningKey:
         return self.private.private_numbers().private_value.to_bytes((self.private.key_size + 7) // 8, "big")
 
     def public_jwk(self) -> dict[str, Any]:
-        """The public half as a JWK, ready to be given to Redox."""
+        """Give the public half as a JWK, ready to be given to Redox."""
         as_dict = jwt.get_algorithm_by_name(self.algorithm).to_jwk(self.private.public_key(), as_dict=True)
         return {**as_dict, "alg": self.algorithm, "use": "sig", **({"kid": self.kid} if self.kid else {})}
 
     def pem(self) -> str:
-        """The private key as PKCS#8 PEM."""
+        """Give the private key as PKCS#8 PEM."""
         return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
@@ -83,7 +85,8 @@ def parse_keys(text: str, *, field_name: str = "password") -> tuple[SigningKey, 
     try:
         return _parse(cleaned)
     except _Unusable as unusable:
-        raise RedoxConfigError(f"{field_name}: the private key {unusable}") from None
+        why = str(unusable)
+    raise RedoxConfigError(f"{field_name}: the private key {why}")  # out here, so that its chain is empty
 
 
 def choose_key(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str | None) -> SigningKey:
@@ -121,8 +124,6 @@ def _unquoted(text: str) -> str:
 def _parse(text: str) -> tuple[SigningKey, ...]:
     if text.startswith(("{", "[")):
         return _from_json(text)
-    if text.startswith('{\\"'):
-        return _from_json(text.replace('\\"', '"'))
     if "-----BEGIN" in text:
         return (_checked(_from_pem(text)),)
     return _from_base64(text)
@@ -180,23 +181,35 @@ def _base64_bytes(text: str) -> bytes | None:
 
 
 def _from_json(text: str) -> tuple[SigningKey, ...]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _Unusable("looks like a JWK but is not valid JSON; paste it again, whole") from None
+    document = _loaded(text)
+    if document is None and '\\"' in text:
+        unescaped = _loaded(f'"{text}"')
+        document = _loaded(unescaped) if isinstance(unescaped, str) else None
+    if document is None:
+        raise _Unusable("looks like a JWK but is not valid JSON; paste it again, whole")
     entries = document.get("keys", [document]) if isinstance(document, dict) else document
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise _Unusable("looks like a JWKS, but its `keys` is not a list of JWKs")
     private = [entry for entry in entries if "d" in entry and entry.get("use", "sig") == "sig"]
     if not private:
+        if any(str(entry.get("kty")) not in _JWK_ALGORITHMS for entry in entries):
+            raise _Unusable(_WRONG_JWK)
         raise _Unusable("is a public JWK (it has no `d`); paste the private one")
     return tuple(_from_jwk(entry) for entry in private)
 
 
+def _loaded(text: str) -> Any:
+    """Parse JSON, None for what is none: an error of the parser would carry the whole key in its chain."""
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _from_jwk(jwk: Mapping[str, Any]) -> SigningKey:
-    algorithm = {"RSA": "RS384", "EC": "ES384"}.get(str(jwk.get("kty")))
+    algorithm = _JWK_ALGORITHMS.get(str(jwk.get("kty")))
     if algorithm is None:
-        raise _Unusable("is a JWK of a type that Redox does not take (kty must be RSA or EC)")
+        raise _Unusable(_WRONG_JWK)
     try:
         key = jwt.get_algorithm_by_name(algorithm).from_jwk(dict(jwk))
     except (jwt.InvalidKeyError, ValueError, TypeError, KeyError, binascii.Error, UnsupportedAlgorithm):

@@ -12,6 +12,7 @@ import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from airflow_provider_redox.protocol.effects import Failure, Happened, Stage
@@ -107,7 +108,7 @@ class RetryPolicy:
         stated = retry_after(happened.headers, now=now)
         if stated is not None and stated > self.retry_after_cap:
             return None
-        drawn = jitter * min(self.cap, self.base * 2.0 ** (attempt - 1))
+        drawn = jitter * min(self.cap, self.base * 2.0 ** min(attempt - 1, 60))
         floor = stated if stated is not None else (self.rate_limit_floor if happened.status == 429 else 0.0)
         pause = floor + drawn
         return pause if elapsed + pause <= self.deadline else None
@@ -117,7 +118,16 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Read Retry-After, in seconds or as a date (RFC 9110 section 10.2.3). None when absent, negative or garbage."""
     value = headers.get("retry-after", "").strip()
     try:
-        seconds = float(value) if value[:1].isdigit() else parsedate_to_datetime(value).timestamp() - now
+        seconds = float(value) if value[:1].isdigit() else http_date(value) - now
     except (ValueError, OverflowError, TypeError):
         return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def http_date(value: str) -> float:
+    """Read a date of HTTP as seconds since the epoch. Without a zone it is in UTC (RFC 9110 section 5.6.7), not local.
+
+    Raises ValueError or TypeError for what is no date.
+    """
+    parsed = parsedate_to_datetime(value)
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

@@ -51,6 +51,7 @@ EXTRA_FIELDS = (
 """Every key that a connection's extra may have."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HOST_NAME = re.compile(r"[a-z0-9._-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _OWN_HEADERS = (
     "authorization",
@@ -77,8 +78,8 @@ class Settings:
     destinations: Mapping[str, Destination] = field(default_factory=dict)
     environment: str | None = None
     source_id: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
     organization_id: str | None = None
     environment_id: str | None = None
     link_host_aliases: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ class Settings:
             destination=_text(extra, "destination"),
             destinations=parse_destinations(_mapping(extra, "destinations")),
             environment=_choice(extra, "environment", ENVIRONMENTS),
-            source_id=_text(extra, "source_id"),
+            source_id=_header_text(extra, "source_id"),
             headers=checked_headers(_mapping(extra, "headers"), where="extra.headers"),
             meta=_mapping(extra, "meta"),
             organization_id=_text(extra, "organization_id"),
@@ -184,10 +185,12 @@ def _printable(name: object) -> str:
 
 
 def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
-    text = (host or DEFAULT_HOST).strip().rstrip("/")
+    text = (host or DEFAULT_HOST).strip()
     parts = _split(text if "://" in text else f"https://{text}", "host")
     if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
         raise RedoxConfigError("host: must begin with https://; plain http is for this machine only")
+    if port and not 0 < port < 65536:
+        raise RedoxConfigError("port: must be a number from 1 to 65535, or empty")
     if port and parts.port and parts.port != port:
         raise RedoxConfigError("port: differs from the port in host; leave one of them empty")
     chosen = parts.port or port
@@ -206,11 +209,14 @@ def _auth_url(extra: Mapping[str, Any], base_url: str) -> str:
 
 
 def _split(url: str, name: str) -> SplitResult:
+    parts: SplitResult | None
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  (reading it is what checks it)
     except ValueError:
-        raise RedoxConfigError(f"{name}: not a URL; it should look like {DEFAULT_HOST}") from None
+        parts = None  # the complaint is made outside: this error quotes the value
+    if parts is None:
+        raise RedoxConfigError(f"{name}: not a URL; it should look like {DEFAULT_HOST}")
     odd = parts.username is not None or parts.query or parts.fragment or re.search(r"[\s\\@]", url)
     if parts.scheme not in ("http", "https") or not parts.hostname or odd:
         raise RedoxConfigError(f"{name}: not a plain URL; it should look like {DEFAULT_HOST}")
@@ -220,7 +226,7 @@ def _split(url: str, name: str) -> SplitResult:
 def origin(parts: SplitResult) -> tuple[str, str, int]:
     """Give scheme, host in lower case and port of a split URL, the port always as a number."""
     default = {"https": 443, "http": 80}.get(parts.scheme, 0)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
+    return parts.scheme, (parts.hostname or "").lower(), default if parts.port is None else parts.port
 
 
 def _text(extra: Mapping[str, Any], name: str) -> str | None:
@@ -230,6 +236,13 @@ def _text(extra: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise RedoxConfigError(f"extra.{name}: must be text")
     return str(value).strip() or None
+
+
+def _header_text(extra: Mapping[str, Any], name: str) -> str | None:
+    value = _text(extra, name)
+    if value is not None and not _HEADER_VALUE.fullmatch(value):
+        raise RedoxConfigError(f"extra.{name}: must be one line of printable ASCII; it is sent as a header")
+    return value
 
 
 def _choice(extra: Mapping[str, Any], name: str, choices: Iterable[str]) -> str | None:
@@ -252,7 +265,7 @@ def _number(extra: Mapping[str, Any], name: str, default: float, *, low: float, 
     value = extra.get(name, default)
     try:
         number = float(value) if not isinstance(value, bool) else float("nan")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not low <= number <= high:
         raise RedoxConfigError(f"extra.{name}: must be a number from {low:g} to {high:g}")
@@ -264,8 +277,10 @@ def _mapping(extra: Mapping[str, Any], name: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
-            raise RedoxConfigError(f"extra.{name}: not valid JSON") from None
+        except (ValueError, RecursionError):
+            value = None  # the complaint is made outside: a JSONDecodeError holds the whole text
+        if value is None:
+            raise RedoxConfigError(f"extra.{name}: not valid JSON")
     if not isinstance(value, dict):
         raise RedoxConfigError(f"extra.{name}: must be a JSON object")
     return value
@@ -276,4 +291,7 @@ def _names(extra: Mapping[str, Any], name: str) -> tuple[str, ...]:
     entries = value.split(",") if isinstance(value, str) else value
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, str) for entry in entries):
         raise RedoxConfigError(f"extra.{name}: must be a list of host names")
-    return tuple(entry.strip().lower() for entry in entries if entry.strip())
+    names = tuple(entry.strip().lower() for entry in entries if entry.strip())
+    if not all(_HOST_NAME.fullmatch(entry) for entry in names):
+        raise RedoxConfigError(f"extra.{name}: must be host names only, without scheme, port or path")
+    return names

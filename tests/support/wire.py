@@ -34,7 +34,7 @@ class Line:
         wire.connections.append(self.record)
 
     def read(self, most: int = 65536) -> bytes:
-        """What comes next; empty at the end."""
+        """Read what comes next; empty at the end."""
         data = self.sock.recv(most)
         self.record += data
         return data
@@ -59,6 +59,7 @@ class Line:
         return data
 
     def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
         self.sock.sendall(data)
 
     def reset(self) -> None:
@@ -104,6 +105,7 @@ class Wire:
 
     @property
     def url(self) -> str:
+        """Where it listens."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
@@ -151,14 +153,14 @@ class Wire:
 
 
 def http(body: bytes = b"", *, status: str = "200 OK", kind: str = "application/json", **headers: str) -> bytes:
-    """A whole answer, as bytes."""
+    """Make a whole answer, as bytes."""
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def token_answer(request: bytes) -> bytes | None:
-    """What the token endpoint says; None for any other request."""
+    """Make what the token endpoint says; None for any other request."""
     if not request.startswith(b"POST /v2/auth/token "):
         return None
     return http(json.dumps({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 300}).encode())
@@ -200,13 +202,14 @@ def reads_then_resets(count: int) -> Scene:
     return scene
 
 
-def drips(head: bytes, drop: bytes, *, every: float = 0.02) -> Scene:
-    """Read a request, send a head, then one drop after the other until the client leaves."""
+def drips(head: bytes, drop: bytes, *, every: float = 0.02, at_most: float = 8) -> Scene:
+    """Read a request, send a head, then one drop after the other until the client leaves, or for so many seconds."""
 
     def scene(line: Line) -> None:
         line.request()
         line.send(head)
-        while not line.wire.stopping.wait(every):
+        end = time.monotonic() + at_most
+        while time.monotonic() < end and not line.wire.stopping.wait(every):
             line.send(drop)
 
     return scene

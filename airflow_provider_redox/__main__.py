@@ -1,0 +1,10 @@
+"""`python -m airflow_provider_redox`: keys, a check of a connection, and a probe of what Redox does."""
+
+from __future__ import annotations
+
+import sys
+
+from airflow_provider_redox.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

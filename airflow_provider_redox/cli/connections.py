@@ -1,0 +1,121 @@
+"""Where the commands find a connection: in Airflow, by its ID, or in a file in Airflow's own JSON form.
+
+A file is read without Airflow, so that a key can be tried where Airflow is not set up. In Airflow a connection is looked
+for as tasks do it (environment, secrets backend), and then in the metadata database if this process may read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_redox.cli.words import UsageError, read_text
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.hooks.connection import _extra, _host, _key_text
+from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
+from airflow_provider_redox.protocol.settings import Settings
+
+PLACEHOLDER = "PUT-THE-CLIENT-ID-HERE"
+"""What `keygen` writes where the client ID belongs."""
+
+_FIELDS = ("conn_type", "description", "host", "login", "password", "schema", "port", "extra")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A connection as a file gives it: the attributes of Airflow's own that we read."""
+
+    conn_id: str = ""
+    host: str | None = None
+    schema: str | None = None
+    login: str | None = None
+    port: int | None = None
+    password: str | None = field(default=None, repr=False)
+    extra: str | None = field(default=None, repr=False)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Find the connection that the options name and check it. Raises `RedoxConfigError` or `UsageError`."""
+    connection = _find(options)
+    settings = Settings.from_fields(
+        keys=_keys(connection),
+        host=_host(connection),
+        port=connection.port,
+        login=connection.login,
+        extra=_extra(connection),
+    )
+    if settings.client_id == PLACEHOLDER:
+        raise RedoxConfigError("extra.client_id: still the placeholder; put in the client ID that Redox shows for the key")
+    return settings
+
+
+def keys_of(options: argparse.Namespace) -> tuple[SigningKey, ...]:
+    """Find every private key of the connection that the options name; a lone key takes the connection's key ID."""
+    connection = _find(options)
+    keys, kid = _keys(connection), _extra(connection).get("kid")
+    return (SigningKey(keys[0].private, keys[0].algorithm, str(kid)),) if kid and len(keys) == 1 else keys
+
+
+def _keys(connection: Any) -> tuple[SigningKey, ...]:
+    text = _key_text(connection, _extra(connection))
+    return parse_keys(text, field_name="password" if connection.password else "extra.key_file")
+
+
+def _find(options: argparse.Namespace) -> Any:
+    return from_json(read_text(options.conn_json, "--conn-json")) if options.conn_json else _from_airflow(options.conn_id)
+
+
+def from_json(text: str) -> Fields:
+    """Read a connection in Airflow's JSON form. Raises `RedoxConfigError` with none of its values."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None  # the complaint is made outside: a JSONDecodeError holds the whole text
+    if not isinstance(found, dict):
+        raise RedoxConfigError("--conn-json: not a JSON object; it should look like the connection.json that keygen writes")
+    unknown = [name for name in found if name not in _FIELDS]
+    if unknown or str(found.get("conn_type") or "redox").lower() != "redox":
+        raise RedoxConfigError(f"--conn-json: must be a connection of type redox with no other fields than {', '.join(_FIELDS)}")
+    texts = {name: _text(found, name) for name in ("host", "schema", "login", "password")}
+    extra = found.get("extra")
+    return Fields(port=_port(found), extra=extra if isinstance(extra, str | None) else json.dumps(extra), **texts)
+
+
+def _text(found: dict[str, Any], name: str) -> str | None:
+    value = found.get(name)
+    if not isinstance(value, str | None):
+        raise RedoxConfigError(f"--conn-json: {name} must be text")
+    return value or None
+
+
+def _port(found: dict[str, Any]) -> int | None:
+    port = found.get("port")
+    if not str(port or 0).isdecimal():
+        raise RedoxConfigError("--conn-json: port must be a number")
+    return int(port or 0) or None
+
+
+def _from_airflow(conn_id: str) -> Any:
+    """Ask Airflow. Its own words are kept out: what a secrets backend says of a broken connection may hold its password."""
+    try:
+        from airflow.providers.common.compat.sdk import BaseHook
+    except ImportError:
+        raise UsageError("Airflow cannot be imported here; give the connection with --conn-json") from None
+    for look in (BaseHook.get_connection, _from_database):
+        try:
+            return look(conn_id)
+        except Exception:  # noqa: BLE001  (each version and backend has errors of its own)
+            continue  # the next place is asked outside of this error
+    raise RedoxConfigError(
+        f"--conn-id: Airflow does not know the connection {conn_id} here; look at AIRFLOW_HOME, set "
+        f"AIRFLOW_CONN_{conn_id.upper()}, or give it with --conn-json"
+    )
+
+
+def _from_database(conn_id: str) -> Any:
+    """Look where Airflow's own servers look. Airflow 3 asks the metadata database for nobody else."""
+    from airflow.models.connection import Connection
+
+    return Connection.get_connection_from_secrets(conn_id)

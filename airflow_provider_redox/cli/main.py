@@ -1,0 +1,95 @@
+"""The arguments of the commands, and what becomes of their errors. Each command is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+
+from airflow_provider_redox.cli.words import UsageError, say
+from airflow_provider_redox.exceptions import RedoxError
+
+PROG = "python -m airflow_provider_redox"
+DEFAULT_CONN_ID = "redox_default"
+SANDBOX = "redox-fhir-sandbox"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit status."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = importlib.import_module(options.module).run
+    try:
+        return command(options)
+    except UsageError as error:
+        say(str(error))
+        return 2
+    except RedoxError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROG, description="Keys and connections for Redox.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_keygen, _add_check, _add_jwks, _add_probe):
+        add(commands)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=words, description=words)
+    parser.set_defaults(module=f"airflow_provider_redox.cli.{name}")
+    return parser
+
+
+def _add_keygen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "keygen", "Make a key pair: a JWKS for Redox and a private key for the connection.")
+    parser.add_argument("--algorithm", choices=("RS384", "ES384"), default="RS384")
+    parser.add_argument("--bits", type=int, choices=(2048, 3072, 4096), help="size of an RSA key (3072)")
+    parser.add_argument("--kid", metavar="ID", help="key ID (the key's thumbprint, shortened)")
+    parser.add_argument("--folder", metavar="DIR", help="write the key, the JWKS and a connection there; nothing is overwritten")
+    parser.add_argument("--client-id", metavar="ID", help="client ID to write into the connection, when it is known already")
+    parser.add_argument("--print-private-key", action="store_true", help="without --folder: print the private key too")
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "check", "Exchange one assertion for a token, as Airflow's Test button does.")
+    _add_connection(parser)
+    parser.add_argument("--no-clock", dest="clock", action="store_false", help="leave this machine's clock out")
+
+
+def _add_jwks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "jwks", "Print the public half of a connection's keys, as a JWKS to give to Redox.")
+    source = _add_connection(parser)
+    source.add_argument("--key-file", metavar="FILE", help="a private key instead of a connection (- is stdin)")
+    parser.add_argument("--kid", metavar="ID", help="key ID of the key, when it has none")
+
+
+def _add_probe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "probe", "Find out, with a few read requests, how a server behaves where Redox's pages are silent.")
+    _add_connection(parser)
+    parser.add_argument("--destination", default=SANDBOX, metavar="NAME", help=f"name or slug ({SANDBOX})")
+    parser.add_argument("--environment", choices=("Development", "Staging"), default="Development")
+    parser.add_argument("--given", default="Keva", help="given name of the test patient (Keva)")
+    parser.add_argument("--family", default="Green", help="family name (Green)")
+    parser.add_argument("--birthdate", default="1995-08-26", metavar="DATE", help="birth date (1995-08-26)")
+    parser.add_argument("--pause", type=_seconds, default=1.0, metavar="SECONDS", help="time between requests (1)")
+    parser.add_argument("--output", metavar="FILE", help="write the report there instead of to stdout")
+    parser.add_argument("--yes", action="store_true", help="send the requests; without it the command says what it would send")
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--conn-id", metavar="ID", default=DEFAULT_CONN_ID, help=f"connection in Airflow ({DEFAULT_CONN_ID})")
+    source.add_argument("--conn-json", metavar="FILE", help="a connection in Airflow's JSON form instead (- is stdin)")
+    return source
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError("must be 0 to 60 seconds")
+    return value

@@ -1,0 +1,178 @@
+"""RedoxHook and RedoxAsyncHook: the same calls, blocking and awaiting, on a connection of Airflow's."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
+from tests.client.drivers import ACCEPTED, MESSAGE, connection_to
+from tests.hooks.conftest import QUICK, Connect
+from tests.support.sandbox import Sandbox
+from tests.support.wire import Wire, answers, http
+
+
+class Both:
+    """A call of both hooks' common names, run to its end."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __call__(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call by name."""
+        if self.kind == "blocking":
+            hook = RedoxHook(retry=QUICK)
+            answer = getattr(hook, name)(*args, **kwargs)
+            answer = list(answer) if inspect.isgenerator(answer) else answer
+            hook.client.close()
+            return answer
+        return asyncio.run(self._awaited(name, args, kwargs))
+
+    async def _awaited(self, name: str, args: Any, kwargs: Any) -> Any:
+        async with RedoxAsyncHook(retry=QUICK) as hook:
+            answer = getattr(hook, name)(*args, **kwargs)
+            return [one async for one in answer] if inspect.isasyncgen(answer) else await answer
+
+
+@pytest.fixture(params=["blocking", "awaiting"])
+def call(request: pytest.FixtureRequest) -> Both:
+    return Both(request.param)
+
+
+def test_search(redox_connection: Sandbox, call: Both) -> None:
+    """A search gives dicts, of all pages."""
+    redox_connection.settings(page_size=30, patient_search_rule=False)
+    found = call("fhir_search", "Patient", {})
+    assert (
+        len({patient["id"] for patient in found}) == len(found) == redox_connection.stats()["resources_by_type"]["Patient"]
+    )
+
+
+def test_read(redox_connection: Sandbox, call: Both) -> None:
+    """A resource is read by type and ID."""
+    redox_connection.settings(patient_search_rule=False)
+    wanted = call("fhir_search", "Patient", {})[0]
+    assert call("fhir_read", "Patient", wanted["id"]) == wanted
+
+
+def test_post_and_log(redox_connection: Sandbox, call: Both) -> None:
+    """A message gives log IDs, and each leads to a log."""
+    accepted = call("post_data_model", MESSAGE)
+    assert call("get_log", accepted.log_ids[0])["id"] == accepted.log_ids[0]
+
+
+def test_query(redox_connection: Sandbox, call: Both) -> None:
+    """A query gives the destination's answer."""
+    question = {"Meta": {"DataModel": "Scheduling", "EventType": "Booked"}}
+    assert call("query_data_model", question, destination="general")["Meta"]["DataModel"] == "Scheduling"
+
+
+def test_writeback(connect: Connect, call: Both) -> None:
+    """A writeback sends the Bundle to the operation's path and gives the whole answer."""
+    with Wire() as wire:
+        connect(connection_to(wire.url))
+        answer = call("fhir_writeback", "Observation", "$observation-create", {"resourceType": "Bundle", "type": "message"})
+        assert answer.json()["resourceType"] == "Patient"
+        assert b"POST /fhir/R4/general-hospital/Development/Observation/$observation-create " in wire.received
+
+
+def test_request(connect: Connect, call: Both) -> None:
+    """Any path below the host can be asked; params are the query, json the body."""
+    with Wire() as wire:
+        connect(connection_to(wire.url))
+        answer = call("request", "POST", "/query", params={"a": "b c"}, json={"x": 1})
+        assert answer.status == 200
+        assert wire.requests[1].startswith(b"POST /query?a=b+c HTTP/1.1\r\n")
+        assert wire.requests[1].endswith(b'\r\n\r\n{"x":1}')
+
+
+def test_destinations(redox_connection: Sandbox, call: Both) -> None:
+    """The destinations that the connection describes are there without a request."""
+    assert [destination.slug for destination in call("destinations")] == ["general-hospital", "lakeside-clinic"]
+    assert not redox_connection.ledger()
+
+
+def test_access_token(redox_connection: Sandbox, call: Both) -> None:
+    """The access token is one that works, and the next hook gives the same."""
+    assert call("get_access_token") == call("get_access_token")
+    assert redox_connection.stats()["tokens"] == 1
+
+
+def test_headers(connect: Connect, call: Both) -> None:
+    """The connection's headers go with every request, and a call may add its own."""
+    with Wire(answers(http(ACCEPTED))) as wire:
+        connect(connection_to(wire.url, headers={"X-Network": "carequality"}))
+        call("post_data_model", MESSAGE, headers={"X-Purpose": "treatment"})
+        assert b"\r\nx-network: carequality\r\n" in wire.requests[1].lower()
+        assert b"\r\nx-purpose: treatment\r\n" in wire.requests[1].lower()
+
+
+def test_one_name_each() -> None:
+    """What the blocking hook can do the awaiting one can, under the same name."""
+
+    def names(hook: type) -> set[str]:
+        return {name for name in vars(hook) if not name.startswith("_")}
+
+    of_airflow = {"conn_name_attr", "conn_type", "default_conn_name", "hook_name"}
+    of_airflow |= {"get_connection_form_widgets", "get_ui_field_behaviour", "test_connection"}
+    of_the_dialect = {"run", "run_with_advanced_retry", "get_conn"}
+    assert names(RedoxHook) - of_airflow - of_the_dialect == names(RedoxAsyncHook) - {"close"}
+
+
+def test_one_token_for_many_hooks(redox_connection: Sandbox) -> None:
+    """Twenty hooks of one connection in twenty threads ask for one token."""
+
+    def ask(_: int) -> str:
+        hook = RedoxHook(retry=QUICK)
+        token = hook.get_access_token()
+        hook.client.close()
+        return token
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(set(pool.map(ask, range(20)))) == 1
+    assert len(redox_connection.ledger("/v2/auth/token")) == 1
+
+
+def test_one_token_for_many_async_hooks(redox_connection: Sandbox) -> None:
+    """Twenty awaiting hooks in one loop ask for one token."""
+
+    async def ask() -> str:
+        async with RedoxAsyncHook(retry=QUICK) as hook:
+            return await hook.get_access_token()
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*(ask() for _ in range(20)))
+
+    assert len(set(asyncio.run(all_of_them()))) == 1
+    assert len(redox_connection.ledger("/v2/auth/token")) == 1
+
+
+def test_a_new_secret_is_a_new_token(sandbox: Sandbox, connect: Connect) -> None:
+    """After the connection was changed, the old token is not used."""
+    connect(sandbox.connection)
+    first = Both("blocking")("get_access_token")
+    connect(sandbox.with_extra(scope="other"))
+    assert Both("blocking")("get_access_token") != first
+
+
+def test_an_async_hook_can_be_closed_unused() -> None:
+    """Closing a hook that made no request is no error, and looks up no connection."""
+    asyncio.run(RedoxAsyncHook("nowhere").close())
+
+
+def test_nothing_is_looked_up_before_the_first_use() -> None:
+    """Making a hook needs no connection."""
+    RedoxHook("nowhere")
+    RedoxAsyncHook("nowhere")
+
+
+def test_a_query_is_not_sent_as_a_write(redox_connection: Sandbox, call: Both) -> None:
+    """query_data_model refuses a message that is no known query, before anything is sent."""
+    with pytest.raises(RedoxConfigError, match="not a known query"):
+        call("query_data_model", MESSAGE)
+    assert not redox_connection.ledger("/endpoint")

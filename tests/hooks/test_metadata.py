@@ -1,0 +1,114 @@
+"""What Airflow reads about the package: a mistake here breaks every Airflow process, not only ours."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers.common.compat.sdk import BaseHook, redact
+from packaging.utils import canonicalize_name
+
+from airflow_provider_redox.get_provider_info import get_provider_info
+from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.protocol.settings import EXTRA_FIELDS
+from tests.client.drivers import connection_to
+from tests.hooks.conftest import Connect
+
+
+def connection_type() -> dict[str, Any]:
+    described: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return described
+
+
+def test_schema() -> None:
+    """The metadata fits the schema of the installed Airflow."""
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_package_name() -> None:
+    """The package name is the canonical name of the distribution; Airflow refuses any other by an exception."""
+    name = get_provider_info()["package-name"]
+    assert name == canonicalize_name(importlib.metadata.distribution("airflow-provider-redox").metadata["Name"])
+
+
+def test_entry_point() -> None:
+    """Airflow finds the metadata through the entry point."""
+    (entry,) = (
+        entry
+        for entry in importlib.metadata.entry_points(group="apache_airflow_provider")
+        if entry.value.startswith("airflow_provider_redox")
+    )
+    assert entry.load() is get_provider_info
+
+
+def test_reading_it_imports_nothing() -> None:
+    """Reading the metadata imports no module beyond the standard library."""
+    code = (
+        "import sys; from airflow_provider_redox.get_provider_info import get_provider_info; get_provider_info();"
+        "print([name for name in ('airflow', 'requests', 'aiohttp', 'cryptography', 'msgspec') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.strip() == "[]"
+
+
+def test_form_fields_are_what_a_connection_takes() -> None:
+    """The form offers every extra that is accepted, except allow_http, and no other."""
+    assert set(connection_type()["conn-fields"]) == set(EXTRA_FIELDS) - {"allow_http"}
+
+
+def test_no_field_is_hidden_by_the_masker() -> None:
+    """No field's name looks sensitive to Airflow, which would show its value and its default as asterisks."""
+    shown = dict.fromkeys(connection_type()["conn-fields"], "as it is")
+    assert redact(shown) == shown
+
+
+def test_login_is_hidden() -> None:
+    """The form has no login: other hooks would send login and password, the key, as Basic auth."""
+    assert "login" in connection_type()["ui-field-behaviour"]["hidden-fields"]
+
+
+def test_named_modules_exist() -> None:
+    """Every module and class that the metadata names can be imported."""
+    info = get_provider_info()
+    modules = [module for kind in ("hooks", "operators") for entry in info[kind] for module in entry["python-modules"]]
+    for module in modules:
+        importlib.import_module(module)
+    module, _, name = connection_type()["hook-class-name"].rpartition(".")
+    assert getattr(importlib.import_module(module), name) is RedoxHook
+
+
+def test_airflow_finds_the_hook(connect: Connect) -> None:
+    """Airflow makes the hook from the ID of a connection of the type redox."""
+    connect(connection_to("http://127.0.0.1"), "somewhere")
+    hook = BaseHook.get_hook("somewhere")
+    assert type(hook) is RedoxHook
+    assert hook.redox_conn_id == "somewhere"
+
+
+def test_labels_of_older_airflow() -> None:
+    """Airflow 2.11 to 3.1 asks the hook for the labels and gets the same ones, under its own names."""
+    described = connection_type()["ui-field-behaviour"]
+    told = RedoxHook.get_ui_field_behaviour()
+    assert told == {name.replace("-", "_"): value for name, value in described.items()}
+
+
+def test_widgets_of_older_airflow() -> None:
+    """Airflow 2.11 to 3.1 asks the hook for the fields and gets the same ones, of the types that it knows."""
+    wtforms = pytest.importorskip("wtforms")
+    pytest.importorskip("flask_appbuilder")
+    widgets = RedoxHook.get_connection_form_widgets()
+    assert list(widgets) == list(connection_type()["conn-fields"])
+    assert {widget.field_class for widget in widgets.values()} <= {wtforms.IntegerField, wtforms.StringField}
+
+
+def test_the_form_is_the_hooks_own() -> None:
+    """The form's methods stand in the class itself; Airflow 2.11 does not look at base classes."""
+    assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= set(RedoxHook.__dict__)
