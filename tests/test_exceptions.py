@@ -34,6 +34,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     **{name: ANSWERED for name, parent in TREE.items() if parent == "RedoxResponseError"},
     "RedoxResponseError": ANSWERED,
     "RedoxRateLimitError": {**ANSWERED, "status": 429, "retry_after": 1.5},
+    "RedoxDestinationError": {**ANSWERED, "status": 200, "log_ids": ("log-1", "log-2")},
     "RedoxAmbiguousOutcomeError": {"status": 504, "trace_id": "trace-1"},
 }
 
@@ -114,9 +115,10 @@ def test_what_one_error_knows_better_survives_pickling() -> None:
 
 @pytest.mark.parametrize("name", sorted({*ATTRIBUTES}))
 def test_attributes_have_defaults(name: str) -> None:
-    """An error without an answer has status 0, or 429 for a rate limit, no issues and no trace ID."""
+    """What an error is not told is 0, empty or None; a rate limit is a 429 and a destination's error came with a 200."""
     known = vars(classes()[name]("what happened"))
-    expected = {"status": 429 if name == "RedoxRateLimitError" else 0, "issues": (), "trace_id": None, "retry_after": None}
+    status = {"RedoxRateLimitError": 429, "RedoxDestinationError": 200}.get(name, 0)
+    expected = {"status": status, "issues": (), "trace_id": None, "retry_after": None, "log_ids": ()}
     assert known == {attribute: expected[attribute] for attribute in ATTRIBUTES[name]}
 
 

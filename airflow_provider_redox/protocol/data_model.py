@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +45,8 @@ QUERY_EVENTS: Mapping[str, frozenset[str]] = {
 have effects. Everything else is unsafe to repeat, the unknown included."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")  # else 1.10 would be sent as the text "1.10"
+
+_LOG_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")  # it goes into XCom, errors and logs, where no name or sentence may go
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,8 @@ def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
     """Give the log IDs in an answer's Meta, one for each destination."""
     logs = answer["Meta"].get("Logs")
     entries = logs if isinstance(logs, list) else []
-    return tuple(str(entry["ID"]) for entry in entries if isinstance(entry, dict) and entry.get("ID"))
+    found = (entry.get("ID") for entry in entries if isinstance(entry, dict))
+    return tuple(str(one) for one in found if _LOG_ID.fullmatch(str(one) if isinstance(one, str | int) else ""))
 
 
 def read_answer(response: RedoxResponse) -> dict[str, Any]:

@@ -384,6 +384,16 @@ def test_an_accepted_message_has_its_log_ids() -> None:
     assert read_accepted(answer(200, json.dumps(body), redox_trace_id="t")) == Accepted(("log-1", "17"), "t")
 
 
+@pytest.mark.parametrize("odd", [{"name": "Canary"}, ["Canary"], "Canary Green", "a\r\nCanary", 1.5, None, "x" * 101])
+def test_a_log_id_that_is_none_is_left_out(odd: Any) -> None:
+    """Log IDs go into XCom, errors and logs, so what does not look like an ID gets into none of them."""
+    meta = {"Logs": [{"ID": odd}, {"ID": "log-1"}]}
+    assert read_accepted(answer(200, json.dumps({"Meta": meta}))).log_ids == ("log-1",)
+    with pytest.raises(RedoxDestinationError) as raised:
+        read_accepted(answer(200, json.dumps({"Meta": {**meta, "Errors": ERRORS}})))
+    assert "Canary" not in said_by(raised.value)
+
+
 @pytest.mark.parametrize("logs", [None, [], {}, "odd"])
 def test_an_answer_without_logs_is_accepted(logs: Any) -> None:
     """A success without a log is a success whose logs are not known."""
@@ -412,6 +422,14 @@ def test_errors_inside_a_200_are_an_error_of_the_destination(read: Any) -> None:
     assert error.issues == ("id=531829 type=message module=Send destination_status=503",)
     assert (error.status, error.trace_id) == (200, "trace-1")
     assert "Canary" not in said_by(error)
+
+
+def test_logs_beside_errors_are_told() -> None:
+    """A message with errors and logs may be with one of its destinations: the error has the IDs of the logs."""
+    body = json.dumps({"Meta": {"Errors": ERRORS, "Logs": [{"ID": "log-1"}, {"ID": "log-2"}]}})
+    with pytest.raises(RedoxDestinationError, match="log-1, log-2") as raised:
+        read_accepted(answer(200, body))
+    assert raised.value.log_ids == ("log-1", "log-2")
 
 
 @pytest.mark.parametrize("errors", [["odd"], "odd", {"odd": 1}, [None], 7])

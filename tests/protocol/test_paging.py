@@ -269,6 +269,15 @@ def test_a_refused_first_page_is_not_asked_for_in_another_way() -> None:
     assert len(world.sent) == 1
 
 
+def test_a_refused_search_names_the_parameter_and_not_its_value() -> None:
+    """Of a refusal's text only those words are told that are names of the author's own parameters."""
+    issue = {"severity": "error", "code": "invalid", "diagnostics": "unknown parameter family: Green, Keva"}
+    error = stopped(World(answer(400, json.dumps({"resourceType": "OperationOutcome", "issue": [issue]}))))
+    assert "The answer mentions the parameter family." in error.__notes__
+    for word in ("Green", "Keva", "unknown parameter"):
+        assert word not in said_by(error)
+
+
 # ── servers that continue by POST ──
 
 
