@@ -28,6 +28,7 @@ from airflow_provider_redox.protocol.effects import (
     Send,
     Sign,
     Stage,
+    Tell,
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import obtain
@@ -79,8 +80,10 @@ class AsyncClient(Driver):
                 return await sync_to_async(self.tokens[place].load)()
             case Remember(place, token):
                 return await sync_to_async(self.tokens[place].save)(token)
-            case Sign(message):
-                return await asyncio.to_thread(self.sign, message)
+            case Sign(message, kid):
+                return await asyncio.to_thread(self.sign, message, kid)
+            case Tell(words):
+                return self.tell(words)
 
     async def _bearer(self, refused: str | None) -> str:
         fresh = self.token_at_hand(refused)

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import airflow_provider_redox
 from airflow_provider_redox.client.bodies import LIMIT
@@ -63,7 +63,6 @@ class Driver:
         self.body_limit = body_limit
         self.memory = MemorySlot(settings.fingerprint)
         self.tokens: Mapping[Place, TokenSlot] = {Place.MEMORY: self.memory, Place.SHARED: shared or NoSlot()}
-        self.sign: Callable[[bytes], bytes] = settings.key.sign
         self.pace = pace_for(settings.base_url, settings.requests_per_5min)
         self.own_headers = {"user-agent": f"airflow-provider-redox/{airflow_provider_redox.__version__}"}
 
@@ -73,11 +72,20 @@ class Driver:
         with _locks_lock:
             return _locks.setdefault(self.settings.fingerprint, threading.Lock())
 
+    def sign(self, message: bytes, kid: str | None) -> bytes:
+        """Sign with the connection's key of this key ID, by default with its first."""
+        return next(key for key in self.settings.keys if kid in (None, key.kid)).sign(message)
+
     def token_at_hand(self, refused: str | None) -> Token | None:
         """Give this process's token if it is fresh and not the refused one."""
         token = self.memory.load()
         usable = token is not None and token.value != refused and token.is_fresh(self.env.now())
         return token if usable else None
+
+    @staticmethod
+    def tell(words: str) -> None:
+        """Warn the reader of the log."""
+        _log.warning("%s", words)
 
     @staticmethod
     def noted(request: Request, attempt: int, happened: Happened) -> Happened:

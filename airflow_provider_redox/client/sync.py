@@ -25,6 +25,7 @@ from airflow_provider_redox.protocol.effects import (
     Send,
     Sign,
     Stage,
+    Tell,
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import obtain
@@ -70,8 +71,10 @@ class SyncClient(Driver):
                 return self.tokens[place].load()
             case Remember(place, token):
                 return self.tokens[place].save(token)
-            case Sign(message):
-                return self.sign(message)
+            case Sign(message, kid):
+                return self.sign(message, kid)
+            case Tell(words):
+                return self.tell(words)
 
     def _bearer(self, refused: str | None) -> str:
         fresh = self.token_at_hand(refused)

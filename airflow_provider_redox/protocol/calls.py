@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -164,7 +164,7 @@ class Calls:
             raise RedoxConfigError(f"method: must be one of {', '.join(_METHODS)}")
         url = checked_url(self.settings.base_url, path)
         if params:
-            url = f"{url}{'&' if '?' in url else '?'}{urlencode(dict(params), doseq=True)}"
+            url = f"{url}{'&' if '?' in url else '?'}{fhir.search_form(params, where='params').decode()}"
         return Request(method.upper(), url, label_of(method, url), self._headers(headers), body)
 
 

@@ -85,6 +85,8 @@ def complete(
         if not isinstance(meta.get(name), str) or not meta[name]:
             raise RedoxConfigError(f"payload: Meta.{name} is missing")
     meta.setdefault("EventDateTime", _iso(now))
+    if destination is not None and whole["Meta"].get("Destinations"):
+        raise RedoxConfigError("destination: given in the operator and in Meta.Destinations; leave one of them out")
     _complete_destinations(meta, settings, destination)
     if settings.source_id:
         meta.setdefault("Source", {"ID": settings.source_id})
@@ -173,8 +175,6 @@ def _complete_destinations(meta: dict[str, Any], settings: Settings, destination
         if not isinstance(meta["Destinations"], list):
             raise RedoxConfigError("payload: Meta.Destinations must be a list")
         return
-    if destination is not None and meta.get("Destinations"):
-        raise RedoxConfigError("destination: given in the operator and in Meta.Destinations; leave one of them out")
     found = find_destination(settings.destinations, destination, default=settings.destination)
     meta["Destinations"] = [{"ID": found.id_for(meta["DataModel"]), "Name": found.name}]
     if found.facility_code:

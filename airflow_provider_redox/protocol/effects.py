@@ -96,9 +96,17 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """Sign these bytes with the connection's key, give the signature in JWS form (bytes)."""
+    """Sign these bytes with the connection's key of this key ID (its first by default), give the signature in JWS form."""
 
     message: bytes = field(repr=False)
+    kid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Warn the reader of the log."""
+
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +138,5 @@ class Remember:
     token: Token
 
 
-Effect: TypeAlias = Send | Wait | Sign | Bearer | Recall | Remember
+Effect: TypeAlias = Send | Wait | Sign | Tell | Bearer | Recall | Remember
 Flow: TypeAlias = Generator[Effect, Any, T]

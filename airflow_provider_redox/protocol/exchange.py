@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from airflow_provider_redox.exceptions import RedoxProtocolError
+from airflow_provider_redox.exceptions import RedoxAuthError, RedoxProtocolError
 from airflow_provider_redox.protocol import assertion, failures
 from airflow_provider_redox.protocol.effects import (
     Bearer,
@@ -22,8 +22,10 @@ from airflow_provider_redox.protocol.effects import (
     Request,
     Send,
     Sign,
+    Tell,
     Wait,
 )
+from airflow_provider_redox.protocol.keys import SigningKey
 from airflow_provider_redox.protocol.outcomes import UNREADABLE, RetryPolicy, Step, decide
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token, parse_token, token_form
@@ -88,18 +90,35 @@ def obtain(settings: Settings, refused: str | None, *, env: Environment) -> Flow
 
 
 def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
-    """Exchange a newly signed assertion for a new token. Asks no cache and tells none."""
+    """Exchange a newly signed assertion for a new token. Asks no cache and tells none.
 
+    With several keys, one that is refused gives way to the next, so that a key can be rotated while nothing stands still.
+    """
+    *others, last = settings.keys
+    for key in others:
+        try:
+            return (yield from _mint(settings, key, env))
+        except RedoxAuthError as error:
+            yield Tell(f"Redox refused the key {key.kid}, the next one of the connection is tried: {error}")
+    try:
+        return (yield from _mint(settings, last, env))
+    except RedoxAuthError as error:
+        if others:
+            error.add_note(f"All keys of the connection were refused: {', '.join(str(key.kid) for key in settings.keys)}.")
+        raise
+
+
+def _mint(settings: Settings, key: SigningKey, env: Environment) -> Flow[Token]:
     def asserted(_renew: bool) -> Flow[Request]:
         signed = assertion.signing_input(
             client_id=settings.client_id,
             audience=settings.audience,
-            kid=settings.kid,
-            algorithm=settings.algorithm,
+            kid=key.kid or "",
+            algorithm=key.algorithm,
             now=env.now(),
             jti=env.new_jti(),
         )
-        signature: bytes = yield Sign(signed)
+        signature: bytes = yield Sign(signed, key.kid)
         body = token_form(assertion=assertion.assemble(signed, signature), scope=settings.scope)
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         return Request("POST", settings.auth_url, "POST (token endpoint)", headers, body)

@@ -98,7 +98,7 @@ class Endpoint:
 
     def _own_path(self, path: str) -> str:
         """Put an alias's path onto our base: what follows the last resource type or nothing of it."""
-        tail = re.search(r"/([A-Z][A-Za-z]+(/_search)?)$", path)
+        tail = re.search(r"/([A-Z][A-Za-z]+(/_search)?)/?$", path)
         home = urlsplit(self.url).path
         if path.startswith(home):
             return path
@@ -142,29 +142,29 @@ def checked_type(resource_type: str) -> str:
     return resource_type
 
 
-def search_form(params: Mapping[str, Any]) -> bytes:
+def search_form(params: Mapping[str, Any], *, where: str = "search_params") -> bytes:
     """Encode search parameters as a form body; a list is a repeated key.
 
     Raises `RedoxConfigError` for an empty value: a filter that was meant and is empty would ask for everybody.
     """
     if not isinstance(params, Mapping):
-        raise RedoxConfigError("search_params: must be a mapping of parameter names to values")
-    return urlencode([pair for name, value in params.items() for pair in _pairs(name, value)]).encode("ascii")
+        raise RedoxConfigError(f"{where}: must be a mapping of parameter names to values")
+    return urlencode([pair for name, value in params.items() for pair in _pairs(name, value, where)]).encode("ascii")
 
 
-def _pairs(name: Any, value: Any) -> Iterator[tuple[str, str]]:
+def _pairs(name: Any, value: Any, where: str) -> Iterator[tuple[str, str]]:
     if not isinstance(name, str) or not _PARAMETER.fullmatch(name):
-        raise RedoxConfigError("search_params: a parameter's name may hold letters, digits and _ - . : only")
+        raise RedoxConfigError(f"{where}: a parameter's name may hold letters, digits and _ - . : only")
     values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
     if not values:
-        raise RedoxConfigError(f"search_params: {name} is an empty list; leave it out, or give it a value")
+        raise RedoxConfigError(f"{where}: {name} is an empty list; leave it out, or give it a value")
     for one in values:
         if isinstance(one, bool):
             yield name, "true" if one else "false"
         elif _is_usable(one):
             yield name, str(one)
         else:
-            raise RedoxConfigError(f"search_params: {name} has an empty or unusable value; give it text or a number")
+            raise RedoxConfigError(f"{where}: {name} has an empty or unusable value; give it text or a number")
 
 
 def _is_usable(value: Any) -> bool:
@@ -259,7 +259,7 @@ def read_page(response: RedoxResponse) -> Page:
             raise destination_error(response, issues_of(response))
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")
-        found = [(entry, _resource(entry.resource)) for entry in bundle.entry if len(memoryview(entry.resource))]
+        found = [(entry, _resource(entry.resource)) for entry in bundle.entry]
         _refuse_failed(response, [resource for _, resource in found if resource.type == "OperationOutcome"])
     except ValueError as error:
         raise RedoxProtocolError(f"HTTP {response.status}, but the page is not a search result: {error}") from None
@@ -273,6 +273,8 @@ def read_page(response: RedoxResponse) -> Page:
 
 def _resource(raw: msgspec.Raw) -> Resource:
     line = bytes(raw)
+    if not line:
+        raise ValueError("an entry without a resource")
     if b"\n" in line or b"\r" in line:
         line = msgspec.json.format(line, indent=-1)
     head = jsontext.decode(line, _heads)

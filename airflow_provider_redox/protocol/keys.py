@@ -89,8 +89,11 @@ def parse_keys(text: str, *, field_name: str = "password") -> tuple[SigningKey, 
     raise RedoxConfigError(f"{field_name}: the private key {why}")  # out here, so that its chain is empty
 
 
-def choose_key(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str | None) -> SigningKey:
-    """Pick the key to sign with by key ID and algorithm. Raises `RedoxConfigError` when none or several fit."""
+def choose_keys(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str | None) -> tuple[SigningKey, ...]:
+    """Pick the keys to sign with, by key ID and algorithm, in the order of the JWKS; each comes back with its key ID.
+
+    Raises `RedoxConfigError` when none fits, or when a key has no key ID.
+    """
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise RedoxConfigError(f"extra.algorithm: must be one of {', '.join(ALGORITHMS)}")
     named = [key for key in keys if kid is None or key.kid in (None, kid)]
@@ -102,12 +105,9 @@ def choose_key(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str 
             f"extra.algorithm: {algorithm} does not fit the key, which signs {named[0].algorithm}; "
             "leave the field empty to let the algorithm follow from the key"
         )
-    if len(fitting) > 1:
-        raise RedoxConfigError("extra.kid: the JWKS holds several private keys; say by its key ID which one signs")
-    chosen = fitting[0]
-    if not (kid or chosen.kid):
+    if not all(kid or key.kid for key in fitting):
         raise RedoxConfigError("extra.kid: missing; give the key ID that Redox shows beside the public key")
-    return SigningKey(chosen.private, chosen.algorithm, kid or chosen.kid)
+    return tuple(SigningKey(key.private, key.algorithm, kid or key.kid) for key in fitting)
 
 
 class _Unusable(Exception):

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.destinations import Destination, parse_destinations
-from airflow_provider_redox.protocol.keys import SigningKey, choose_key
+from airflow_provider_redox.protocol.keys import SigningKey, choose_keys
 
 DEFAULT_HOST = "https://api.redoxengine.com"
 ENVIRONMENTS = ("Development", "Staging", "Production")
@@ -70,7 +70,7 @@ class Settings:
 
     base_url: str
     client_id: str
-    key: SigningKey
+    keys: tuple[SigningKey, ...]
     auth_url: str
     audience: str
     scope: str | None = None
@@ -90,6 +90,11 @@ class Settings:
     plain_http_allowed: bool = False
 
     @property
+    def key(self) -> SigningKey:
+        """The key that signs: the first, unless Redox refuses it and another follows."""
+        return self.keys[0]
+
+    @property
     def kid(self) -> str:
         """The key ID that goes into the assertion."""
         return self.key.kid or ""
@@ -101,8 +106,8 @@ class Settings:
 
     @property
     def fingerprint(self) -> str:
-        """What tells apart the connections whose tokens must not mix: the key, client, URL, audience, scope."""
-        public = json.dumps(self.key.public_jwk(), sort_keys=True)
+        """What tells apart the connections whose tokens must not mix: the keys, client, URL, audience, scope."""
+        public = json.dumps([key.public_jwk() for key in self.keys], sort_keys=True)
         parts = (public, self.client_id, self.auth_url, self.audience, self.scope or "", self.kid)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -130,7 +135,7 @@ class Settings:
         return cls(
             base_url=base_url,
             client_id=client_id,
-            key=choose_key(keys, kid=_text(extra, "kid"), algorithm=_text(extra, "algorithm")),
+            keys=choose_keys(keys, kid=_text(extra, "kid"), algorithm=_text(extra, "algorithm")),
             auth_url=auth_url,
             audience=_text(extra, "audience") or auth_url,
             scope=_text(extra, "scope"),

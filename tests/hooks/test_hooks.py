@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
+from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
 from tests.client.drivers import ACCEPTED, MESSAGE, connection_to
 from tests.hooks.conftest import QUICK, Connect
 from tests.support.sandbox import Sandbox
@@ -176,3 +181,24 @@ def test_a_query_is_not_sent_as_a_write(redox_connection: Sandbox, call: Both) -
     with pytest.raises(RedoxConfigError, match="not a known query"):
         call("query_data_model", MESSAGE)
     assert not redox_connection.ledger("/endpoint")
+
+
+def test_a_key_is_rotated_without_a_dag_change(sandbox: Sandbox, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    """Old and new key in one JWKS: before Redox knows the new one the old one serves, afterwards the new one does."""
+    new = SigningKey(rsa.generate_private_key(65537, 2048), "RS384", "new-key")
+    old = parse_keys(sandbox.connection["password"])[0]
+    entries = [
+        {**jwt.get_algorithm_by_name("RS384").to_jwk(key.private, as_dict=True), "kid": kid}
+        for key, kid in ((new, "new-key"), (old, sandbox.connection["extra"]["kid"]))
+    ]
+    connect({**sandbox.with_extra(kid=None), "password": json.dumps({"keys": entries})})
+    assert RedoxHook().get_access_token()
+    assert "refused the key new-key" in caplog.text
+    MemorySlot.forget_all()
+    client_id = sandbox.connection["extra"]["client_id"]
+    public = {**old.public_jwk(), "kid": sandbox.connection["extra"]["kid"]}
+    sandbox.control("POST", "clients", {"client_id": client_id, "jwks": {"keys": [new.public_jwk(), public]}})
+    caplog.clear()
+    assert RedoxHook().get_access_token()
+    assert "refused" not in caplog.text
+    sandbox.control("POST", "clients", {"client_id": client_id, "jwks": {"keys": [public]}})

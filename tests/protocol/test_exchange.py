@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -35,10 +36,12 @@ from airflow_provider_redox.protocol.effects import (
     Send,
     Sign,
     Stage,
+    Tell,
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import exchange, mint, obtain
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token
 
 from .flows import NOW, Reply, World, answer, failure, said_by
@@ -439,6 +442,50 @@ def test_what_is_signed_is_what_is_sent() -> None:
     head, _, signature = assertions(world)[0].rpartition(".")
     assert head.encode() == signed
     assert base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)) == b"signed:" + signed[:4]
+
+
+REFUSED_KEY = answer(401, '{"error": "invalid_client"}')
+
+
+def two_keys() -> Settings:
+    keys = (signing_key(), signing_key("RSA 3072"))
+    return replace(settings(), keys=tuple(replace(key, kid=kid) for key, kid in zip(keys, ("new", "old"), strict=True)))
+
+
+def kids(world: World) -> list[str | None]:
+    return [effect.kid for effect in world.asked if isinstance(effect, Sign)]
+
+
+def test_a_refused_key_gives_way_to_the_next_with_a_warning() -> None:
+    """While a key is rotated the connection holds both: the first that Redox accepts is used, and the log says so."""
+    world = World(REFUSED_KEY, token_answer())
+    assert world.run(mint(two_keys(), env=world.env())).value
+    assert kids(world) == ["new", "old"]
+    (told,) = [effect.words for effect in world.asked if isinstance(effect, Tell)]
+    assert "refused the key new" in told
+
+
+def test_an_accepted_key_is_the_only_one_tried() -> None:
+    """With the first key accepted the others sign nothing."""
+    world = World(token_answer())
+    world.run(mint(two_keys(), env=world.env()))
+    assert kids(world) == ["new"]
+
+
+def test_when_all_keys_are_refused_the_error_names_them() -> None:
+    """The error of the last key also says which keys were tried."""
+    world = World(REFUSED_KEY, REFUSED_KEY)
+    with pytest.raises(RedoxAuthError) as caught:
+        world.run(mint(two_keys(), env=world.env()))
+    assert "new, old" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("happened", [answer(500), answer(429), failure(Stage.UNSENT)], ids=str)
+def test_only_a_refusal_changes_the_key(happened: Happened) -> None:
+    """A server that is busy or away is asked again with the same key."""
+    world = World(happened, token_answer())
+    world.run(mint(two_keys(), env=world.env()))
+    assert kids(world) == ["new", "new"]
 
 
 @pytest.mark.parametrize(

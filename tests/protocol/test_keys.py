@@ -22,7 +22,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.keys import SigningKey, choose_key, parse_keys
+from airflow_provider_redox.protocol.keys import SigningKey, choose_keys, parse_keys
 from airflow_provider_redox.protocol.settings import Settings
 
 from .flows import said_by
@@ -88,7 +88,7 @@ def test_the_public_jwk_holds_nothing_private(kind: str) -> None:
 def test_a_jwk_brings_its_key_id() -> None:
     """A JWK's kid is used when the connection names none."""
     keys = parse_keys(json.dumps(jwk("RSA 2048", kid="own")))
-    assert choose_key(keys, kid=None, algorithm=None).kid == "own"
+    assert [key.kid for key in choose_keys(keys, kid=None, algorithm=None)] == ["own"]
 
 
 def two_keys() -> tuple[SigningKey, ...]:
@@ -98,26 +98,32 @@ def two_keys() -> tuple[SigningKey, ...]:
 @pytest.mark.parametrize(("kid", "kind"), [("old", "RSA 2048"), ("new", "RSA 3072")])
 def test_the_key_id_chooses_from_a_jwks(kid: str, kind: str) -> None:
     """Of a JWKS the key with the connection's key ID signs."""
-    chosen = choose_key(two_keys(), kid=kid, algorithm=None)
+    (chosen,) = choose_keys(two_keys(), kid=kid, algorithm=None)
     assert (chosen.kid, chosen.secret_numbers()) == (kid, signing_key(kind).secret_numbers())
 
 
-def test_several_private_keys_need_a_key_id() -> None:
-    """A JWKS with several private keys and no key ID in the connection is refused: nobody said which one signs."""
-    with pytest.raises(RedoxConfigError, match=r"^extra\.kid: the JWKS holds several private keys"):
-        choose_key(two_keys(), kid=None, algorithm=None)
+def test_several_private_keys_stay_in_the_order_of_the_jwks() -> None:
+    """Without a key ID in the connection every private key of the JWKS may sign, the first one first."""
+    assert [key.kid for key in choose_keys(two_keys(), kid=None, algorithm=None)] == ["old", "new"]
+
+
+def test_each_of_several_keys_needs_a_key_id() -> None:
+    """A JWKS in which a private key has no key ID is refused, unless the connection names one."""
+    keys = parse_keys(json.dumps({"keys": [jwk("RSA 2048", kid="old"), jwk("RSA 3072")]}))
+    with pytest.raises(RedoxConfigError, match=r"^extra\.kid: missing"):
+        choose_keys(keys, kid=None, algorithm=None)
 
 
 def test_the_algorithm_can_choose_from_a_jwks() -> None:
     """Two keys of different kinds are told apart by the algorithm."""
     keys = parse_keys(json.dumps({"keys": [jwk("RSA 2048", kid="rsa"), jwk("EC P-384", kid="ec")]}))
-    assert choose_key(keys, kid=None, algorithm="ES384").kid == "ec"
+    assert [key.kid for key in choose_keys(keys, kid=None, algorithm="ES384")] == ["ec"]
 
 
 def test_a_key_id_that_is_not_in_the_jwks_is_refused() -> None:
     """A key ID that no key of the JWKS has is refused, and not put on another key."""
     with pytest.raises(RedoxConfigError, match=r"^extra\.kid: no key in the JWKS"):
-        choose_key(two_keys(), kid="other", algorithm=None)
+        choose_keys(two_keys(), kid="other", algorithm=None)
 
 
 def test_public_keys_of_a_jwks_are_left_out() -> None:
@@ -136,21 +142,21 @@ def test_encryption_keys_of_a_jwks_are_left_out() -> None:
 def test_a_key_without_any_key_id_is_refused() -> None:
     """A PEM in a connection without extra.kid is refused before any request."""
     with pytest.raises(RedoxConfigError, match=r"^extra\.kid: missing"):
-        choose_key(parse_keys(pkcs8("RSA 2048")), kid=None, algorithm=None)
+        choose_keys(parse_keys(pkcs8("RSA 2048")), kid=None, algorithm=None)
 
 
 @pytest.mark.parametrize(("kind", "algorithm"), [("RSA 2048", "ES384"), ("EC P-384", "RS384")])
 def test_an_algorithm_that_does_not_fit_the_key_is_refused(kind: str, algorithm: str) -> None:
     """RSA with ES384 and P-384 with RS384 are refused before any request."""
     with pytest.raises(RedoxConfigError, match=r"^extra\.algorithm: .* does not fit the key"):
-        choose_key(parse_keys(pkcs8(kind)), kid="k", algorithm=algorithm)
+        choose_keys(parse_keys(pkcs8(kind)), kid="k", algorithm=algorithm)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "HS384", "RS256", "rs384", "ES256", "PS384", ""])
 def test_other_algorithms_are_refused(algorithm: str) -> None:
     """Nothing but RS384 and ES384 signs, and `none` least of all."""
     with pytest.raises(RedoxConfigError, match=r"^extra\.algorithm: must be one of RS384, ES384$"):
-        choose_key(parse_keys(pkcs8("RSA 2048")), kid="k", algorithm=algorithm)
+        choose_keys(parse_keys(pkcs8("RSA 2048")), kid="k", algorithm=algorithm)
 
 
 # ── refusing ──

@@ -41,12 +41,12 @@ def test_files_are_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
 def test_messages_are_shown_with_log_ids(capsys: pytest.CaptureFixture[str]) -> None:
     """Some log IDs are shown, the others counted."""
     url = f"{FOLDER}r.ndjson"
-    summary = {"accepted": 5, "refused": 1, "ambiguous": 0, "log_ids": list("abcde"), "results_url": url}
+    summary = {"accepted": 5, "refused": 1, "ambiguous": 0, "log_ids": list("abcdefgh"), "results_url": url}
     assert demo.is_post_summary(summary)
     demo.report_results([], [summary])
     row, log_ids = capsys.readouterr().out.split("\n")[-3:-1]
     assert row.split() == ["5", "1", "0", "r.ndjson"]
-    assert log_ids.endswith(": a, b and 3 more")
+    assert log_ids.endswith(": a, b, c, d, e and 3 more")
 
 
 def test_long_paths_lose_folders() -> None:
