@@ -38,6 +38,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "python-modules": [
+                    "airflow_provider_redox.operators.connection",
                     "airflow_provider_redox.operators.data_model",
                     "airflow_provider_redox.operators.fhir",
                 ],

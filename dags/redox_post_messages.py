@@ -29,7 +29,13 @@ with DAG("redox_post_messages", schedule=None, default_args={"retries": 3}, tags
             "Patient": PATIENT,
             "Visit": {"VisitNumber": "{{ run_id }}"},
             "Observations": [
-                {"DateTime": "2026-01-05T08:00:00Z", "Value": "72", "ValueType": "Numeric", "Code": "8867-4", "Codeset": "LOINC"}
+                {
+                    "DateTime": "2026-01-05T08:00:00Z",
+                    "Value": "72",
+                    "ValueType": "Numeric",
+                    "Code": "8867-4",
+                    "Codeset": "LOINC",
+                }
             ],
         },
     )

@@ -1,35 +1,116 @@
-"""What the Test button does: one token exchange, and an answer in words that a data engineer acts on."""
+"""What the Test button does: one token exchange, no clinical call, no cache, and words that a data engineer acts on."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_redox.client.driver import real_environment
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxError
 from airflow_provider_redox.hooks.connection import settings_from
-from airflow_provider_redox.protocol.exchange import mint
-from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.protocol.effects import Effect, Happened, Send
+from airflow_provider_redox.protocol.exchange import TOKEN_LABEL, mint
+from airflow_provider_redox.protocol.outcomes import RetryPolicy, http_date
 
 if TYPE_CHECKING:
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.protocol.settings import Settings
 
-IMPATIENT = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1)
 
 
-def connection(hook: RedoxHook) -> tuple[bool, str]:
-    """Check the hook's connection. Never raises a RedoxError: what went wrong is in the text."""
-    from airflow_provider_redox.client.driver import real_environment
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found. Nothing in it is secret.
 
+    :param message: what to tell the user, a sentence.
+    :param clock_offset: seconds by which the server's clock is ahead of ours; None when it told no date.
+    :param token_until: when the token that Redox gave ends, in UTC; None when it gave none.
+    """
+
+    ok: bool
+    message: str
+    token_url: str = ""
+    client_id: str = ""
+    key_ids: tuple[str, ...] = ()
+    algorithm: str = ""
+    clock_offset: float | None = None
+    token_until: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the report as plain values."""
+        return {**asdict(self), "key_ids": list(self.key_ids)}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One answer, or why there was none, and this machine's clock when the request was halfway."""
+
+    happened: Happened = field(repr=False)
+    at: float
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds by which the server's clock is ahead of ours; None without a Date header.
+
+        A Date is in whole seconds, cut off, so half a second is added: the error is half a second and half the way.
+        """
+        try:
+            return http_date(self.happened.headers["date"]) + 0.5 - self.at
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return None
+
+
+class WatchedClient(SyncClient):
+    """Sends each request once and remembers what came of it. Shares its token with nobody."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, env=real_environment(ONCE))
+        self.seen: list[Seen] = []
+
+    def perform(self, effect: Effect) -> Any:
+        """Do one thing that a flow asks for."""
+        started = time.time()
+        result = super().perform(effect)
+        if isinstance(effect, Send):
+            self.seen.append(Seen(result, (started + time.time()) / 2))
+        return result
+
+
+def check(settings: Settings) -> Report:
+    """Exchange one assertion for a token. Never raises a RedoxError: what went wrong is in the report."""
+    client = WatchedClient(settings)
+    until: str | None = None
+    try:
+        token = client.run(mint(settings, env=client.env))
+        until = datetime.fromtimestamp(token.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        message = (
+            f"Redox accepts the key {settings.kid} of client {settings.client_id} ({settings.algorithm}); "
+            f"the token it gave holds until {until[11:19]} UTC"
+        )
+    except RedoxError as error:
+        message = str(error).replace(TOKEN_LABEL, settings.auth_url)
+    finally:
+        client.close()
+    return Report(
+        ok=until is not None,
+        message=message,
+        token_url=settings.auth_url,
+        client_id=settings.client_id,
+        key_ids=tuple(key.kid or "" for key in settings.keys),
+        algorithm=settings.algorithm,
+        clock_offset=client.seen[-1].clock_offset if client.seen else None,
+        token_until=until,
+    )
+
+
+def connection(hook: RedoxHook) -> Report:
+    """Check a hook's connection, its fields first."""
     try:
         settings = settings_from(hook.get_connection(hook.redox_conn_id))
-        client = SyncClient(settings, env=real_environment(IMPATIENT))
-        token = client.run(mint(settings, env=client.env))
-        client.close()
     except RedoxError as error:
-        return False, str(error)
-    until = datetime.fromtimestamp(token.expires_at, UTC).strftime("%H:%M:%S")
-    return True, (
-        f"Redox accepts the key {settings.kid} of client {settings.client_id} ({settings.algorithm}); "
-        f"the token it gave holds until {until} UTC"
-    )
+        return Report(ok=False, message=str(error))
+    return check(settings)

@@ -170,7 +170,8 @@ class RedoxHook(BaseHook):
         """Exchange one assertion for a token: no clinical call, no cache. Gives success and what to tell the user."""
         from airflow_provider_redox.hooks import check
 
-        return check.connection(self)
+        report = check.connection(self)
+        return report.ok, report.message
 
     def get_conn(self, headers: Mapping[str, str] | None = None) -> requests.Session:
         """Give a requests Session that signs in by itself and goes nowhere but to the connection's own host."""

@@ -30,6 +30,9 @@ from airflow_provider_redox.protocol.outcomes import UNREADABLE, RetryPolicy, St
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token, parse_token, token_form
 
+TOKEN_LABEL = "POST (token endpoint)"
+"""What a log says of a token request."""
+
 T = TypeVar("T")
 Reader = Callable[[RedoxResponse], T]
 
@@ -121,7 +124,7 @@ def _mint(settings: Settings, key: SigningKey, env: Environment) -> Flow[Token]:
         signature: bytes = yield Sign(signed, key.kid)
         body = token_form(assertion=assertion.assemble(signed, signature), scope=settings.scope)
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        return Request("POST", settings.auth_url, "POST (token endpoint)", headers, body)
+        return Request("POST", settings.auth_url, TOKEN_LABEL, headers, body)
 
     def read(response: RedoxResponse) -> Token:
         return parse_token(response.json(), now=env.now())

@@ -114,7 +114,7 @@ def test_no_route(connect: Connect) -> None:
     connect(connection_to(gone.url))
     assert RedoxHook().test_connection() == (
         False,
-        "POST (token endpoint): nothing was sent: the connection was refused",
+        f"{gone.url}/v2/auth/token: nothing was sent: the connection was refused",
     )
 
 
