@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-all check format docs lock clean
+.PHONY: help demo up test test-all test-versions test-ui check format docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,8 +23,14 @@ up: $(READY)  ## leave Airflow and a local Redox running, to click in
 test: $(READY)  ## the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(READY) check  ## the tests, the slow suites and the checks
+test-all: $(READY) check test-versions test-ui  ## the checks, all tests, the slow suites
 	@$(BIN)/python -m pytest
+
+test-versions: $(READY)  ## the tests on Airflow 2.11.2, 3.2.1 and 3.3.1, each under Airflow's own constraints
+	@sh scripts/versions.sh $(BIN)/uv
+
+test-ui: $(READY)  ## the connection form in a real browser (installs Chromium where apt is at hand)
+	@sh scripts/ui.sh $(VENV)
 
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check .
@@ -43,4 +49,4 @@ lock: $(READY)  ## resolve requirements/*.in again (LOCK_DATE=YYYY-MM-DD sets th
 	@sh scripts/lock.sh $(BIN)/uv $(LOCK_DATE)
 
 clean:  ## remove what make built
-	rm -rf $(VENV) docs/_build dist .demo
+	rm -rf $(VENV) .venvs docs/_build dist .demo

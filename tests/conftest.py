@@ -33,13 +33,13 @@ def sandbox_process() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def sandbox(sandbox_process: Sandbox) -> Iterator[Sandbox]:
+def sandbox(sandbox_process: Sandbox) -> Sandbox:
     """The sandbox at its start, and no token left in this process."""
     from airflow_provider_redox.client.slots import MemorySlot
 
     sandbox_process.reset()
     MemorySlot.forget_all()
-    yield sandbox_process
+    return sandbox_process
 
 
 @pytest.fixture

@@ -76,12 +76,13 @@ def test_airflow_lists_the_provider(clean: tuple[Path, dict[str, str]]):
     """`airflow providers list`, `hooks` and `get` show the installed provider."""
     folder, environment = clean
     listed = json.loads(run(folder / "airflow", "providers", "list", "-o", "json", **environment))
-    (ours,) = [entry for entry in listed if entry["package_name"] == "airflow-provider-redox"]
+    (found,) = [entry for entry in listed if entry["package_name"] == "airflow-provider-redox"]
     version = re.search(r'__version__ = "(.+)"', (ROOT / "airflow_provider_redox" / "__init__.py").read_text())
     assert version
-    assert ours["version"] == version.group(1)
+    assert found["version"] == version.group(1)
     hooks = json.loads(run(folder / "airflow", "providers", "hooks", "-o", "json", **environment))
-    assert [entry["class"] for entry in hooks if entry["connection_type"] == "redox"] == ["airflow_provider_redox.hooks.redox.RedoxHook"]
+    ours = [entry["class"] for entry in hooks if entry["connection_type"] == "redox"]
+    assert ours == ["airflow_provider_redox.hooks.redox.RedoxHook"]
 
 
 @needs_uv

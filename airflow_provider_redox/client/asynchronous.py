@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from yarl import URL
 
 from airflow_provider_redox.client import network
-from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, Oversize, Undecodable
+from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.protocol.effects import (
     Bearer,
@@ -124,10 +124,10 @@ class AsyncClient(Driver):
                 async for chunk in response.content.iter_chunked(CHUNK):
                     body.feed(chunk)
             return RedoxResponse(response.status, headers, body.whole())
-        except Oversize:
+        except OversizeError:
             response.close()
             return Failure(Stage.OVERSIZE, f"more than {self.body_limit} bytes", response.status, headers)
-        except Undecodable as error:
+        except UndecodableError as error:
             response.close()
             return Failure(Stage.CUT, f"the body cannot be read: {error}", response.status, headers)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

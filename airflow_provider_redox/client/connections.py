@@ -163,7 +163,8 @@ class _TlsPool(_Patient, HTTPSConnectionPool):
 class _NoAddresses(logging.Filter):
     """Keeps urllib3 from logging our URLs and what servers send: both may hold a patient's name."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def filter(self, _record: logging.LogRecord) -> bool:
+        """Let through what is said while no request of ours is under way."""
         return not _sending.get()
 
 

@@ -30,9 +30,11 @@ class MemorySlot:
         self._fingerprint = fingerprint
 
     def load(self) -> Token | None:
+        """Give the token that lies here, or None."""
         return self._tokens.get(self._fingerprint)
 
     def save(self, token: Token) -> None:
+        """Put the token here."""
         with self._guard:
             self._tokens[self._fingerprint] = token
 
@@ -47,7 +49,8 @@ class NoSlot:
     """Nowhere: nothing is kept."""
 
     def load(self) -> Token | None:
+        """Give None."""
         return None
 
     def save(self, token: Token) -> None:
-        return None
+        """Keep nothing."""

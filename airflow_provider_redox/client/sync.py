@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import urllib3
 
 from airflow_provider_redox.client import network
-from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, Oversize, Undecodable
+from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError
 from airflow_provider_redox.client.connections import bytes_left, new_pool, sending
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.protocol.effects import (
@@ -108,10 +108,10 @@ class SyncClient(Driver):
             for chunk in response.stream(CHUNK, decode_content=False):
                 body.feed(chunk)
             answer = RedoxResponse(response.status, headers, body.whole())
-        except Oversize:
+        except OversizeError:
             response.close()
             return Failure(Stage.OVERSIZE, f"more than {self.body_limit} bytes", response.status, headers)
-        except Undecodable as error:
+        except UndecodableError as error:
             response.close()
             return Failure(Stage.CUT, f"the body cannot be read: {error}", response.status, headers)
         response.release_conn()

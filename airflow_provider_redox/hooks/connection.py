@@ -44,8 +44,9 @@ def _warn_if_in_clear(conn_id: str) -> None:
     elsewhere = f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ or conf.get("secrets", "backend", fallback="")
     if not elsewhere and not conf.get("core", "fernet_key", fallback=""):
         _log.warning(
-            "The connection %s is kept without a Fernet key: its private key lies in clear in the metadata database, and with it "
-            "the access token that is sealed with it. Set [core] fernet_key, or keep the connection in a secrets backend.",
+            "The connection %s is kept without a Fernet key: its private key lies in clear in the metadata database, and "
+            "with it the access token that is sealed with it. Set [core] fernet_key, or keep the connection in a secrets "
+            "backend.",
             conn_id,
         )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.hooks.redox import RedoxHook
 
 _IGNORED = ("timeout", "stream", "allow_redirects", "max_redirects", "check_response")
-"""extra_options that HttpHook knows and that are decided by the client here: its own timeouts, whole bodies, no redirects."""
+"""extra_options that HttpHook knows and that the client decides here: its own timeouts, whole bodies, no redirects."""
 
 _SET_BY_REQUESTS = (
     "content-length",

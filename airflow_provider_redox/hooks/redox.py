@@ -2,7 +2,7 @@
 
 The hooks hold no logic of the exchange: each method names a flow of the ground floor and drives it, one hook
 blocking, the other awaiting. RedoxHook also speaks the dialect of Airflow's HttpHook (`run`, `get_conn`), so that an
-HttpOperator that is not deferrable works with a redox connection; see `hooks/dialect.py` for what of that dialect is refused.
+HttpOperator that is not deferrable works with a redox connection; `hooks/dialect.py` says what of that dialect is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check a connection from a worker: what Airflow's Test button does, where it is off or where workers reach Redox another way."""
+"""Check a connection from a worker, where Airflow's Test button is off or workers reach Redox another way."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ if TYPE_CHECKING:
 
 
 class RedoxCheckConnectionOperator(RedoxOperator):
-    """Exchange one signed assertion for a token, and say what was found: token URL, client ID, key IDs, clock offset, until when
-    the token holds. No clinical call, no cache. Fails, with what to mend, when Redox does not give a token.
+    """Exchange one signed assertion for a token, and say what was found. No clinical call, no cache.
 
-    The result is `{"ok": true, "message": "...", "token_url": "...", "client_id": "...", "key_ids": [...], "algorithm": "RS384",
-    "clock_offset": 0.2, "token_until": "2026-01-01T00:05:00Z"}`; `clock_offset` is in seconds, positive when the server's clock
-    is ahead.
+    The task fails, with what to mend, when Redox gives no token. Its result is `{"ok": true, "message": "...", "token_url":
+    "...", "client_id": "...", "key_ids": [...], "algorithm": "RS384", "clock_offset": 0.2, "token_until":
+    "2026-01-01T00:05:00Z"}`; `clock_offset` is in seconds, positive when the server's clock is ahead.
     """
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002  (Airflow's signature)
         """Check the connection and give the report."""
         from airflow_provider_redox.hooks import check
 

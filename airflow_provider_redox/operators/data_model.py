@@ -126,8 +126,9 @@ def _refuse_automatic_retry(ti: Any) -> None:
     """
     if 1 < getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0):
         raise RedoxAmbiguousOutcomeError(
-            f"This is try {ti.try_number} of a task that sends a message, and an earlier try may have sent it. Set retries=0 in "
-            ".partial(...); look for the message in the Redox dashboard's logs, and clear the task to send it again"
+            f"This is try {ti.try_number} of a task that sends a message, and an earlier try may have sent it. Set "
+            "retries=0 in .partial(...); look for the message in the Redox dashboard's logs, and clear the task to send it "
+            "again"
         )
 
 

@@ -29,6 +29,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
 
     def with_headers(self, **headers: str) -> Request:
+        """Give the request with further headers."""
         return Request(self.method, self.url, self.label, {**self.headers, **headers}, self.body)
 
 

@@ -30,7 +30,7 @@ from airflow_provider_redox.protocol.outcomes import UNREADABLE, RetryPolicy, St
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token, parse_token, token_form
 
-TOKEN_LABEL = "POST (token endpoint)"
+TOKEN_LABEL = "POST (token endpoint)"  # noqa: S105  (a label)
 """What a log says of a token request."""
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ def exchange(
     """
     token = ""
 
-    def authorized(renew: bool) -> Flow[Request]:
+    def authorized(renew: bool) -> Flow[Request]:  # noqa: FBT001
         nonlocal token
         token = yield Bearer(refused=token if renew else None)
         return request.with_headers(authorization=f"Bearer {token}")
@@ -112,7 +112,7 @@ def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
 
 
 def _mint(settings: Settings, key: SigningKey, env: Environment) -> Flow[Token]:
-    def asserted(_renew: bool) -> Flow[Request]:
+    def asserted(_renew: bool) -> Flow[Request]:  # noqa: FBT001
         signed = assertion.signing_input(
             client_id=settings.client_id,
             audience=settings.audience,

@@ -47,6 +47,7 @@ class Endpoint:
 
     @property
     def url(self) -> str:
+        """The base URL."""
         return f"{self.base_url}/fhir/R4/{self.slug}/{self.environment}"
 
     @property
@@ -258,7 +259,7 @@ def read_page(response: RedoxResponse) -> Page:
         if bundle.resourceType == "OperationOutcome":
             raise destination_error(response, issues_of(response))
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
-            raise ValueError("JSON, but not a Bundle of type searchset")
+            raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
         found = [(entry, _resource(entry.resource)) for entry in bundle.entry]
         _refuse_failed(response, [resource for _, resource in found if resource.type == "OperationOutcome"])
     except ValueError as error:

@@ -84,7 +84,7 @@ def parse_keys(text: str, *, field_name: str = "password") -> tuple[SigningKey, 
         raise RedoxConfigError(f"{field_name}: the private key is empty; paste it as PEM or JWK")
     try:
         return _parse(cleaned)
-    except _Unusable as unusable:
+    except _UnusableKeyError as unusable:
         why = str(unusable)
     raise RedoxConfigError(f"{field_name}: the private key {why}")  # out here, so that its chain is empty
 
@@ -110,7 +110,7 @@ def choose_keys(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str
     return tuple(SigningKey(key.private, key.algorithm, kid or key.kid) for key in fitting)
 
 
-class _Unusable(Exception):
+class _UnusableKeyError(Exception):
     """Why a key cannot sign: the end of a sentence that begins with "the private key"."""
 
 
@@ -132,7 +132,7 @@ def _parse(text: str) -> tuple[SigningKey, ...]:
 def _from_base64(text: str) -> tuple[SigningKey, ...]:
     decoded = _base64_bytes(re.sub(r"\\+[rn]|\s", "", text))
     if decoded is None or len(decoded) < 32:
-        raise _Unusable("is not in a form that is known; paste it as PEM (-----BEGIN PRIVATE KEY-----) or as JWK")
+        raise _UnusableKeyError("is not in a form that is known; paste it as PEM (-----BEGIN PRIVATE KEY-----) or as JWK")
     if decoded.lstrip(b"\xef\xbb\xbf \r\n").startswith((b"-----BEGIN", b"{")):
         return _parse(_unquoted(decoded.decode("utf-8", "replace")))
     return (_checked(_from_der(decoded)),)
@@ -146,18 +146,18 @@ def _from_pem(text: str) -> PrivateKey:
             return _from_pem_body(blocks[label])
     for label, sentence in _WRONG_LABELS.items():
         if label in blocks:
-            raise _Unusable(sentence)
+            raise _UnusableKeyError(sentence)
     if blocks:
-        raise _Unusable("is a PEM of another kind; paste the block that begins with -----BEGIN PRIVATE KEY-----")
-    raise _Unusable("is cut off: its -----END line is missing or does not fit; paste it whole")
+        raise _UnusableKeyError("is a PEM of another kind; paste the block that begins with -----BEGIN PRIVATE KEY-----")
+    raise _UnusableKeyError("is cut off: its -----END line is missing or does not fit; paste it whole")
 
 
 def _from_pem_body(body: str) -> PrivateKey:
     if "ENCRYPTED" in body:
-        raise _Unusable(_WRONG_LABELS["ENCRYPTED PRIVATE KEY"])
+        raise _UnusableKeyError(_WRONG_LABELS["ENCRYPTED PRIVATE KEY"])
     der = _base64_bytes(re.sub(r"\s", "", body))
     if der is None:
-        raise _Unusable("is damaged: its body is not base64; paste it again, whole")
+        raise _UnusableKeyError("is damaged: its body is not base64; paste it again, whole")
     return _from_der(der)
 
 
@@ -165,11 +165,11 @@ def _from_der(der: bytes) -> PrivateKey:
     try:
         key = load_der_private_key(der, None)
     except TypeError:
-        raise _Unusable(_WRONG_LABELS["ENCRYPTED PRIVATE KEY"]) from None
+        raise _UnusableKeyError(_WRONG_LABELS["ENCRYPTED PRIVATE KEY"]) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _Unusable("is damaged or cut off; paste it again, whole") from None
+        raise _UnusableKeyError("is damaged or cut off; paste it again, whole") from None
     if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
-        raise _Unusable("is of a type that Redox does not take; make an RSA key of 2048 bits or more")
+        raise _UnusableKeyError("is of a type that Redox does not take; make an RSA key of 2048 bits or more")
     return key
 
 
@@ -186,15 +186,15 @@ def _from_json(text: str) -> tuple[SigningKey, ...]:
         unescaped = _loaded(f'"{text}"')
         document = _loaded(unescaped) if isinstance(unescaped, str) else None
     if document is None:
-        raise _Unusable("looks like a JWK but is not valid JSON; paste it again, whole")
+        raise _UnusableKeyError("looks like a JWK but is not valid JSON; paste it again, whole")
     entries = document.get("keys", [document]) if isinstance(document, dict) else document
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise _Unusable("looks like a JWKS, but its `keys` is not a list of JWKs")
+        raise _UnusableKeyError("looks like a JWKS, but its `keys` is not a list of JWKs")
     private = [entry for entry in entries if "d" in entry and entry.get("use", "sig") == "sig"]
     if not private:
         if any(str(entry.get("kty")) not in _JWK_ALGORITHMS for entry in entries):
-            raise _Unusable(_WRONG_JWK)
-        raise _Unusable("is a public JWK (it has no `d`); paste the private one")
+            raise _UnusableKeyError(_WRONG_JWK)
+        raise _UnusableKeyError("is a public JWK (it has no `d`); paste the private one")
     return tuple(_from_jwk(entry) for entry in private)
 
 
@@ -209,23 +209,23 @@ def _loaded(text: str) -> Any:
 def _from_jwk(jwk: Mapping[str, Any]) -> SigningKey:
     algorithm = _JWK_ALGORITHMS.get(str(jwk.get("kty")))
     if algorithm is None:
-        raise _Unusable(_WRONG_JWK)
+        raise _UnusableKeyError(_WRONG_JWK)
     try:
         key = jwt.get_algorithm_by_name(algorithm).from_jwk(dict(jwk))
     except (jwt.InvalidKeyError, ValueError, TypeError, KeyError, binascii.Error, UnsupportedAlgorithm):
-        raise _Unusable("is a JWK that cannot be read: a number is missing or damaged") from None
+        raise _UnusableKeyError("is a JWK that cannot be read: a number is missing or damaged") from None
     kid = jwk.get("kid")
     checked = _checked(key, kid=kid if isinstance(kid, str) and kid else None)
     if jwk.get("alg", checked.algorithm) != checked.algorithm:
-        raise _Unusable(f"is a JWK whose `alg` does not fit: this key signs {checked.algorithm}")
+        raise _UnusableKeyError(f"is a JWK whose `alg` does not fit: this key signs {checked.algorithm}")
     return checked
 
 
 def _checked(key: PrivateKey, *, kid: str | None = None) -> SigningKey:
     if isinstance(key, RSAPrivateKey):
         if key.key_size < MIN_RSA_BITS:
-            raise _Unusable(f"has {key.key_size} bits; RSA needs {MIN_RSA_BITS} or more")
+            raise _UnusableKeyError(f"has {key.key_size} bits; RSA needs {MIN_RSA_BITS} or more")
         return SigningKey(key, "RS384", kid)
     if key.curve.name != "secp384r1":
-        raise _Unusable(f"is on the curve {key.curve.name}; ES384 needs P-384")
+        raise _UnusableKeyError(f"is on the curve {key.curve.name}; ES384 needs P-384")
     return SigningKey(key, "ES384", kid)

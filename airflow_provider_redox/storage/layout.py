@@ -29,6 +29,7 @@ class Owner:
 
     @property
     def partition(self) -> str:
+        """The DAG run as a part of a path."""
         return f"dag_id={safe_name(self.dag_id)}/run_id={safe_name(self.run_id)}"
 
 
@@ -53,9 +54,11 @@ class Layout:
 
     @property
     def manifest(self) -> str:
+        """The manifest of this task's result."""
         return f"{self.workspace}/manifest.json"
 
     def staged(self, kind: str, number: int) -> str:
+        """The place of a file of one kind while its result is not complete."""
         return f"{self.workspace}/staged/{self._file(kind, number)}"
 
     def result(self, kind: str, number: int) -> str:

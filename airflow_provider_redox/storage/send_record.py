@@ -37,16 +37,16 @@ class SendRecord:
         self._files.write(self.url, msgspec.json.encode(line) + b"\n")
 
     def note_accepted(self, accepted: Accepted) -> str | None:
-        """Write that the message was accepted. Give the URL; None when storage failed: the message is accepted all the same."""
+        """Write that the message was accepted. Give the URL, or None when storage failed: accepted it is all the same."""
         try:
             self.note("accepted", log_ids=list(accepted.log_ids), trace_id=accepted.trace_id)
-        except Exception:
+        except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The message was accepted, log IDs %s, but the result could not be stored.", accepted.log_ids)
             return None
         return self.url
 
     def note_failure(self, error: RedoxError) -> None:
-        """Write that Redox refused the message, that it was not sent, or that nobody can tell. Never hides the error itself."""
+        """Write that Redox refused the message, that it was not sent, or that nobody can tell. Never hides the error."""
         unsent = isinstance(error, RedoxTransportError)
         outcome = "ambiguous" if isinstance(error, RedoxAmbiguousOutcomeError) else "unsent" if unsent else "refused"
         facts = {
@@ -57,7 +57,7 @@ class SendRecord:
         }
         try:
             self.note(outcome, **facts)
-        except Exception:
+        except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The result could not be stored.")
 
 

@@ -21,6 +21,7 @@ class VariableSlot:
         self._seal = seal
 
     def load(self) -> Token | None:
+        """Give the token that lies here, or None."""
         from airflow.providers.common.compat.sdk import Variable
 
         try:
@@ -30,6 +31,7 @@ class VariableSlot:
             return None
 
     def save(self, token: Token) -> None:
+        """Put the token here, sealed, if that can be done."""
         from airflow.providers.common.compat.sdk import Variable
 
         try:

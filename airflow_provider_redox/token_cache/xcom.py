@@ -24,6 +24,7 @@ class XComSlot:
         self._seal = seal
 
     def load(self) -> Token | None:
+        """Give the token that lies here, or None."""
         from airflow.providers.common.compat.sdk import XCom
 
         place = _place()
@@ -36,6 +37,7 @@ class XComSlot:
             return None
 
     def save(self, token: Token) -> None:
+        """Put the token here, sealed, if that can be done."""
         from airflow.providers.common.compat.sdk import XCom
 
         place = _place()

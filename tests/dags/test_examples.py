@@ -55,7 +55,7 @@ def test_all_examples_together_cost_one_token(run: Run):
 
 
 def test_the_cohort_is_pulled(run: Run):
-    """The nightly pull finds the diabetics, their patients and their HbA1c values; each file has as many lines as it says."""
+    """The nightly pull finds the diabetics, their patients and their HbA1c; each file has as many lines as it says."""
     results = run.returned("redox_nightly_cohort")
     counted = {file["type"]: file["count"] for task in ("diabetics", "hba1c") for file in results[task]["output"]}
     assert counted == results["summary"]

@@ -90,9 +90,7 @@ def test_meta_is_completed_and_the_rest_is_the_authors(execute: Callable[..., An
 def test_an_unknown_outcome_is_said_and_nothing_is_sent_twice(
     execute: Callable[..., Any], output: str, sandbox: Sandbox, fault: dict[str, Any]
 ):
-    """When the server has committed and the answer is lost, the task fails for good, the line says ambiguous, and one message
-    arrived.
-    """
+    """With the answer lost after the server has committed, the task fails for good and one message arrived."""
     sandbox.fault(match={"path": "/endpoint"}, times=9, **fault)
     with pytest.raises(AirflowFailException) as caught:
         execute(post(output))

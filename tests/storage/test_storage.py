@@ -77,7 +77,7 @@ def test_what_a_killed_try_left_is_removed_by_the_next(tmp_path: Path):
 
 
 def test_while_a_result_is_replaced_no_manifest_vouches_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A try that dies between moving files and writing the manifest leaves no manifest: neither the old one nor a new one."""
+    """A try that dies between moving files and writing the manifest leaves no manifest, neither old nor new."""
     place = layout(f"file://{tmp_path}")
     with Results(place) as results:
         results.write("Patient", [b"{}"])
@@ -92,7 +92,7 @@ def test_while_a_result_is_replaced_no_manifest_vouches_for_it(tmp_path: Path, m
 
 @given(st.text(min_size=1, max_size=300))
 def test_a_safe_name_is_safe(name: str):
-    """A name in a path has letters, digits, '.', '_' and '-' only, begins with none that hides it, and has a bounded length."""
+    """A name in a path has letters, digits, '.', '_' and '-' only, is not hidden, and has a bounded length."""
     safe = safe_name(name)
     assert all(character.isascii() and (character.isalnum() or character in "._-") for character in safe)
     assert 0 < len(safe) <= 100
