@@ -47,6 +47,7 @@ prepare() {
     "$uv" venv --quiet --clear --python "$python" "$2" &&
         "$uv" pip install --quiet --python "$2/bin/python" --require-hashes -r "$needs" &&
         "$uv" pip install --quiet --python "$2/bin/python" --no-deps --no-build-isolation --editable . &&
+        "$uv" pip check --quiet --python "$2/bin/python" &&
         echo "$made_from" >"$2/.made-from"
 }
 
