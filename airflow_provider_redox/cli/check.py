@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         say(str(token))
         return 1
     _show({"token": _until(token)})
-    say("Redox accepts the key.")
+    say(f"Redox accepts the key {client.kid}.")
     return 0
 
 
@@ -52,8 +52,8 @@ def _about(settings: Settings) -> dict[str, str]:
         "address": settings.base_url,
         "token URL": settings.auth_url,
         "client ID": settings.client_id,
-        "key ID": settings.kid,
-        "algorithm": settings.algorithm,
+        "key ID": ", ".join(key.kid or "" for key in settings.keys),
+        "algorithm": ", ".join(dict.fromkeys(key.algorithm for key in settings.keys)),
     }
 
 

@@ -7,13 +7,15 @@ for as tasks do it (environment, secrets backend), and then in the metadata data
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_redox.cli.words import UsageError, read_text
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.hooks.connection import _extra, _host, _key_text
+from airflow_provider_redox.hooks.connection import extra_of, host_of, key_text_of
 from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
 from airflow_provider_redox.protocol.settings import Settings
 
@@ -41,10 +43,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
     connection = _find(options)
     settings = Settings.from_fields(
         keys=_keys(connection),
-        host=_host(connection),
+        host=host_of(connection),
         port=connection.port,
         login=connection.login,
-        extra=_extra(connection),
+        extra=extra_of(connection),
     )
     if settings.client_id == PLACEHOLDER:
         raise RedoxConfigError("extra.client_id: still the placeholder; put in the client ID that Redox shows for the key")
@@ -54,12 +56,12 @@ def settings_of(options: argparse.Namespace) -> Settings:
 def keys_of(options: argparse.Namespace) -> tuple[SigningKey, ...]:
     """Find every private key of the connection that the options name; a lone key takes the connection's key ID."""
     connection = _find(options)
-    keys, kid = _keys(connection), _extra(connection).get("kid")
+    keys, kid = _keys(connection), extra_of(connection).get("kid")
     return (SigningKey(keys[0].private, keys[0].algorithm, str(kid)),) if kid and len(keys) == 1 else keys
 
 
 def _keys(connection: Any) -> tuple[SigningKey, ...]:
-    text = _key_text(connection, _extra(connection))
+    text = key_text_of(connection, extra_of(connection))
     return parse_keys(text, field_name="password" if connection.password else "extra.key_file")
 
 
@@ -77,10 +79,18 @@ def from_json(text: str) -> Fields:
         raise RedoxConfigError("--conn-json: not a JSON object; it should look like the connection.json that keygen writes")
     unknown = [name for name in found if name not in _FIELDS]
     if unknown or str(found.get("conn_type") or "redox").lower() != "redox":
-        raise RedoxConfigError(f"--conn-json: must be a connection of type redox with no other fields than {', '.join(_FIELDS)}")
-    texts = {name: _text(found, name) for name in ("host", "schema", "login", "password")}
+        raise RedoxConfigError(
+            f"--conn-json: must be a connection of type redox with no other fields than {', '.join(_FIELDS)}"
+        )
     extra = found.get("extra")
-    return Fields(port=_port(found), extra=extra if isinstance(extra, str | None) else json.dumps(extra), **texts)
+    return Fields(
+        host=_text(found, "host"),
+        schema=_text(found, "schema"),
+        login=_text(found, "login"),
+        port=_port(found),
+        password=_text(found, "password"),
+        extra=extra if isinstance(extra, str | None) else json.dumps(extra),
+    )
 
 
 def _text(found: dict[str, Any], name: str) -> str | None:
@@ -98,24 +108,38 @@ def _port(found: dict[str, Any]) -> int | None:
 
 
 def _from_airflow(conn_id: str) -> Any:
-    """Ask Airflow. Its own words are kept out: what a secrets backend says of a broken connection may hold its password."""
+    """Ask Airflow, and send what it logs to stderr: stdout is the command's own. Raises `RedoxConfigError`."""
+    with contextlib.redirect_stdout(sys.stderr):
+        found = _looked_up(conn_id)
+    if found is None:
+        raise RedoxConfigError(
+            f"--conn-id: Airflow does not know the connection {conn_id} here, or cannot read it; look at AIRFLOW_HOME, set "
+            f"AIRFLOW_CONN_{conn_id.upper()}, or give it with --conn-json"
+        )
+    return found
+
+
+def _looked_up(conn_id: str) -> Any:
+    """Find a connection where tasks do, then in the database; None when it is nowhere, or cannot be read.
+
+    Airflow's own errors are kept out: what a secrets backend says of a broken connection may hold its password.
+    """
     try:
-        from airflow.providers.common.compat.sdk import BaseHook
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
     except ImportError:
         raise UsageError("Airflow cannot be imported here; give the connection with --conn-json") from None
-    for look in (BaseHook.get_connection, _from_database):
-        try:
-            return look(conn_id)
-        except Exception:  # noqa: BLE001  (each version and backend has errors of its own)
-            continue  # the next place is asked outside of this error
-    raise RedoxConfigError(
-        f"--conn-id: Airflow does not know the connection {conn_id} here; look at AIRFLOW_HOME, set "
-        f"AIRFLOW_CONN_{conn_id.upper()}, or give it with --conn-json"
-    )
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return _from_database(conn_id)
+    except Exception:  # noqa: BLE001  (each version and backend has errors of its own)
+        return None
 
 
 def _from_database(conn_id: str) -> Any:
     """Look where Airflow's own servers look. Airflow 3 asks the metadata database for nobody else."""
-    from airflow.models.connection import Connection
+    with contextlib.suppress(Exception):
+        from airflow.models.connection import Connection
 
-    return Connection.get_connection_from_secrets(conn_id)
+        return Connection.get_connection_from_secrets(conn_id)
+    return None

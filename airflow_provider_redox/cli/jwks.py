@@ -20,8 +20,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def public_jwks(keys: tuple[SigningKey, ...]) -> dict[str, list[dict[str, object]]]:
-    """Make the JWKS of the keys' public halves. `use` says what each is for, so `key_ops` is left out (RFC 7517, 4.3)."""
-    return {"keys": [{name: value for name, value in key.public_jwk().items() if name != "key_ops"} for key in keys]}
+    """Make the JWKS of the keys' public halves."""
+    return {"keys": [key.public_jwk() for key in keys]}
 
 
 def _named(keys: tuple[SigningKey, ...], kid: str | None) -> tuple[SigningKey, ...]:

@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=words, description=words)
     parser.set_defaults(module=f"airflow_provider_redox.cli.{name}")
     return parser
@@ -50,7 +52,9 @@ def _add_keygen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--algorithm", choices=("RS384", "ES384"), default="RS384")
     parser.add_argument("--bits", type=int, choices=(2048, 3072, 4096), help="size of an RSA key (3072)")
     parser.add_argument("--kid", metavar="ID", help="key ID (the key's thumbprint, shortened)")
-    parser.add_argument("--folder", metavar="DIR", help="write the key, the JWKS and a connection there; nothing is overwritten")
+    parser.add_argument(
+        "--folder", metavar="DIR", help="write the key, the JWKS and a connection there; nothing is overwritten"
+    )
     parser.add_argument("--client-id", metavar="ID", help="client ID to write into the connection, when it is known already")
     parser.add_argument("--print-private-key", action="store_true", help="without --folder: print the private key too")
 
@@ -69,7 +73,9 @@ def _add_jwks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_probe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(commands, "probe", "Find out, with a few read requests, how a server behaves where Redox's pages are silent.")
+    parser = _command(
+        commands, "probe", "Find out, with a few read requests, how a server behaves where Redox's pages are silent."
+    )
     _add_connection(parser)
     parser.add_argument("--destination", default=SANDBOX, metavar="NAME", help=f"name or slug ({SANDBOX})")
     parser.add_argument("--environment", choices=("Development", "Staging"), default="Development")
@@ -78,12 +84,16 @@ def _add_probe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--birthdate", default="1995-08-26", metavar="DATE", help="birth date (1995-08-26)")
     parser.add_argument("--pause", type=_seconds, default=1.0, metavar="SECONDS", help="time between requests (1)")
     parser.add_argument("--output", metavar="FILE", help="write the report there instead of to stdout")
-    parser.add_argument("--yes", action="store_true", help="send the requests; without it the command says what it would send")
+    parser.add_argument(
+        "--yes", action="store_true", help="send the requests; without it the command says what it would send"
+    )
 
 
 def _add_connection(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--conn-id", metavar="ID", default=DEFAULT_CONN_ID, help=f"connection in Airflow ({DEFAULT_CONN_ID})")
+    source.add_argument(
+        "--conn-id", metavar="ID", default=DEFAULT_CONN_ID, help=f"connection in Airflow ({DEFAULT_CONN_ID})"
+    )
     source.add_argument("--conn-json", metavar="FILE", help="a connection in Airflow's JSON form instead (- is stdin)")
     return source
 

@@ -11,7 +11,7 @@ from airflow_provider_redox.client.driver import real_environment
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxError
 from airflow_provider_redox.hooks.connection import settings_from
-from airflow_provider_redox.protocol.effects import Effect, Happened, Send
+from airflow_provider_redox.protocol.effects import Effect, Happened, Send, Sign
 from airflow_provider_redox.protocol.exchange import TOKEN_LABEL, mint
 from airflow_provider_redox.protocol.outcomes import RetryPolicy, http_date
 
@@ -65,14 +65,17 @@ class Seen:
 
 
 class WatchedClient(SyncClient):
-    """Sends each request once and remembers what came of it. Shares its token with nobody."""
+    """Sends each request once and remembers what came of it, and which key signed last. Shares its token with nobody."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, env=real_environment(ONCE))
         self.seen: list[Seen] = []
+        self.kid = settings.kid
 
     def perform(self, effect: Effect) -> Any:
         """Do one thing that a flow asks for."""
+        if isinstance(effect, Sign):
+            self.kid = effect.kid or self.kid
         started = time.time()
         result = super().perform(effect)
         if isinstance(effect, Send):
@@ -88,7 +91,7 @@ def check(settings: Settings) -> Report:
         token = client.run(mint(settings, env=client.env))
         until = datetime.fromtimestamp(token.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         message = (
-            f"Redox accepts the key {settings.kid} of client {settings.client_id} ({settings.algorithm}); "
+            f"Redox accepts the key {client.kid} of client {settings.client_id} ({settings.algorithm}); "
             f"the token it gave holds until {until[11:19]} UTC"
         )
     except RedoxError as error:

@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 def settings_from(connection: Connection) -> Settings:
     """Check a connection. Raises `RedoxConfigError`, with nothing of the connection's values in it."""
     _warn_if_in_clear(connection.conn_id or "")
-    extra = _extra(connection)
-    keys = _keys(_key_text(connection, extra), "password" if connection.password else "extra.key_file")
+    extra = extra_of(connection)
+    keys = _keys(key_text_of(connection, extra), "password" if connection.password else "extra.key_file")
     settings = Settings.from_fields(
         keys=keys,
-        host=_host(connection),
+        host=host_of(connection),
         port=connection.port,
         login=connection.login,
         extra=extra,
@@ -56,7 +56,8 @@ def _warn_of_plain_http(conn_id: str) -> None:
     _log.warning("The connection %s allows plain http: tokens and patients travel in clear. For tests only.", conn_id)
 
 
-def _extra(connection: Connection) -> dict[str, Any]:
+def extra_of(connection: Connection) -> dict[str, Any]:
+    """Parse a connection's extra. Raises `RedoxConfigError`."""
     try:
         extra = json.loads(connection.extra or "{}")
     except ValueError:
@@ -66,7 +67,7 @@ def _extra(connection: Connection) -> dict[str, Any]:
     return extra
 
 
-def _host(connection: Connection) -> str | None:
+def host_of(connection: Connection) -> str | None:
     """Give the host, with the scheme that a connection written as a URI keeps in `schema`."""
     host, scheme = connection.host, connection.schema
     if host and scheme in ("http", "https") and "://" not in host:
@@ -74,7 +75,8 @@ def _host(connection: Connection) -> str | None:
     return host or None
 
 
-def _key_text(connection: Connection, extra: dict[str, Any]) -> str:
+def key_text_of(connection: Connection, extra: dict[str, Any]) -> str:
+    """Give a connection's private key as it was pasted, or what its key file holds. Raises `RedoxConfigError`."""
     path = extra.get("key_file")
     if connection.password and path:
         raise RedoxConfigError("extra.key_file: a private key stands in password too; leave one of them out")

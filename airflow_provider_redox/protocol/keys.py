@@ -67,6 +67,7 @@ class SigningKey:
     def public_jwk(self) -> dict[str, Any]:
         """Give the public half as a JWK, ready to be given to Redox."""
         as_dict = jwt.get_algorithm_by_name(self.algorithm).to_jwk(self.private.public_key(), as_dict=True)
+        as_dict.pop("key_ops", None)  # `use` says it (RFC 7517 section 4.3)
         return {**as_dict, "alg": self.algorithm, "use": "sig", **({"kid": self.kid} if self.kid else {})}
 
     def pem(self) -> str:

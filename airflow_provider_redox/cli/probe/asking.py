@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
-from airflow_provider_redox.cli.probe.findings import Gate, names
+from airflow_provider_redox.cli.probe.findings import LEFT_OUT, Gate, names
 from airflow_provider_redox.cli.watched import WatchedClient
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Request, Send
@@ -20,14 +20,17 @@ MOST = 25
 
 TOO_MANY = 429
 
+NAMES = 20
+"""Names of one JSON object that are told."""
 
-class StoppedAsking(Exception):
+
+class StoppedAskingError(Exception):
     """No further request is sent; the message says why."""
 
 
 @dataclass(slots=True)
 class Asker:
-    """Sends the probe's requests. Raises `StoppedAsking` after a 429 and at the end of the number."""
+    """Sends the probe's requests. Raises `StoppedAskingError` after a 429 and at the end of the number."""
 
     client: WatchedClient
     gate: Gate
@@ -39,7 +42,7 @@ class Asker:
     def ask(self, request: Request) -> Happened:
         """Send a request, once."""
         if self._stopped or self.requests == MOST:
-            raise StoppedAsking(self._stopped or f"{MOST} requests were sent")
+            raise StoppedAskingError(self._stopped or f"{MOST} requests were sent")
         if self.requests:
             time.sleep(self.pause)
         self.requests += 1
@@ -48,6 +51,7 @@ class Asker:
             self.answers.append(happened)
         if happened.status == TOO_MANY:
             self._stopped = "the server answered 429, the rate limit"
+            raise StoppedAskingError(self._stopped)
         return happened
 
 
@@ -64,10 +68,13 @@ def facts(happened: Happened) -> dict[str, Any]:
 
 
 def refused(happened: Happened) -> bool | None:
-    """Say whether the server said no (4xx, but not 429); None when it said neither yes nor no."""
-    if happened.status == TOO_MANY or not 200 <= happened.status < 500:
-        return None
-    return happened.status >= 400
+    """Say whether the server said no (4xx); None when it said neither yes nor no."""
+    return judged(happened, verdict=happened.status >= 400)
+
+
+def judged(happened: Happened, *, verdict: bool | None) -> bool | None:
+    """Give the verdict on an answer; None when there was none, or only that the server could not do it (5xx)."""
+    return verdict if 200 <= happened.status < 500 else None
 
 
 def media_type(happened: Happened) -> str | None:
@@ -87,11 +94,17 @@ def json_of(happened: Happened) -> Any:
 def shape(value: Any, *, depth: int = 2) -> Any:
     """Give the outline of a JSON value: names and kinds, no text of its own."""
     if isinstance(value, dict):
-        return {str(name): shape(inner, depth=depth - 1) for name, inner in value.items()} if depth else "object"
+        first = dict(list(value.items())[:NAMES])
+        return {field_name(name): shape(inner, depth=depth - 1) for name, inner in first.items()} if depth else "object"
     if isinstance(value, list):
         return [shape(value[0], depth=depth - 1)] if value and depth else "list"
     kinds = {str: "text", bool: "boolean", int: "number", float: "number"}
     return kinds.get(type(value), "no JSON" if depth == 2 else "null")
+
+
+def field_name(name: str) -> str:
+    """Let through what can be the name of a field; a key with spaces or digits in it may be anything."""
+    return name if re.fullmatch(r"[A-Za-z_$][A-Za-z_$.:-]{0,39}", name) else LEFT_OUT
 
 
 def about_link(url: str, *, base: str, aliases: tuple[str, ...]) -> dict[str, Any]:
@@ -105,5 +118,5 @@ def about_link(url: str, *, base: str, aliases: tuple[str, ...]) -> dict[str, An
         whose = "alias"
     form = "absolute" if link.scheme else "path" if link.path.startswith("/") else "relative"
     below = joined.path == home.path or joined.path.startswith(f"{home.path}/")
-    parameters = names(name for name, _ in parse_qsl(link.query, keep_blank_values=True))
+    parameters = names(field_name(name) for name, _ in parse_qsl(link.query, keep_blank_values=True))
     return {"form": form, "origin": whose, "below_the_base": below, "parameters": parameters}
