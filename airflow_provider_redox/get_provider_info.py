@@ -56,8 +56,11 @@ def _conn_fields() -> dict[str, Any]:
     return {
         "client_id": _field("Client ID", "The client ID on the API key's page in Redox."),
         "kid": _field("Key ID", "The key ID that Redox shows beside the public key. Taken from the JWK when left empty."),
-        "key_file": _field("Key file", "Path of the private key on the worker, instead of pasting the key."),
-        "algorithm": _field("Algorithm", "Follows from the key when left empty.", enum=["RS384", "ES384"]),
+        "environment": _field(
+            "Environment",
+            "The Redox environment that this key belongs to.",
+            enum=["Development", "Staging", "Production"],
+        ),
         "destination": _field(
             "Default destination", "Used when an operator names none: a name from Destinations or a slug."
         ),
@@ -66,12 +69,9 @@ def _conn_fields() -> dict[str, Any]:
             "description": 'What each name means: {"general": {"slug": "general-hospital", "id": "<uuid>"}}.',
             "schema": {"type": ["object", "null"]},
         },
-        "environment": _field(
-            "Environment",
-            "The Redox environment that this key belongs to.",
-            enum=["Development", "Staging", "Production"],
-        ),
         "source_id": _field("Source ID", "Needed only when the environment has several sources."),
+        "key_file": _field("Key file", "Path of the private key on the worker, instead of pasting the key."),
+        "algorithm": _field("Algorithm", "Follows from the key when left empty.", enum=["RS384", "ES384"]),
         "organization_id": _field("Organization ID", "For the Platform API."),
         "environment_id": _field("Environment ID", "For the Platform API."),
         "auth_url": _field("Token URL", "On the host's own origin. By default {host}/v2/auth/token."),
@@ -116,7 +116,7 @@ def _ui_field_behaviour() -> dict[str, Any]:
         "relabeling": {"password": "Private key", "host": "API base URL"},
         "placeholders": {
             "host": "https://api.redoxengine.com",
-            "port": "443",
+            "port": "443 (the Test button needs it)",
             "password": "-----BEGIN PRIVATE KEY----- ... or a JWK",
         },
     }

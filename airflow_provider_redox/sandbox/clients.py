@@ -37,6 +37,16 @@ class Clients:
 
     keys: dict[str, dict[str, Key]] = field(default_factory=dict)
     used: dict[tuple[str, str], float] = field(default_factory=dict)
+    _at_start: dict[str, dict[str, Key]] = field(default_factory=dict)
+
+    def start_here(self) -> None:
+        """Take the clients registered so far for those of the start."""
+        self._at_start = dict(self.keys)
+
+    def reset(self) -> None:
+        """Go back to the clients of the start, and forget which assertions were used."""
+        self.keys = dict(self._at_start)
+        self.used.clear()
 
     def register(self, client_id: str, jwks: object) -> None:
         """Set the keys of a client; RSA of 2048 bits and more, or P-384."""

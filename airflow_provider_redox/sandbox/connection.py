@@ -20,6 +20,7 @@ def connection_line(sandbox: Sandbox) -> str:
     client_id, kid = str(uuid.uuid4()), f"sandbox-{secrets.token_hex(4)}"
     key = RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS384"})
     sandbox.clients.register(client_id, {"keys": [key.as_dict(private=False)]})
+    sandbox.clients.start_here()
     host, _, port = sandbox.base_url.rpartition(":")
     connection = {
         "conn_type": "redox",

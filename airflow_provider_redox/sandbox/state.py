@@ -50,14 +50,14 @@ class Sandbox:
         return time.time() + self.settings.clock_offset
 
     def reset(self) -> None:
-        """Forget all but the registered keys."""
+        """Go back to the start; the client whose connection was printed stays."""
         self.settings = self.start_settings
         self.store.reset()
         self.tokens.clear()
         self.issued = 0
         for part in (self.cursors, self.ledger, self.faults, self.logs, self.messages, self.blobs, self.quota):
             part.clear()
-        self.clients.used.clear()
+        self.clients.reset()
 
     def stats(self) -> dict[str, Any]:
         """Count what is there; ``tokens`` are those ever issued, ``live_tokens`` those that still work."""

@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.common.compat.sdk import BaseOperator, Variable
-from airflow.sdk import DAG, task
+from airflow.providers.common.compat.sdk import DAG, BaseOperator, Variable, task
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow.utils import db
 
