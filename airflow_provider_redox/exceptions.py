@@ -31,9 +31,13 @@ class RedoxConfigError(RedoxError):
 
 
 class RedoxTransportError(RedoxError):
-    """No answer: nothing was sent, or the request could be repeated and was, until patience ran out."""
+    """No answer: nothing was sent, or the request could be repeated and was, until patience ran out.
+
+    `sent` says whether a part of the request left this machine.
+    """
 
     retryable = True
+    sent: bool = False
 
 
 class RedoxProtocolError(RedoxError):

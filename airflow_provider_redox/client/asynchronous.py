@@ -29,6 +29,7 @@ from airflow_provider_redox.protocol.effects import (
     Sign,
     Stage,
     Tell,
+    Turn,
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import obtain
@@ -70,8 +71,9 @@ class AsyncClient(Driver):
         """Do one thing that a flow asks for, and give what came of it."""
         match effect:
             case Send(request, attempt):
-                await self._sleep(self.pace.reserve())
                 return self.noted(request, attempt, await self._send(request))
+            case Turn():
+                return await self._sleep(self.pace.reserve())
             case Wait(seconds):
                 return await self._sleep(seconds)
             case Bearer(refused):

@@ -74,7 +74,8 @@ class Driver:
 
     def sign(self, message: bytes, kid: str | None) -> bytes:
         """Sign with the connection's key of this key ID, by default with its first."""
-        return next(key for key in self.settings.keys if kid in (None, key.kid)).sign(message)
+        keys = [key for key in self.settings.keys if kid in (None, key.kid)]
+        return keys[0].sign(message)
 
     def token_at_hand(self, refused: str | None) -> Token | None:
         """Give this process's token if it is fresh and not the refused one."""

@@ -26,6 +26,7 @@ from airflow_provider_redox.protocol.effects import (
     Sign,
     Stage,
     Tell,
+    Turn,
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import obtain
@@ -61,8 +62,9 @@ class SyncClient(Driver):
         """Do one thing that a flow asks for, and give what came of it."""
         match effect:
             case Send(request, attempt):
-                self._sleep(self.pace.reserve())
                 return self.noted(request, attempt, self._send(request))
+            case Turn():
+                return self._sleep(self.pace.reserve())
             case Wait(seconds):
                 return self._sleep(seconds)
             case Bearer(refused):

@@ -28,6 +28,7 @@ class Report:
 
     :param message: what to tell the user, a sentence.
     :param clock_offset: seconds by which the server's clock is ahead of ours; None when it told no date.
+    :param retryable: whether the same check may succeed later.
     :param token_until: when the token that Redox gave ends, in UTC; None when it gave none.
     """
 
@@ -39,6 +40,7 @@ class Report:
     algorithm: str = ""
     clock_offset: float | None = None
     token_until: str | None = None
+    retryable: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give the report as plain values."""
@@ -87,6 +89,7 @@ def check(settings: Settings) -> Report:
     """Exchange one assertion for a token. Never raises a RedoxError: what went wrong is in the report."""
     client = WatchedClient(settings)
     until: str | None = None
+    retryable = False
     try:
         token = client.run(mint(settings, env=client.env))
         until = datetime.fromtimestamp(token.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -95,7 +98,8 @@ def check(settings: Settings) -> Report:
             f"the token it gave holds until {until[11:19]} UTC"
         )
     except RedoxError as error:
-        message = str(error).replace(TOKEN_LABEL, settings.auth_url)
+        message = " ".join((str(error).replace(TOKEN_LABEL, settings.auth_url), *getattr(error, "__notes__", ())))
+        retryable = error.retryable
     finally:
         client.close()
     return Report(
@@ -107,6 +111,7 @@ def check(settings: Settings) -> Report:
         algorithm=settings.algorithm,
         clock_offset=client.seen[-1].clock_offset if client.seen else None,
         token_until=until,
+        retryable=retryable,
     )
 
 

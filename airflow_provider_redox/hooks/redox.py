@@ -7,6 +7,7 @@ HttpOperator that is not deferrable works with a redox connection; `hooks/dialec
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_redox.hooks import form
+from airflow_provider_redox.hooks.edge import failing_for_good
 
 if TYPE_CHECKING:
     import requests
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.protocol.destinations import Destination
     from airflow_provider_redox.protocol.effects import RedoxResponse
     from airflow_provider_redox.protocol.outcomes import RetryPolicy
+    from airflow_provider_redox.protocol.paging import Walk
     from airflow_provider_redox.protocol.settings import Settings
 
 DEFAULT_CONN_ID = "redox_default"
@@ -114,6 +117,9 @@ class RedoxHook(BaseHook):
             headers=headers,
             max_pages=max_pages,
         )
+        return self._resources(walk)
+
+    def _resources(self, walk: Walk) -> Iterator[dict[str, Any]]:
         while (page := self.client.run(walk.next_page())) is not None:
             yield from (resource.as_dict() for resource in page.resources)
 
@@ -189,11 +195,13 @@ class RedoxHook(BaseHook):
     ) -> requests.Response:
         """Send one request as HttpHook does: data as query parameters of a GET, as the body of anything else.
 
-        Raises our errors for every status but 2xx, unless extra_options has `check_response` False.
+        Raises our errors for every status but 2xx, unless extra_options has `check_response` False. HttpOperator calls
+        this, so what no retry can heal, an unknown outcome above all, is raised as AirflowFailException.
         """
         from airflow_provider_redox.hooks import dialect
 
-        return dialect.run(self, endpoint, data, headers, extra_options or {}, request_kwargs)
+        with failing_for_good():
+            return dialect.run(self, endpoint, data, headers, extra_options or {}, request_kwargs)
 
     def run_with_advanced_retry(self, _retry_args: Mapping[str, Any], *_args: Any, **_kwargs: Any) -> requests.Response:
         """Refuse: retrying from outside would send unsafe requests again."""
@@ -213,6 +221,7 @@ class RedoxAsyncHook(BaseHook):
         self.redox_conn_id = redox_conn_id
         self.retry = retry
         self._client: AsyncClient | None = None
+        self._making = asyncio.Lock()
 
     async def __aenter__(self) -> RedoxAsyncHook:
         return self
@@ -222,18 +231,22 @@ class RedoxAsyncHook(BaseHook):
 
     async def client(self) -> AsyncClient:
         """Give the client of this connection, made at the first use. Raises `RedoxConfigError`."""
-        if self._client is None:
-            from asgiref.sync import sync_to_async
-
-            from airflow_provider_redox.client.asynchronous import AsyncClient
-            from airflow_provider_redox.client.driver import real_environment
-            from airflow_provider_redox.token_cache import shared_slot
-
-            # Everything that talks to Airflow goes through asgiref's one thread. common-compat's get_async_connection masks
-            # on the loop's own thread before 3.3.2, and together with a Variable read elsewhere that hangs the triggerer.
-            settings = await sync_to_async(self._settings)()
-            self._client = AsyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry))
+        async with self._making:
+            if self._client is None:
+                self._client = await self._new_client()
         return self._client
+
+    async def _new_client(self) -> AsyncClient:
+        from asgiref.sync import sync_to_async
+
+        from airflow_provider_redox.client.asynchronous import AsyncClient
+        from airflow_provider_redox.client.driver import real_environment
+        from airflow_provider_redox.token_cache import shared_slot
+
+        # Everything that talks to Airflow goes through asgiref's one thread. On 3.2.1 common-compat's
+        # get_async_connection masks on the loop's own thread, which with a Variable read elsewhere hangs the triggerer.
+        settings = await sync_to_async(self._settings)()
+        return AsyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry))
 
     def _settings(self) -> Settings:
         from airflow_provider_redox.hooks.connection import settings_from

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
+from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
-from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.exceptions import RedoxConfigError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -72,21 +71,6 @@ class RedoxOperator(BaseOperator):
         environment = self.environment or settings.environment or "none"
         owner = Owner(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
         return Layout(output_root(output_path), chosen, environment, owner)
-
-
-@contextmanager
-def failing_for_good() -> Iterator[None]:
-    """Turn an error that no retry can heal into AirflowFailException, so that Airflow does not try again."""
-    try:
-        yield
-    except RedoxError as error:
-        if error.retryable:
-            raise
-        raise AirflowFailException(_told(error)) from error
-
-
-def _told(error: RedoxError) -> str:
-    return " ".join((f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())))
 
 
 def checked_payload(payload: Any) -> Mapping[str, Any]:

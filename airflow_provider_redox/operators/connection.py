@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_redox.exceptions import RedoxTransportError
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class RedoxCheckConnectionOperator(RedoxOperator):
         from airflow_provider_redox.hooks import check
 
         report = check.connection(self.hook)
+        if not report.ok and report.retryable:
+            raise RedoxTransportError(report.message)
         if not report.ok:
             raise AirflowFailException(report.message)
         self.log.info("%s. The server's clock is %s.", report.message, _clock(report.clock_offset))

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
-from airflow_provider_redox.operators.base import RedoxOperator, checked_payload, failing_for_good
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_redox.protocol.data_model import Accepted
+    from airflow_provider_redox.storage.send_record import SendRecord
 
 
 class RedoxDataModelPostOperator(RedoxOperator):
@@ -49,7 +51,6 @@ class RedoxDataModelPostOperator(RedoxOperator):
         from airflow_provider_redox.storage.send_record import SendRecord
 
         with failing_for_good():
-            _refuse_automatic_retry(context["ti"])
             calls = self.hook.client.calls
             message = calls.complete_message(
                 checked_payload(self.rendered(self.payload, context)),
@@ -58,6 +59,7 @@ class RedoxDataModelPostOperator(RedoxOperator):
             )
             flow = calls.post_message(message, self.headers)
             record = SendRecord(self.layout(context, self.results_path, addressee(message)), message["Meta"])
+            _refuse_second_send(context["ti"], record)
             record.note("sending")
             try:
                 accepted: Accepted = self.hook.client.run(flow)
@@ -119,17 +121,21 @@ class RedoxDataModelQueryOperator(RedoxOperator):
                 )
 
 
-def _refuse_automatic_retry(ti: Any) -> None:
-    """Refuse a try that Airflow began by itself: `.partial(retries=...)` is the one way around `retries` 0.
+def _refuse_second_send(ti: Any, record: SendRecord) -> None:
+    """Refuse a try that nobody asked for, if an earlier one may have sent the message.
 
-    Airflow tries again by itself while try_number <= max_tries. A task that an author cleared is beyond that.
+    Airflow begins tries by itself: for a mapped task with `.partial(retries=...)`, and, whatever `retries` says, for a
+    task whose scheduler is gone. An author's clear is a decision; it sets max_tries to the tries before it plus `retries`,
+    which is 0.
     """
-    if 1 < getattr(ti, "try_number", 1) <= getattr(ti, "max_tries", 0):
-        raise RedoxAmbiguousOutcomeError(
-            f"This is try {ti.try_number} of a task that sends a message, and an earlier try may have sent it. Set "
-            "retries=0 in .partial(...); look for the message in the Redox dashboard's logs, and clear the task to send it "
-            "again"
-        )
+    tried = getattr(ti, "try_number", 1) or 1
+    if tried == 1 or getattr(ti, "max_tries", 0) == tried - 1 or not record.may_have_been_sent():
+        return
+    raise RedoxAmbiguousOutcomeError(
+        f"This is try {tried} of a task that sends a message, and an earlier try may have sent it: see {record.url}. Look "
+        "for the message in the Redox dashboard's logs, and clear the task to send it again. A mapped task needs retries=0 "
+        "in .partial(...)"
+    )
 
 
 def addressee(message: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.base import RedoxOperator, failing_for_good
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -61,7 +62,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         from airflow_provider_redox.storage.results import Results
 
         with failing_for_good():
-            walks = self._walks(self.rendered(self.search_params, context))
+            walks = self._walks(self._searches(context))
             tally = Tally()
             with Results(self.layout(context, self.output_path)) as results:
                 for walk in walks:
@@ -75,12 +76,25 @@ class RedoxFhirSearchOperator(RedoxOperator):
         self.log.info("Searches: %d, pages: %d, found: %s.", len(walks), tally.pages, found)
         return manifest
 
-    def _walks(self, searches: Any) -> list[Walk]:
+    def _searches(self, context: Context) -> Sequence[Any]:
+        """Render the search parameters. Parameters that were given and came out empty would ask for everybody."""
+        if self.search_params is None:
+            return [{}]
+        rendered = self.rendered(self.search_params, context)
+        searches = [rendered] if isinstance(rendered, Mapping) else rendered
+        listed = isinstance(searches, Sequence) and not isinstance(searches, str)
+        if not listed or not searches or not all(searches):
+            raise RedoxConfigError(
+                "search_params: must be a mapping with at least one parameter, or a list of such; it came out empty. "
+                "Leave it out to search for everything of this type"
+            )
+        return searches
+
+    def _walks(self, searches: Sequence[Any]) -> list[Walk]:
         """Begin the searches, all of them checked before the first is sent."""
-        if searches is None or isinstance(searches, Mapping):
-            searches = [searches or {}]
-        if not isinstance(searches, Sequence) or isinstance(searches, str) or not searches:
-            raise RedoxConfigError("search_params: must be a mapping, or a list with at least one mapping")
+        for name, number in (("page_size", self.page_size), ("max_pages", self.max_pages)):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+                raise RedoxConfigError(f"{name}: must be a whole number from 1, or left out")
         seen: set[bytes] = set()
         return [
             self.hook.client.calls.search(
@@ -139,13 +153,12 @@ class Tally:
     @property
     def transaction_time(self) -> str:
         """The server's clock at the first answer, as an instant in UTC; this machine's when the server told none."""
-        from email.utils import parsedate_to_datetime
+        from airflow_provider_redox.protocol.outcomes import http_date
 
         try:
-            stated = parsedate_to_datetime(self.date or "")
-        except ValueError:
-            stated = datetime.now(UTC)
-        return _iso(stated.astimezone(UTC))
+            return _iso(datetime.fromtimestamp(http_date(self.date or ""), UTC))
+        except (ValueError, TypeError, OverflowError):
+            return _iso(datetime.now(UTC))
 
     def extension(self, walks: Sequence[Walk]) -> dict[str, Any]:
         """Give the manifest's extension. The watermark is the latest lastUpdated seen, but not after the search began."""
@@ -168,7 +181,7 @@ def _instant(text: str) -> str:
     """Give an instant in UTC in one form, so that instants compare as text; one that cannot be read is the earliest."""
     try:
         return _iso(datetime.fromisoformat(text).astimezone(UTC))
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -164,8 +164,16 @@ class Calls:
             raise RedoxConfigError(f"method: must be one of {', '.join(_METHODS)}")
         url = checked_url(self.settings.base_url, path)
         if params:
-            url = f"{url}{'&' if '?' in url else '?'}{fhir.search_form(params, where='params').decode()}"
+            url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"
         return Request(method.upper(), url, label_of(method, url), self._headers(headers), body)
+
+
+def _query(params: Mapping[str, Any]) -> str:
+    """Encode query parameters; a list is a repeated key. Raises `RedoxConfigError` for None, which would go as a word."""
+    flat = [one for value in params.values() for one in (value if isinstance(value, list | tuple) else [value])]
+    if any(one is None for one in flat):
+        raise RedoxConfigError("params: a value is None; leave the parameter out, or give it text or a number")
+    return urlencode(dict(params), doseq=True)
 
 
 def _segment(identifier: str) -> str:
@@ -243,12 +251,30 @@ def _resource(response: RedoxResponse) -> dict[str, Any]:
 
 
 def _written(response: RedoxResponse) -> RedoxResponse:
-    """Take a writeback's answer as it is, whatever its body, unless that says that the destination failed."""
-    answer = _parsed(response.body)
-    issues = answer.get("issue") if isinstance(answer, dict) else None
-    if isinstance(issues, list) and any(isinstance(one, dict) and one.get("severity") in _FAILED for one in issues):
+    """Take a writeback's answer: empty, or any JSON object that does not say that the destination failed.
+
+    Redox does not document it. A login page with status 200 is no answer of Redox's.
+    """
+    if not response.body.strip():
+        return response
+    answer = response.json()
+    if not isinstance(answer, dict):
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a JSON object")
+    entries = answer.get("entry")
+    entries = entries if isinstance(entries, list) else []
+    inner = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
+    if any(_says_failed(resource) for resource in (answer, *inner)):
         raise fhir.destination_error(response, issues_of(response))
     return response
+
+
+def _says_failed(resource: Any) -> bool:
+    if not isinstance(resource, dict):
+        return False
+    issues, reply = resource.get("issue"), resource.get("response")
+    failed = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
+    refused = isinstance(reply, dict) and reply.get("code") in ("fatal-error", "transient-error")
+    return refused or any(issue.get("severity") in _FAILED for issue in failed)
 
 
 def _log(response: RedoxResponse) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol.destinations import find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.failures import meta_errors
+from airflow_provider_redox.protocol.failures import meta_errors, traced
 from airflow_provider_redox.protocol.settings import Settings
 
 PATH = "/endpoint"
@@ -90,7 +90,7 @@ def complete(
     _complete_destinations(meta, settings, destination)
     if settings.source_id:
         meta.setdefault("Source", {"ID": settings.source_id})
-    _complete_test(meta, environment or settings.environment)
+    _complete_test(meta, settings.environment_for(environment))
     whole["Meta"] = meta
     if is_query(whole) and len(meta["Destinations"]) != 1:
         raise RedoxConfigError("payload: a query goes to exactly one destination; Meta.Destinations names several")
@@ -156,12 +156,11 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer has no Meta object")
     if answer["Meta"].get("Errors"):
         issues = meta_errors(answer)
-        trace = f" (trace {response.trace_id})" if response.trace_id else ""
         said = f": {'; '.join(issues)}" if issues else ""
         log_ids = log_ids_of(answer)
         partly = f"; it gave log IDs all the same: {', '.join(log_ids)}" if log_ids else ""
         raise RedoxDestinationError(
-            f"HTTP {response.status} with Meta.Errors{trace}{said}{partly}",
+            f"HTTP {response.status} with Meta.Errors{traced(response)}{said}{partly}",
             log_ids=log_ids,
             status=response.status,
             issues=issues,

@@ -89,6 +89,11 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Wait until the connection's share of the quota has a place. Asked before the token, which would age meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Let so many seconds pass."""
 
@@ -139,5 +144,5 @@ class Remember:
     token: Token
 
 
-Effect: TypeAlias = Send | Wait | Sign | Tell | Bearer | Recall | Remember
+Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Bearer | Recall | Remember
 Flow: TypeAlias = Generator[Effect, Any, T]

@@ -23,6 +23,7 @@ from airflow_provider_redox.protocol.effects import (
     Send,
     Sign,
     Tell,
+    Turn,
     Wait,
 )
 from airflow_provider_redox.protocol.keys import SigningKey
@@ -148,6 +149,7 @@ def _persist(
     started = env.monotonic()
     attempt, renewed, renew = 1, not renewable, False
     while True:
+        yield Turn()
         request = yield from prepare(renew)
         happened: Happened = yield Send(request, attempt)
         step = decide(happened, repeatable=repeatable)

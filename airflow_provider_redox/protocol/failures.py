@@ -45,7 +45,7 @@ def raise_refusal(response: RedoxResponse) -> NoReturn:
 def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
     """Make the error that fits an error status."""
     issues = issues_of(response)
-    said = f"HTTP {response.status} from Redox{_traced(response)}"
+    said = f"HTTP {response.status} from Redox{traced(response)}"
     details = f": {'; '.join(issues)}" if issues else ""
     if response.status < 200 or 300 <= response.status < 400:
         return RedoxSecurityError(f"{said}: a redirect or an unexpected status; redirects are never followed")
@@ -70,7 +70,7 @@ def token_refusal(response: RedoxResponse, *, now: float) -> RedoxResponseError 
     if response.status in (408, 429) or response.status >= 500 or 300 <= response.status < 400:
         return refusal(response)
     said = _oauth_words(response)
-    parts = [f"the token endpoint answered HTTP {response.status}{f' ({said})' if said else ''}{_traced(response)}"]
+    parts = [f"the token endpoint answered HTTP {response.status}{f' ({said})' if said else ''}{traced(response)}"]
     skew = _clock_skew(response, now=now)
     if skew is not None and abs(skew) > CLOCK_TOLERANCE:
         parts.append(f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} Redox's: set it")
@@ -88,6 +88,7 @@ def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportErro
         return RedoxProtocolError(said)
     error = RedoxTransportError(f"{said} (after {attempts} tries)" if attempts > 1 else said)
     error.retryable = failure.stage is not Stage.UNTRUSTED
+    error.sent = failure.stage not in (Stage.UNSENT, Stage.UNTRUSTED)
     return error
 
 
@@ -98,7 +99,7 @@ def ambiguous(happened: Happened, label: str, unreadable: RedoxProtocolError | N
     elif isinstance(happened, Failure):
         what = f"{happened.stage.value}: {happened.reason}"
     else:
-        what = f"HTTP {happened.status} from Redox{_traced(happened)}"
+        what = f"HTTP {happened.status} from Redox{traced(happened)}"
     trace_id = happened.headers.get("redox-trace-id")
     return RedoxAmbiguousOutcomeError(
         f"{label}: {what}. The request may or may not have been processed; it is not sent again. "
@@ -223,6 +224,7 @@ def _clock_skew(response: RedoxResponse, *, now: float) -> float | None:
         return None
 
 
-def _traced(response: RedoxResponse) -> str:
+def traced(response: RedoxResponse) -> str:
+    """Give the trace ID in brackets, if it has the form of one."""
     trace = _formed(_TRACE, response.trace_id)
     return f" (trace {trace})" if trace else ""

@@ -25,7 +25,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.failures import issues_of
-from airflow_provider_redox.protocol.settings import ENVIRONMENTS, Settings, origin
+from airflow_provider_redox.protocol.settings import Settings, origin
 
 FHIR_JSON = "application/fhir+json"
 FORM = "application/x-www-form-urlencoded"
@@ -127,12 +127,9 @@ def _climbs(path: str) -> bool:
 
 def endpoint(settings: Settings, slug: str, environment: str | None) -> Endpoint:
     """Make the endpoint of a destination's slug. Raises `RedoxConfigError` for an unknown environment."""
-    chosen = environment or settings.environment
-    if chosen not in ENVIRONMENTS:
-        raise RedoxConfigError(
-            f"environment: must be one of {', '.join(ENVIRONMENTS)} (upper and lower case matter); "
-            "set it in the operator or as extra.environment in the connection"
-        )
+    chosen = settings.environment_for(environment)
+    if chosen is None:
+        raise RedoxConfigError("environment: set it in the operator, or as extra.environment in the connection")
     return Endpoint(settings.base_url, slug, chosen, settings.link_host_aliases)
 
 
@@ -308,6 +305,12 @@ def destination_error(response: RedoxResponse, issues: tuple[str, ...]) -> Redox
     )
 
 
-def link_as_form(link: str) -> bytes:
-    """Give a link's query as a form body, for a server that continues a search by POST only."""
-    return urlencode(parse_qsl(urlsplit(link).query, keep_blank_values=True)).encode("ascii")
+def link_as_form(link: str, form: bytes = b"") -> bytes:
+    """Give a link's query as a form body, for a server that continues a search by POST only.
+
+    Parameters of the search's own `form` that the link does not name are added.
+    """
+    named = parse_qsl(urlsplit(link).query, keep_blank_values=True)
+    names = {name for name, _ in named}
+    own = [pair for pair in parse_qsl(form.decode("ascii")) if pair[0] not in names]
+    return urlencode([*own, *named]).encode("ascii")

@@ -1,9 +1,10 @@
 """The pages of one search, walked to the end: every resource that the server returned, once, or an exception.
 
 A duplicate (same type, id and version) is counted and left out. A loop, endless paging and too many pages end in a
-`RedoxProtocolError` that names the page by number. FHIR says that a `next` link is followed by GET; a server that
-answers 403, 404 or 405 to that is asked by POST to `_search` with the link's query as a form, and is asked so from
-then on.
+`RedoxProtocolError` that names the page by number. FHIR says that a `next` link is followed by GET. A server that answers
+405 to that is asked by POST to `_search` with the link's query as a form, and so from then on; one that answers 403 or 404
+to the very first link too, and then with the search's own parameters as well, so that it cannot answer with other people's
+records. A page that comes a second time by POST is an error.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Walk:
     date: str | None = None
     _link: str | None = field(default=None, repr=False)
     _ended: bool = False
-    _by_post: bool = False
+    _by_post: bytes | None = None
     _links: set[str] = field(default_factory=set, repr=False)
     _prints: set[bytes] = field(default_factory=set, repr=False)
     _barren: int = 0
@@ -78,15 +79,19 @@ class Walk:
     def _fetch(self) -> Flow[Page]:
         if self._link is None:
             return (yield from self._get_page(self.endpoint.search(self.resource_type, self.form, self.headers)))
-        if self._by_post:
+        if self._by_post is not None:
             return (yield from self._get_page(self._continued_by_post(self._link)))
         try:
             return (yield from self._get_page(self._continued_by_get(self._link)))
         except RedoxResponseError as refused:
-            if refused.status not in (403, 404, 405):
+            if refused.status not in self._refusals_of_get():
                 raise
-            self._by_post = True
+            self._by_post = b"" if refused.status == 405 else self.form
         return (yield from self._get_page(self._continued_by_post(self._link)))
+
+    def _refusals_of_get(self) -> tuple[int, ...]:
+        """Give the statuses that may mean "ask by POST". After the second page a 403 or 404 means that the link is dead."""
+        return (403, 404, 405) if self.pages == 1 else (405,)
 
     def _get_page(self, request: Request) -> Flow[Page]:
         self.requests += 1
@@ -115,7 +120,7 @@ class Walk:
         address = urlsplit(self.endpoint.url)._replace(path=target).geturl()
         label = f"POST {self.endpoint.label}/{self.resource_type}/_search (next page)"
         headers = {**self.headers, "content-type": FORM, "accept": FHIR_JSON}
-        return Request("POST", address, label, headers, link_as_form(url))
+        return Request("POST", address, label, headers, link_as_form(url, self._by_post or b""))
 
     def _checked_next(self, page: Page) -> str | None:
         if page.next_link is None:
@@ -138,6 +143,8 @@ class Walk:
         for resource in page.resources:
             content.update(_identity(resource) or resource.line)
         fingerprint = content.digest()
+        if self._by_post is not None and page.resources and fingerprint in self._prints:
+            raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
         repeated = fingerprint in self._prints or not page.resources
         self._barren = self._barren + 1 if repeated else 0
         self._prints.add(fingerprint)
@@ -169,8 +176,12 @@ def start_walk(
 
 
 def _identity(resource: Resource) -> bytes | None:
-    """Tell resources apart in 16 bytes, by type, id and version; None for one without an id."""
+    """Tell resources apart in 16 bytes, by type, id and version; None for one without an id.
+
+    Where a server names no version, the content decides: two hospitals behind one gateway may use the same id.
+    """
     if resource.id is None:
         return None
-    text = f"{resource.type}/{resource.id}/{resource.version or ''}"
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    text = f"{resource.type}/{resource.id}/{resource.version or ''}".encode("utf-8", "surrogatepass")
+    whole = text if resource.version else text + b"\n" + resource.line
+    return hashlib.blake2b(whole, digest_size=16).digest()

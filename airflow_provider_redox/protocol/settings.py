@@ -55,6 +55,7 @@ _HOST_NAME = re.compile(r"[a-z0-9._-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _OWN_HEADERS = (
     "authorization",
+    "proxy-authorization",
     "host",
     "content-length",
     "transfer-encoding",
@@ -88,6 +89,13 @@ class Settings:
     timeout: float = 130.0
     requests_per_5min: int = 5000
     plain_http_allowed: bool = False
+
+    def environment_for(self, named: str | None) -> str | None:
+        """Give the environment that an author named, or the connection's. Raises `RedoxConfigError` for an unknown one."""
+        chosen = named or self.environment
+        if chosen is not None and chosen not in ENVIRONMENTS:
+            raise RedoxConfigError(f"environment: must be one of {', '.join(ENVIRONMENTS)} (upper and lower case matter)")
+        return chosen
 
     @property
     def key(self) -> SigningKey:

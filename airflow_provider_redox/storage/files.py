@@ -60,7 +60,8 @@ class Files:
             yield file
         except BaseException:
             with contextlib.suppress(Exception):
-                file.discard() if hasattr(file, "discard") else None
+                file.discard()
+            file.closed = True  # else a file that was never flushed is uploaded when it is garbage collected
             raise
         file.close()
 

@@ -24,8 +24,9 @@ class Owner:
 
     @property
     def name(self) -> str:
-        """The task instance as part of a file name."""
-        return safe_name(self.task_id if self.map_index < 0 else f"{self.task_id}-{self.map_index}")
+        """The task instance as part of a file name. No task ID holds a `~`, so an index cannot look like a part of one."""
+        task = safe_name(self.task_id)
+        return task if self.map_index < 0 else f"{task}~{self.map_index}"
 
     @property
     def partition(self) -> str:
@@ -43,27 +44,28 @@ class Layout:
     owner: Owner
 
     @property
-    def _base(self) -> str:
+    def base(self) -> str:
+        """The folder of the destination and the environment: everything of this layout lies below it."""
         place = f"destination={safe_name(self.destination)}/environment={safe_name(self.environment)}"
         return f"{self.root.rstrip('/')}/{place}"
 
     @property
     def workspace(self) -> str:
         """The folder of the manifest and of staged parts. Its name begins with `_`, so Spark and Hive pass it over."""
-        return f"{self._base}/_redox/{self.owner.partition}/{self.owner.name}"
+        return f"{self.base}/_redox/{self.owner.partition}/{self.owner.name}"
 
     @property
     def manifest(self) -> str:
         """The manifest of this task's result."""
         return f"{self.workspace}/manifest.json"
 
-    def staged(self, kind: str, number: int) -> str:
-        """The place of a file of one kind while its result is not complete."""
-        return f"{self.workspace}/staged/{self._file(kind, number)}"
+    def staged(self, kind: str, number: int, attempt: str) -> str:
+        """The place of a file of one kind while its result is not complete; each attempt has a folder of its own."""
+        return f"{self.workspace}/staged/{attempt}/{self._file(kind, number)}"
 
     def result(self, kind: str, number: int) -> str:
         """The final place of a file of results of one kind."""
-        return f"{self._base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}"
+        return f"{self.base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}"
 
     def _file(self, kind: str, number: int) -> str:
         return f"{self.owner.name}.{safe_name(kind)}.{number:05d}.ndjson"
@@ -85,11 +87,13 @@ def output_root(output_path: str | None) -> str:
     """
     from airflow.providers.common.compat.sdk import conf
 
-    root = output_path or conf.get("redox", "output_root", fallback="") or _home_root()
+    root = str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root()
     if "://" not in root:
         if not root.startswith("/"):
             raise RedoxConfigError("output_path: must be an absolute path or a URL such as s3://bucket/prefix")
         root = f"file://{root}"
+    if re.search(r"[*?\[\]]", root):
+        raise RedoxConfigError("output_path: must not hold any of * ? [ ]; stores take them for patterns")
     if root.startswith(("file://", "local://")) and not conf.getboolean("redox", "output_root_is_shared", fallback=False):
         _refuse_unshared(conf.get("core", "executor", fallback="LocalExecutor"))
     return root
@@ -97,9 +101,10 @@ def output_root(output_path: str | None) -> str:
 
 def _refuse_unshared(executors: str) -> None:
     names = [entry.strip().rpartition(":")[2].rpartition(".")[2] for entry in executors.split(",")]
-    if any(name not in _LOCAL_EXECUTORS for name in names):
+    fleet = [name for name in names if name not in _LOCAL_EXECUTORS]
+    if fleet:
         raise RedoxConfigError(
-            f"output_path: a file:// path is on one machine only, and the executor is {names[0]}. Set output_path, or "
+            f"output_path: a file:// path is on one machine only, and the executor is {fleet[0]}. Set output_path, or "
             "[redox] output_root, to object storage such as s3://bucket/redox; or, if every worker mounts this path, "
             "set [redox] output_root_is_shared to True"
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import secrets
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any
@@ -19,6 +21,8 @@ from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 
 OUTCOMES = "OperationOutcome"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class Results:
         self._files = Files(layout.root)
         self._parts: dict[str, _Part] = {}
         self._open = contextlib.ExitStack()
+        self._attempt = secrets.token_hex(4)
 
     def __enter__(self) -> Results:
         self._files.remove(f"{self._layout.workspace}/staged")
@@ -74,19 +79,26 @@ class Results:
             "extension": extension,
         }
         self._files.write(self._layout.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-        for url in earlier - {entry["url"] for entry in entries.values()}:
-            self._files.remove(url)
+        self._remove_obsolete(earlier - {entry["url"] for entry in entries.values()})
         return manifest
+
+    def _remove_obsolete(self, urls: set[str]) -> None:
+        """Remove files of the earlier result. The new one stands already, so a file that cannot be removed is only told."""
+        for url in urls:
+            try:
+                self._files.remove(url)
+            except Exception as error:  # noqa: BLE001  (each store has errors of its own)
+                _log.warning("A file of an earlier result could not be removed (%s): %s", type(error).__name__, url)
 
     def _part(self, kind: str) -> _Part:
         if kind not in self._parts:
-            file = self._open.enter_context(self._files.writing(self._layout.staged(kind, 0)))
+            file = self._open.enter_context(self._files.writing(self._layout.staged(kind, 0, self._attempt)))
             self._parts[kind] = _Part(kind, file)
         return self._parts[kind]
 
     def _publish(self, part: _Part) -> dict[str, Any]:
         place = self._layout.result(part.kind, 0)
-        self._files.move(self._layout.staged(part.kind, 0), place)
+        self._files.move(self._layout.staged(part.kind, 0, self._attempt), place)
         return {"type": part.kind, "url": place, "count": part.count, "sha256": part.digest.hexdigest()}
 
     def _earlier_urls(self) -> set[str]:
@@ -96,7 +108,8 @@ class Results:
             manifest = msgspec.json.decode(text or b"{}", type=_Manifest)
         except msgspec.MsgspecError:
             return set()
-        return {entry.url for entry in (*manifest.output, *manifest.error)}
+        found = {entry.url for entry in (*manifest.output, *manifest.error)}
+        return {url for url in found if url.startswith(f"{self._layout.base}/type=")}
 
 
 class _File(msgspec.Struct):

@@ -31,6 +31,17 @@ class SendRecord:
         self.url = layout.result("DataModelPost", 0)
         self._known = {"index": 0, "data_model": meta["DataModel"], "event_type": meta["EventType"]}
 
+    def may_have_been_sent(self) -> bool:
+        """Say whether an earlier try left a line that does not rule it out."""
+        text = self._files.read(self.url)
+        if text is None:
+            return False
+        try:
+            line = msgspec.json.decode(text)
+        except msgspec.MsgspecError:
+            return True
+        return not isinstance(line, dict) or line.get("outcome") not in ("unsent", "refused")
+
     def note(self, outcome: str, **facts: Any) -> None:
         """Write the line."""
         line = {**self._known, "outcome": outcome, "at": _now(), **facts}
@@ -47,7 +58,7 @@ class SendRecord:
 
     def note_failure(self, error: RedoxError) -> None:
         """Write that Redox refused the message, that it was not sent, or that nobody can tell. Never hides the error."""
-        unsent = isinstance(error, RedoxTransportError)
+        unsent = isinstance(error, RedoxTransportError) and not error.sent
         outcome = "ambiguous" if isinstance(error, RedoxAmbiguousOutcomeError) else "unsent" if unsent else "refused"
         facts = {
             "error": type(error).__name__,

@@ -68,4 +68,5 @@ def _roots_first(task: Any) -> tuple[bool, str]:
 
 
 def _is_mapped(task: Any) -> bool:
-    return getattr(task, "is_mapped", False) or next(iter(task.iter_mapped_task_groups()), None) is not None
+    mapped = getattr(task, "is_mapped", hasattr(task, "expand_input"))  # 2.11 knows no is_mapped
+    return mapped or next(iter(task.iter_mapped_task_groups()), None) is not None

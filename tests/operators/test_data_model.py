@@ -176,13 +176,31 @@ def test_posting_allows_no_airflow_retries():
     assert post("file:///x", default_args={"retries": 3}).retries == 0
 
 
-def test_a_retry_that_airflow_begins_all_the_same_sends_nothing(execute: Callable[..., Any], output: str, sandbox: Sandbox):
-    """With `.partial(retries=2)` the second try sends nothing; a task that was cleared sends again."""
+@pytest.mark.parametrize("max_tries", [0, 2])
+def test_a_try_that_airflow_begins_by_itself_sends_nothing(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, max_tries: int
+):
+    """After a try that may have sent, neither a mapped task's retry nor a task whose scheduler is gone sends again."""
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"})
+    with pytest.raises(AirflowFailException):
+        execute(post(output))
     with pytest.raises(AirflowFailException) as caught:
-        execute(post(output), try_number=2, max_tries=2)
+        execute(post(output), try_number=2, max_tries=max_tries)
     assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
-    assert sandbox.ledger() == []
+    assert len(sandbox.ledger("/endpoint")) == 1
+    assert only_line(output)["outcome"] == "ambiguous"
+
+
+def test_a_cleared_task_sends_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """Clearing is the author's decision: Airflow then sets max_tries to the tries before it."""
+    execute(post(output))
     assert execute(post(output), try_number=2, max_tries=1)["accepted"] == 1
+    assert sandbox.stats()["messages"] == 2
+
+
+def test_a_try_that_was_only_queued_is_none(execute: Callable[..., Any], output: str):
+    """Without a line of an earlier try nothing was sent, so a second try sends."""
+    assert execute(post(output), try_number=2, max_tries=0)["accepted"] == 1
 
 
 @pytest.mark.parametrize(
@@ -193,6 +211,7 @@ def test_a_retry_that_airflow_begins_all_the_same_sends_nothing(execute: Callabl
         ({"payload": "text"}, "payload"),
         ({"payload": {"Meta": {**NEW_PATIENT["Meta"], "Test": False}}}, "Meta.Test"),
         ({"destination": "no such place"}, "destination"),
+        ({"environment": "production"}, "environment"),
         ({"payload": {"Meta": NEW_PATIENT["Meta"], "x": object()}}, "payload"),
     ],
 )

@@ -336,13 +336,33 @@ def test_a_read_that_gives_an_outcome_is_an_error_of_the_destination() -> None:
 BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": []}
 
 
-@pytest.mark.parametrize(
-    "body", ["", "{}", "<html>", '{"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}]}', "[]"]
-)
-def test_a_writeback_takes_any_body_with_a_success(body: str) -> None:
-    """Redox does not say what a writeback answers, so a 2xx is a success, whatever it holds."""
+@pytest.mark.parametrize("body", ["", "{}", '{"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}]}'])
+def test_a_writeback_takes_any_object_with_a_success(body: str) -> None:
+    """Redox does not say what a writeback answers, so nothing, or any JSON object, with a 2xx is a success."""
     world = World(answer(202, body))
     assert world.run(calls(world).writeback("Observation", "$observation-create", BUNDLE)).status == 202
+
+
+@pytest.mark.parametrize("body", ["<html>", "[]", "OK"])
+def test_a_page_of_something_else_says_nothing_of_a_writeback(body: str) -> None:
+    """A 200 that is no JSON object is no answer of Redox's: the outcome is unknown."""
+    world = World(answer(200, body))
+    with pytest.raises(RedoxAmbiguousOutcomeError):
+        world.run(calls(world).writeback("Observation", "$observation-create", BUNDLE))
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"resourceType": "MessageHeader", "response": {"code": "fatal-error"}},
+        {"resourceType": "OperationOutcome", "issue": [{"severity": "fatal", "code": "exception"}]},
+    ],
+)
+def test_a_failure_inside_the_answering_bundle_is_no_success(resource: dict[str, Any]) -> None:
+    """A message Bundle that answers with a failure is an error of the destination."""
+    world = World(answer(200, json.dumps({"resourceType": "Bundle", "entry": [{"resource": resource}]})))
+    with pytest.raises(RedoxDestinationError):
+        world.run(calls(world).writeback("Observation", "$observation-create", BUNDLE))
 
 
 def test_a_writeback_with_a_failed_outcome_is_an_error_of_the_destination() -> None:

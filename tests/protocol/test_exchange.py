@@ -37,6 +37,7 @@ from airflow_provider_redox.protocol.effects import (
     Sign,
     Stage,
     Tell,
+    Turn,
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import exchange, mint, obtain
@@ -73,9 +74,10 @@ def fail(*happened: Reply, repeatable: bool) -> tuple[RedoxError, World]:
 
 
 def test_a_request_is_sent_once_with_a_bearer_token() -> None:
-    """A request that succeeds asks for a token, is sent with it, and gives what the reader makes of the answer."""
+    """A request waits for its turn, then for a token, which would age meanwhile; the reader makes the result."""
     flow = exchange(REQUEST, read_json, repeatable=False, env=World().env())
-    assert next(flow) == Bearer(refused=None)
+    assert next(flow) == Turn()
+    assert flow.send(None) == Bearer(refused=None)
     sent = flow.send("the-token")
     assert isinstance(sent, Send)
     assert sent.request.headers == {"accept": "application/json", "authorization": "Bearer the-token"}
@@ -393,7 +395,7 @@ def test_a_new_token_is_put_into_both_places() -> None:
     token = world.run(obtain(settings(), None, env=world.env()))
     assert token == Token("new", NOW, NOW + 300)
     order = [type(effect).__name__ for effect in world.asked]
-    assert order == ["Recall", "Recall", "Sign", "Send", "Remember", "Remember"]
+    assert order == ["Recall", "Recall", "Turn", "Sign", "Send", "Remember", "Remember"]
     assert world.places == {Place.MEMORY: token, Place.SHARED: token}
 
 

@@ -106,10 +106,17 @@ def test_the_connection_has_a_default_environment() -> None:
     assert endpoint(settings(environment="Staging"), "slug", None).environment == "Staging"
 
 
-@pytest.mark.parametrize("environment", ["production", "PRODUCTION", "Prod", "../Production", "", None])
+@pytest.mark.parametrize("environment", ["production", "PRODUCTION", "Prod", "../Production"])
 def test_an_environment_that_redox_does_not_know_is_refused(environment: str | None) -> None:
-    """Upper and lower case matter to Redox, and no environment at all is an error."""
+    """Upper and lower case matter to Redox."""
     with pytest.raises(RedoxConfigError, match=r"^environment: must be one of Development, Staging, Production"):
+        endpoint(settings(), "slug", environment)
+
+
+@pytest.mark.parametrize("environment", ["", None])
+def test_a_search_needs_an_environment(environment: str | None) -> None:
+    """No environment, in the operator or in the connection, is an error that says where to set it."""
+    with pytest.raises(RedoxConfigError, match=r"^environment: set it in the operator"):
         endpoint(settings(), "slug", environment)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from fsspec.spec import AbstractBufferedFile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +52,7 @@ def test_a_result_appears_with_its_manifest(tmp_path: Path, scheme: str):
     files = Files(place.root)
     assert files.read(manifest["output"][0]["url"]) == b'{"id":"1"}\n{"id":"2"}\n{"id":"3"}\n'
     assert json.loads(files.read(place.manifest) or b"") == manifest
-    assert files.read(place.staged("Patient", 0)) is None
+    assert not files._fs.exists(files._path(f"{place.workspace}/staged"))
 
 
 def test_a_result_that_fails_leaves_nothing(tmp_path: Path):
@@ -72,7 +75,7 @@ def test_what_a_killed_try_left_is_removed_by_the_next(tmp_path: Path):
     assert [entry["type"] for entry in manifest["output"]] == ["Patient"]
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
         "manifest.json",
-        "pull-3.Patient.00000.ndjson",
+        "pull~3.Patient.00000.ndjson",
     ]
 
 
@@ -150,3 +153,53 @@ def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path):
         raise RuntimeError
     assert files.read(url) == b"old"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
+
+
+def test_a_mapped_instance_and_a_task_of_a_like_name_stay_apart():
+    """Index 1 of `load` and a task called `load-1` have places of their own."""
+    mapped, plain = Owner("d", "r", "load", 1), Owner("d", "r", "load-1")
+    assert Layout("s3://b", "x", "y", mapped).workspace != Layout("s3://b", "x", "y", plain).workspace
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/team[ab]", "/data/*", "s3://bucket/a?b"])
+def test_a_path_that_a_store_takes_for_a_pattern_is_refused(path: str):
+    """Stores expand * ? [ ] when they remove and move; such a path would reach other people's files."""
+    with pytest.raises(RedoxConfigError, match="output_path"):
+        output_root(path)
+
+
+def test_a_failed_upload_is_not_finished_by_the_garbage_collector():
+    """A buffered file that was never flushed is not uploaded after its write has failed."""
+    uploaded = []
+
+    class Buffered(AbstractBufferedFile):
+        def _initiate_upload(self) -> None:
+            uploaded.append("begun")
+
+        def _upload_chunk(self, final: bool = False) -> bool:  # noqa: FBT001, FBT002
+            uploaded.append("chunk")
+            return True
+
+    files = Files("file:///unused")
+    files._local = False
+    files._fs = SimpleNamespace(
+        open=lambda path, mode: Buffered(SimpleNamespace(), path, mode), _strip_protocol=lambda path: path
+    )
+    with pytest.raises(RuntimeError), files.writing("file:///unused/x") as file:
+        file.write(b"a patient")
+        raise RuntimeError
+    del file
+    gc.collect()
+    assert uploaded == []
+
+
+def test_a_file_of_an_earlier_result_that_cannot_be_removed_does_not_undo_the_new_one(tmp_path: Path):
+    """What an earlier manifest names outside this task's own folders is left alone."""
+    stranger = tmp_path / "stranger.ndjson"
+    stranger.write_text("not ours")
+    place = layout(f"file://{tmp_path}")
+    Files(place.root).write(place.manifest, json.dumps({"output": [{"url": f"file://{stranger}"}]}).encode())
+    with Results(place) as results:
+        results.write("Patient", [b"{}"])
+        commit(results)
+    assert stranger.exists()
