@@ -18,8 +18,9 @@ def failing_for_good() -> Iterator[None]:
     except RedoxError as error:
         if error.retryable:
             raise
-        raise AirflowFailException(_told(error)) from error
+        raise final(error) from error
 
 
-def _told(error: RedoxError) -> str:
-    return " ".join((f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())))
+def final(error: RedoxError) -> AirflowFailException:
+    """Make the AirflowFailException for an error, with its notes; to be raised from it."""
+    return AirflowFailException(" ".join((f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError
 from airflow_provider_redox.hooks import form
-from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.hooks.edge import final
 
 if TYPE_CHECKING:
     import requests
@@ -196,12 +197,14 @@ class RedoxHook(BaseHook):
         """Send one request as HttpHook does: data as query parameters of a GET, as the body of anything else.
 
         Raises our errors for every status but 2xx, unless extra_options has `check_response` False. HttpOperator calls
-        this, so what no retry can heal, an unknown outcome above all, is raised as AirflowFailException.
+        this, so an unknown outcome is an AirflowFailException: a retry would send the message again.
         """
         from airflow_provider_redox.hooks import dialect
 
-        with failing_for_good():
+        try:
             return dialect.run(self, endpoint, data, headers, extra_options or {}, request_kwargs)
+        except RedoxAmbiguousOutcomeError as error:
+            raise final(error) from error
 
     def run_with_advanced_retry(self, _retry_args: Mapping[str, Any], *_args: Any, **_kwargs: Any) -> requests.Response:
         """Refuse: retrying from outside would send unsafe requests again."""

@@ -4,7 +4,7 @@ A duplicate (same type, id and version) is counted and left out. A loop, endless
 `RedoxProtocolError` that names the page by number. FHIR says that a `next` link is followed by GET. A server that answers
 405 to that is asked by POST to `_search` with the link's query as a form, and so from then on; one that answers 403 or 404
 to the very first link too, and then with the search's own parameters as well, so that it cannot answer with other people's
-records. A page that comes a second time by POST is an error.
+records; a page that then comes a second time is an error.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Walk:
         for resource in page.resources:
             content.update(_identity(resource) or resource.line)
         fingerprint = content.digest()
-        if self._by_post is not None and page.resources and fingerprint in self._prints:
+        if self._by_post and page.resources and fingerprint in self._prints:
             raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
         repeated = fingerprint in self._prints or not page.resources
         self._barren = self._barren + 1 if repeated else 0

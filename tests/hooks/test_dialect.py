@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_provider_redox.exceptions import (
@@ -241,7 +242,7 @@ def test_a_message_is_not_sent_twice(connect: Connect) -> None:
     """A message of an HttpOperator whose outcome is unknown is ambiguous, and the server saw it once."""
     with Wire(answers(), breaks_after()) as wire:
         connect(connection_to(wire.url))
-        with pytest.raises(RedoxAmbiguousOutcomeError):
+        with pytest.raises(AirflowFailException):
             operated(endpoint="/endpoint", data=json.dumps(MESSAGE))
         assert wire.received.count(b"POST /endpoint ") == 1
 
@@ -284,3 +285,14 @@ def test_a_message_posted_by_hand_is_accepted(connect: Connect) -> None:
     with Wire(answers(http(ACCEPTED))) as wire:
         connect(connection_to(wire.url))
         assert json.loads(operated(endpoint="endpoint", data="{}")) == json.loads(ACCEPTED)
+
+
+def test_an_unknown_outcome_is_final_for_http_operator(sandbox: Sandbox, connect: Connect) -> None:
+    """HttpOperator's retries would send a message again, so an unknown outcome is an AirflowFailException."""
+    connect(sandbox.connection)
+    sandbox.fault("status", status=502, when="after", match={"path": "/endpoint"}, times=None)
+    message = {"Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient", "Destinations": []}}
+    with pytest.raises(AirflowFailException) as caught:
+        RedoxHook(method="POST").run("endpoint", json.dumps(message), {"Content-Type": "application/json"})
+    assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert len(sandbox.ledger("/endpoint")) == 1

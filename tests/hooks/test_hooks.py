@@ -202,3 +202,21 @@ def test_a_key_is_rotated_without_a_dag_change(sandbox: Sandbox, connect: Connec
     assert RedoxHook().get_access_token()
     assert "refused" not in caplog.text
     sandbox.control("POST", "clients", {"client_id": client_id, "jwks": {"keys": [public]}})
+
+
+def test_one_async_hook_makes_one_client(sandbox: Sandbox, connect: Connect) -> None:
+    """Calls that are gathered on a new hook share one client, and so its connections and its place in the queue."""
+    connect(sandbox.connection)
+
+    async def gathered() -> int:
+        async with RedoxAsyncHook() as hook:
+            return len({id(client) for client in await asyncio.gather(*(hook.client() for _ in range(4)))})
+
+    assert asyncio.run(gathered()) == 1
+
+
+def test_wrong_arguments_of_a_search_are_named_at_the_call(sandbox: Sandbox, connect: Connect) -> None:
+    """A search that cannot be right fails where it is written, not where its first resource is taken."""
+    connect(sandbox.connection)
+    with pytest.raises(RedoxConfigError, match="search_params"):
+        RedoxHook().fhir_search("Patient", {"_id": None})

@@ -403,3 +403,37 @@ def test_a_page_is_what_the_walk_gives() -> None:
     page = world.run(begin(world).next_page())
     assert isinstance(page, Page)
     assert (page.total, len(page.outcomes), page.resources) == (7, 1, [])
+
+
+def test_a_404_of_the_first_link_is_asked_by_post_with_the_authors_own_parameters() -> None:
+    """A 404 may mean "ask by POST"; the search's parameters go along, so that no server can answer with other people."""
+    world = World(patients("a", following="Patient?_page=2"), answer(404), patients("b"))
+    ids, _ = walk(world)
+    assert ids == ["a", "b"]
+    sent = parse_qs((world.sent[-1].body or b"").decode())
+    assert sent["_page"] == ["2"]
+    assert set(parse_qs((world.sent[0].body or b"").decode())) < set(sent)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_link_that_dies_later_ends_the_search(status: int) -> None:
+    """After pages that came by GET, a 403 or 404 means that the link is dead; it is not asked for in another way."""
+    first, second = patients("a", following="Patient?_page=2"), patients("b", following="Patient?_page=3")
+    world = World(first, second, answer(status))
+    assert getattr(stopped(world), "status", None) == status
+    assert len(world.sent) == 3
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_earlier_page_that_comes_again_by_post_is_an_error(status: int) -> None:
+    """A server that ignores the cursor in the form gives the first page again: an error, not the end of the search."""
+    world = World(patients("a", following="Patient?_page=2"), answer(status), patients("a"))
+    assert isinstance(stopped(world), RedoxProtocolError)
+
+
+def test_the_same_id_without_a_version_is_told_apart_by_its_content() -> None:
+    """Two hospitals behind one gateway may use the same id; nothing of either is lost."""
+    one, two = ({"resourceType": "Patient", "id": "1", "gender": gender} for gender in ("male", "female"))
+    ids, done = walk(World(page_of(one, two, one)))
+    assert ids == ["1", "1"]
+    assert done.duplicates == 1
