@@ -138,3 +138,21 @@ def test_a_key_that_is_being_rotated(call: Run, sandbox: Sandbox, tmp_path: Path
     assert (done.status, facts(done)["key ID"]) == (0, "coming, going")
     assert "refused the key coming" in done.err
     assert done.err.endswith("Redox accepts the key going.\n")
+
+
+@pytest.mark.parametrize("form", ["json", "uri"])
+def test_a_connection_of_a_secrets_backend(run: Run, sandbox: Sandbox, tmp_path: Path, form: str) -> None:
+    """A connection that a secrets backend keeps, as JSON or as a URI, is found as tasks find it."""
+    from airflow.providers.common.compat.sdk import Connection
+
+    kept = {**sandbox.connection, "extra": json.dumps(sandbox.connection["extra"])}
+    value = kept if form == "json" else Connection(conn_id="from_backend", **kept).get_uri()
+    (tmp_path / "connections.json").write_text(json.dumps({"from_backend": value}))
+    backend = {
+        "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+        "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(tmp_path / "connections.json")}),
+        "AIRFLOW_HOME": str(tmp_path),
+    }
+    done = run("check", "--conn-id", "from_backend", **backend)
+    assert done.status == 0, done.err
+    assert facts(done)["client ID"] == sandbox.connection["extra"]["client_id"]
