@@ -24,7 +24,7 @@ test: $(READY)  ## the tests
 	@$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(READY) check test-versions test-ui  ## the checks, all tests, the slow suites
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --ignore tests/ui
 
 test-versions: $(READY)  ## the tests on Airflow 2.11.2, 3.2.1 and 3.3.1, each under Airflow's own constraints
 	@sh scripts/versions.sh $(BIN)/uv

@@ -6,8 +6,8 @@ set -eu
 uv=$1
 date=${2:-2026-09-19}
 cd requirements
-for name in bootstrap dev docs; do
-    "$uv" pip compile --quiet --no-header --universal --generate-hashes --python-version 3.11 \
+for name in bootstrap dev docs ui; do
+    "$uv" pip compile --quiet --no-header --no-annotate --universal --generate-hashes --python-version 3.11 \
         --exclude-newer "$date" --upgrade "$name.in" -o "$name.txt"
     echo "requirements/$name.txt resolved as of $date"
 done

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,12 +130,24 @@ def _looked_up(conn_id: str) -> Any:
         from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
     except ImportError:
         raise UsageError("Airflow cannot be imported here; give the connection with --conn-json") from None
+    with _airflow_quiet():
+        try:
+            return BaseHook.get_connection(conn_id)
+        except AirflowNotFoundException:
+            return _from_database(conn_id)
+        except Exception:  # noqa: BLE001  (each version and backend has errors of its own)
+            return None
+
+
+@contextlib.contextmanager
+def _airflow_quiet() -> Iterator[None]:
+    """Keep Airflow from logging what it did not find: 2.11 shows a missing database with its whole traceback."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        return BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        return _from_database(conn_id)
-    except Exception:  # noqa: BLE001  (each version and backend has errors of its own)
-        return None
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _from_database(conn_id: str) -> Any:

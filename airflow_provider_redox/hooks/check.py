@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 ONCE = RetryPolicy(attempts=1)
 
+REFUSED = "The connection does not work: "
+"""How each failure begins: Airflow 2's page shows it in the colour of success."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -98,7 +101,7 @@ def check(settings: Settings) -> Report:
             f"the token it gave holds until {until[11:19]} UTC"
         )
     except RedoxError as error:
-        message = " ".join((str(error).replace(TOKEN_LABEL, settings.auth_url), *getattr(error, "__notes__", ())))
+        message = REFUSED + " ".join((str(error).replace(TOKEN_LABEL, settings.auth_url), *getattr(error, "__notes__", ())))
         retryable = error.retryable
     finally:
         client.close()
@@ -120,5 +123,5 @@ def connection(hook: RedoxHook) -> Report:
     try:
         settings = settings_from(hook.get_connection(hook.redox_conn_id))
     except RedoxError as error:
-        return Report(ok=False, message=str(error))
+        return Report(ok=False, message=f"{REFUSED}{error}")
     return check(settings)

@@ -64,7 +64,8 @@ def extra_of(connection: Connection) -> dict[str, Any]:
         raise RedoxConfigError("extra: not valid JSON") from None
     if not isinstance(extra, dict):
         raise RedoxConfigError("extra: must be a JSON object")
-    return extra
+    # Airflow 2's Test button sends each field a second time, under the name that it had before Airflow 2.3.
+    return {name.removeprefix("extra__redox__"): value for name, value in extra.items()}
 
 
 def host_of(connection: Connection) -> str | None:

@@ -114,7 +114,7 @@ def test_no_route(connect: Connect) -> None:
     connect(connection_to(gone.url))
     assert RedoxHook().test_connection() == (
         False,
-        f"{gone.url}/v2/auth/token: nothing was sent: the connection was refused",
+        f"The connection does not work: {gone.url}/v2/auth/token: nothing was sent: the connection was refused",
     )
 
 
@@ -170,7 +170,8 @@ def test_a_wrong_field(connect: Connect) -> None:
         connect(connection_to(wire.url, environment="Testing"))
         assert RedoxHook().test_connection() == (
             False,
-            "extra.environment: must be one of Development, Staging, Production (upper and lower case matter)",
+            "The connection does not work: extra.environment: must be one of Development, Staging, Production "
+            "(upper and lower case matter)",
         )
         assert not wire.connections
 
