@@ -167,13 +167,15 @@ def test_a_new_secret_is_a_new_token(sandbox: Sandbox, connect: Connect) -> None
 
 def test_an_async_hook_can_be_closed_unused() -> None:
     """Closing a hook that made no request is no error, and looks up no connection."""
-    asyncio.run(RedoxAsyncHook("nowhere").close())
+    hook = RedoxAsyncHook("nowhere")
+    asyncio.run(hook.close())
+    assert hook._client is None
 
 
 def test_nothing_is_looked_up_before_the_first_use() -> None:
     """Making a hook needs no connection."""
-    RedoxHook("nowhere")
-    RedoxAsyncHook("nowhere")
+    assert "client" not in vars(RedoxHook("nowhere"))
+    assert RedoxAsyncHook("nowhere")._client is None
 
 
 def test_a_query_is_not_sent_as_a_write(redox_connection: Sandbox, call: Both) -> None:
