@@ -16,10 +16,13 @@ FLOORS = {
     "exceptions": 0,
     "protocol": 0,
     "client": 1,
+    "seal": 1,
     "storage": 2,
     "token_cache": 2,
     "get_provider_info": 2,
     "hooks": 3,
+    "downstream": 3,
+    "links": 3,
     "operators": 4,
     "cli": 4,
     "__main__": 5,
@@ -75,7 +78,7 @@ def test_the_ground_floor_needs_no_airflow():
     assert not [name for name in loaded if name.split(".")[0] in ("airflow", "requests", "urllib3", "aiohttp", "fsspec")]
 
 
-@pytest.mark.parametrize("module", ["operators.fhir", "operators.data_model", "operators.connection"])
+@pytest.mark.parametrize("module", ["operators.fhir", "operators.data_model", "operators.connection", "downstream"])
 def test_importing_operators_loads_no_client(module: str):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
     base = "from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg"

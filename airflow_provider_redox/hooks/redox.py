@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError
 from airflow_provider_redox.hooks import form
 from airflow_provider_redox.hooks.edge import final
+from airflow_provider_redox.protocol.terms import terms
 
 if TYPE_CHECKING:
     import requests
@@ -104,21 +105,17 @@ class RedoxHook(BaseHook):
         resource_type: str,
         search_params: Mapping[str, Any],
         *,
-        destination: str | None = None,
-        environment: str | None = None,
-        headers: Mapping[str, str] | None = None,
         max_pages: int | None = None,
+        on_total_mismatch: str = "fail",
+        handling: str = "strict",
+        **where: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Search, and give every resource of every page once, as a dict, or raise."""
-        walk = self.client.calls.search(
-            resource_type,
-            search_params,
-            destination=destination,
-            environment=environment,
-            headers=headers,
-            max_pages=max_pages,
-        )
-        return self._resources(walk)
+        """Search, and give every resource of every page once, as a dict, or raise.
+
+        Options as in RedoxFhirSearchOperator, and destination, environment, headers.
+        """
+        agreed = terms(max_pages=max_pages, on_total_mismatch=on_total_mismatch, handling=handling)
+        return self._resources(self.client.calls.search(resource_type, search_params, terms=agreed, **where))
 
     def _resources(self, walk: Walk) -> Iterator[dict[str, Any]]:
         while (page := self.client.run(walk.next_page())) is not None:
@@ -267,11 +264,19 @@ class RedoxAsyncHook(BaseHook):
         return await client.run(client.calls.request(method, path, **options))
 
     async def fhir_search(
-        self, resource_type: str, search_params: Mapping[str, Any], **options: Any
+        self,
+        resource_type: str,
+        search_params: Mapping[str, Any],
+        *,
+        max_pages: int | None = None,
+        on_total_mismatch: str = "fail",
+        handling: str = "strict",
+        **where: Any,
     ) -> AsyncIterator[dict[str, Any]]:
         """As `RedoxHook.fhir_search`."""
         client = await self.client()
-        walk = client.calls.search(resource_type, search_params, **options)
+        agreed = terms(max_pages=max_pages, on_total_mismatch=on_total_mismatch, handling=handling)
+        walk = client.calls.search(resource_type, search_params, terms=agreed, **where)
         while (page := await client.run(walk.next_page())) is not None:
             for resource in page.resources:
                 yield resource.as_dict()

@@ -11,13 +11,14 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
-from airflow_provider_redox.protocol import data_model, fhir
+from airflow_provider_redox.protocol import data_model, fhir, pages
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import issues_of, raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
+from airflow_provider_redox.protocol.terms import Terms
 
 _DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -68,14 +69,15 @@ class Calls:
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
-        max_pages: int | None = None,
-        seen: set[bytes] | None = None,
+        terms: Terms | None = None,
+        seen: set[int] | None = None,
+        shared: bool = False,
     ) -> Walk:
         """Begin a FHIR search. Nothing is sent before the walk's first page is asked for."""
         form = fhir.search_form(params)
         base = self.endpoint(destination, environment)
         sent = self._headers(headers)
-        return start_walk(base, resource_type, form, headers=sent, env=self.env, max_pages=max_pages, seen=seen)
+        return start_walk(base, resource_type, form, headers=sent, env=self.env, terms=terms, seen=seen, shared=shared)
 
     def read(
         self,
@@ -246,7 +248,7 @@ def _resource(response: RedoxResponse) -> dict[str, Any]:
     if not isinstance(resource, dict) or "resourceType" not in resource:
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a FHIR resource")
     if resource["resourceType"] == "OperationOutcome":
-        raise fhir.destination_error(response, issues_of(response))
+        raise pages.destination_error(response, issues_of(response))
     return resource
 
 
@@ -264,7 +266,7 @@ def _written(response: RedoxResponse) -> RedoxResponse:
     entries = entries if isinstance(entries, list) else []
     inner = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
     if any(_says_failed(resource) for resource in (answer, *inner)):
-        raise fhir.destination_error(response, issues_of(response))
+        raise pages.destination_error(response, issues_of(response))
     return response
 
 

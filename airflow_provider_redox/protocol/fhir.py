@@ -1,4 +1,4 @@
-"""FHIR R4 as Redox speaks it: URLs, search forms, and the pages of a search.
+"""FHIR R4 as Redox speaks it: URLs, search forms, and the links of a search.
 
 Search parameters travel in the body of a POST to `_search`, never in the URL we make. A page's `next` link is
 followed only onto the connection's own origin and below the destination's own base; a link that names a host
@@ -14,17 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit
 
-import msgspec
-
-from airflow_provider_redox.exceptions import (
-    RedoxConfigError,
-    RedoxDestinationError,
-    RedoxProtocolError,
-    RedoxSecurityError,
-)
-from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.failures import issues_of
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
+from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.settings import Settings, origin
 
 FHIR_JSON = "application/fhir+json"
@@ -170,139 +161,6 @@ def _is_usable(value: Any) -> bool:
     if isinstance(value, str):
         return bool(value.strip()) and not re.search(r"[\ud800-\udfff]", value)
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-
-
-class _Meta(msgspec.Struct):
-    versionId: str | None = None  # noqa: N815  (FHIR's names)
-    lastUpdated: str | None = None  # noqa: N815
-
-
-class _Head(msgspec.Struct):
-    resourceType: str  # noqa: N815
-    id: str | None = None
-    meta: _Meta | None = None
-
-
-class _Issue(msgspec.Struct):
-    severity: str = "error"
-
-
-class _Outcome(msgspec.Struct):
-    issue: list[_Issue] = []
-
-
-class _SearchMode(msgspec.Struct):
-    mode: str | None = None
-
-
-class _Entry(msgspec.Struct):
-    resource: msgspec.Raw = msgspec.Raw()
-    search: _SearchMode | None = None
-
-
-class _Link(msgspec.Struct):
-    relation: str = ""
-    url: str = ""
-
-
-class _Bundle(msgspec.Struct):
-    resourceType: str  # noqa: N815
-    type: str = ""
-    total: int | None = None
-    link: list[_Link] = []
-    entry: list[_Entry] = []
-
-
-_bundles = msgspec.json.Decoder(_Bundle)
-_heads = msgspec.json.Decoder(_Head)
-_outcomes = msgspec.json.Decoder(_Outcome)
-_any = msgspec.json.Decoder()
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One resource of a page: what identifies it, and its JSON on one line, digit for digit as it came."""
-
-    type: str
-    id: str | None
-    version: str | None
-    last_updated: str | None
-    line: bytes
-
-    def as_dict(self) -> dict[str, Any]:
-        """Parse the line."""
-        parsed: dict[str, Any] = _any.decode(self.line)
-        return parsed
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a search: the resources found or included, the outcomes that are not errors, and what follows."""
-
-    resources: list[Resource]
-    outcomes: list[Resource]
-    total: int | None
-    next_link: str | None
-
-
-def read_page(response: RedoxResponse) -> Page:
-    """Parse a searchset Bundle.
-
-    Raises `RedoxProtocolError` for anything else and `RedoxDestinationError` for an OperationOutcome of severity
-    error or fatal, alone or in the Bundle: part of the answer is then missing.
-    """
-    try:
-        bundle = jsontext.decode(response.body, _bundles)
-        if bundle.resourceType == "OperationOutcome":
-            raise destination_error(response, issues_of(response))
-        if bundle.resourceType != "Bundle" or bundle.type != "searchset":
-            raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
-        found = [(entry, _resource(entry.resource)) for entry in bundle.entry]
-        _refuse_failed(response, [resource for _, resource in found if resource.type == "OperationOutcome"])
-    except ValueError as error:
-        raise RedoxProtocolError(f"HTTP {response.status}, but the page is not a search result: {error}") from None
-    outcomes = [resource for entry, resource in found if _is_outcome(entry, resource)]
-    resources = [resource for entry, resource in found if not _is_outcome(entry, resource)]
-    following = next((link.url for link in bundle.link if link.relation == "next"), None)
-    if following == "":
-        raise RedoxProtocolError(f"HTTP {response.status}, but the page's next link is empty: what follows is lost")
-    return Page(resources, outcomes, bundle.total, following)
-
-
-def _resource(raw: msgspec.Raw) -> Resource:
-    line = bytes(raw)
-    if not line:
-        raise ValueError("an entry without a resource")
-    if b"\n" in line or b"\r" in line:
-        line = msgspec.json.format(line, indent=-1)
-    head = jsontext.decode(line, _heads)
-    if not _TYPE.fullmatch(head.resourceType):
-        raise ValueError("a resource whose resourceType is not a name")
-    meta = head.meta or _Meta()
-    return Resource(head.resourceType, head.id, meta.versionId, meta.lastUpdated, line)
-
-
-def _is_outcome(entry: _Entry, resource: Resource) -> bool:
-    return resource.type == "OperationOutcome" or (entry.search is not None and entry.search.mode == "outcome")
-
-
-def _refuse_failed(response: RedoxResponse, outcomes: list[Resource]) -> None:
-    for outcome in outcomes:
-        parsed = jsontext.decode(outcome.line, _outcomes)
-        if any(issue.severity in ("error", "fatal") for issue in parsed.issue):
-            inner = RedoxResponse(response.status, response.headers, outcome.line)
-            raise destination_error(response, issues_of(inner))
-
-
-def destination_error(response: RedoxResponse, issues: tuple[str, ...]) -> RedoxDestinationError:
-    """Make the error for a success status with a failure of the destination inside."""
-    said = f": {'; '.join(issues)}" if issues else ""
-    return RedoxDestinationError(
-        f"HTTP {response.status}, but the destination reports an error{said}; the answer would be incomplete",
-        status=response.status,
-        issues=issues,
-        trace_id=response.trace_id,
-    )
 
 
 def link_as_form(link: str, form: bytes = b"") -> bytes:

@@ -6,6 +6,8 @@ caught here and become a ValueError that says where, not what.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -22,8 +24,15 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
     """Parse JSON with a typed decoder of msgspec. Raises ValueError without any of the text."""
     if not _is_utf8(body):
         raise ValueError("not UTF-8")
-    try:
+    with reading():
         return decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn what msgspec raises into a ValueError without any of the text."""
+    try:
+        yield
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except msgspec.ValidationError as error:

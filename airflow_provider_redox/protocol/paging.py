@@ -1,10 +1,13 @@
 """The pages of one search, walked to the end: every resource that the server returned, once, or an exception.
 
-A duplicate (same type, id and version) is counted and left out. A loop, endless paging and too many pages end in a
-`RedoxProtocolError` that names the page by number. FHIR says that a `next` link is followed by GET. A server that answers
-405 to that is asked by POST to `_search` with the link's query as a form, and so from then on; one that answers 403 or 404
-to the very first link too, and then with the search's own parameters as well, so that it cannot answer with other people's
-records; a page that then comes a second time is an error.
+A duplicate (same type, id and version) is counted and left out. A loop, endless paging, too many pages, a filter that
+the server ignored and a total that is more than came end in a `RedoxProtocolError` that names the page by number.
+FHIR says that a `next` link is followed by GET. A server that answers 405 to that is asked by POST to `_search` with
+the link's query as a form, and so from then on; one that answers 403 or 404 to the very first link too, and then with
+the search's own parameters as well, so that it cannot answer with other people's records; a page that then comes a
+second time is an error.
+
+A walk can be left after any page and taken up again from its `position`.
 """
 
 from __future__ import annotations
@@ -14,26 +17,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
+
 from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxResponseError
-from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
+from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request, Tell
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import mentioned_names, refusal
-from airflow_provider_redox.protocol.fhir import (
-    FHIR_JSON,
-    FORM,
-    Endpoint,
-    Page,
-    Resource,
-    checked_type,
-    link_as_form,
-    read_page,
-)
-
-PAGES_AT_MOST = 100_000
-"""Pages of one search when the author sets no limit: far above any real search, far below forever."""
+from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type, link_as_form
+from airflow_provider_redox.protocol.pages import Page, Resource, read_page
+from airflow_provider_redox.protocol.terms import Terms, counts_only, ignored_filters
 
 BARREN_PAGES_AT_MOST = 20
 """Pages in a row that bring nothing new. Some servers send empty pages while they filter; none sends them for long."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a walk stands after a page. Its link can hold what was asked: keep it sealed.
+
+    :param link: the next page; None before the first page, and after the last.
+    :param by_post: how links are followed: by GET (None), by POST with the link's query, or with the search's form too.
+    :param totals: the different totals that the server told.
+    """
+
+    link: str | None = None
+    by_post: bytes | None = None
+    pages: int = 0
+    requests: int = 0
+    matches: int = 0
+    duplicates: int = 0
+    totals: tuple[int, ...] = ()
+    date: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Say whether the last page was read."""
+        return self.pages > 0 and self.link is None
 
 
 @dataclass(slots=True)
@@ -41,6 +59,7 @@ class Walk:
     """One search on its way. `next_page()` is a flow that gives the next page, or None after the last.
 
     :param seen: the identities of resources already given; shared by searches whose results go to one place.
+    :param shared: whether other searches share it.
     """
 
     endpoint: Endpoint
@@ -48,54 +67,83 @@ class Walk:
     form: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     env: Environment = field(repr=False)
-    max_pages: int | None = None
-    seen: set[bytes] = field(default_factory=set, repr=False)
-    pages: int = 0
-    requests: int = 0
-    duplicates: int = 0
-    date: str | None = None
-    _link: str | None = field(default=None, repr=False)
-    _ended: bool = False
-    _by_post: bytes | None = None
+    terms: Terms = field(default_factory=Terms)
+    seen: set[int] = field(default_factory=set, repr=False)
+    shared: bool = False
+    position: Position = field(default_factory=Position, repr=False)
+    total_mismatch: int | None = None
+    astray: bool = False
+    _own: set[int] = field(default_factory=set, repr=False)
     _links: set[str] = field(default_factory=set, repr=False)
-    _prints: set[bytes] = field(default_factory=set, repr=False)
+    _prints: set[int] = field(default_factory=set, repr=False)
     _barren: int = 0
+    _by_post: bytes | None = None
+    _requests: int = 0
+    _date: str | None = None
+    _moved: bool = False
+
+    def take_up(self, position: Position) -> None:
+        """Go on where an earlier walk of the same search was left."""
+        self.position, self._by_post, self._requests = position, position.by_post, position.requests
+
+    @property
+    def requests(self) -> int:
+        """Requests for pages, each counted once however often it was tried."""
+        return self._requests
+
+    @property
+    def is_stuck(self) -> bool:
+        """Say whether this walk was taken up from a position and has got no page from there."""
+        return self.position.pages > 0 and not self._moved
 
     def next_page(self) -> Flow[Page | None]:
-        """Fetch and check the next page."""
-        if self._ended:
+        """Fetch and check the next page.
+
+        Sets `astray` when it is not a request that failed, but the way that the pages lead.
+        """
+        if self.position.ended:
             return None
+        number = self.position.pages + 1
         try:
             page = yield from self._fetch()
-            self._note(page)
-            self._link = self._checked_next(page)
+            self.astray = True
+            fresh = self._taken(page)
+            link = self._checked_next(page)
+            self._step(page, link)
+            yield from self._judge(page)
+            self.astray = False
         except RedoxError as error:
-            error.add_note(f"The search for {self.resource_type} stopped at page {self.pages + 1}.")
+            error.add_note(f"The search for {self.resource_type} stopped at page {number}.")
             raise
-        self._ended = self._link is None
-        self.pages += 1
-        return Page([one for one in page.resources if self._is_new(one)], page.outcomes, page.total, page.next_link)
+        return Page(fresh, page.outcomes, page.total, page.self_link, page.next_link)
 
     def _fetch(self) -> Flow[Page]:
-        if self._link is None:
-            return (yield from self._get_page(self.endpoint.search(self.resource_type, self.form, self.headers)))
+        link = self.position.link
+        if link is None:
+            sent = {**self.terms.preference, **self.headers}
+            return (yield from self._get_page(self.endpoint.search(self.resource_type, self.form, sent)))
         if self._by_post is not None:
-            return (yield from self._get_page(self._continued_by_post(self._link)))
+            return (yield from self._get_page(self._continued_by_post(link)))
         try:
-            return (yield from self._get_page(self._continued_by_get(self._link)))
+            return (yield from self._get_page(self._continued_by_get(link)))
         except RedoxResponseError as refused:
             if refused.status not in self._refusals_of_get():
                 raise
             self._by_post = b"" if refused.status == 405 else self.form
-        return (yield from self._get_page(self._continued_by_post(self._link)))
+        return (yield from self._get_page(self._continued_by_post(link)))
 
     def _refusals_of_get(self) -> tuple[int, ...]:
         """Give the statuses that may mean "ask by POST". After the second page a 403 or 404 means that the link is dead."""
-        return (403, 404, 405) if self.pages == 1 else (405,)
+        return (403, 404, 405) if self.position.pages == 1 and not self.is_stuck else (405,)
 
     def _get_page(self, request: Request) -> Flow[Page]:
-        self.requests += 1
+        self._requests += 1
         return (yield from exchange(request, self._read, repeatable=True, env=self.env, refused=self._refused))
+
+    def _read(self, response: RedoxResponse) -> Page:
+        page = read_page(response)
+        self._date = self._date or response.headers.get("date")
+        return page
 
     def _refused(self, response: RedoxResponse) -> Page:
         """Raise the error for an error status, with the author's parameter names that the answer mentions."""
@@ -104,11 +152,6 @@ class Walk:
         if names:
             error.add_note(f"The answer mentions the parameter {', '.join(names)}.")
         raise error
-
-    def _read(self, response: RedoxResponse) -> Page:
-        page = read_page(response)
-        self.date = self.date or response.headers.get("date")
-        return page
 
     def _continued_by_get(self, url: str) -> Request:
         label = f"GET {self.endpoint.label}/{self.resource_type}?(next page)"
@@ -122,42 +165,101 @@ class Walk:
         headers = {**self.headers, "content-type": FORM, "accept": FHIR_JSON}
         return Request("POST", address, label, headers, link_as_form(url, self._by_post or b""))
 
+    def _taken(self, page: Page) -> list[Resource]:
+        """Give the resources that no earlier page gave, and note what this page brought."""
+        fresh, matches, told = [], 0, []
+        for resource in page.resources:
+            identity = identity_of(resource)
+            told.append(identity if identity is not None else hash(resource.line))
+            if identity is not None and not self._is_first(identity):
+                continue
+            matches += self._is_match(resource)
+            if identity is None or self._is_new(identity):
+                fresh.append(resource)
+        self._note(hash(tuple(told)), is_empty=not told)
+        position = self.position
+        duplicates = position.duplicates + len(page.resources) - len(fresh)
+        self.position = msgspec.structs.replace(position, matches=position.matches + matches, duplicates=duplicates)
+        return fresh
+
+    def _is_first(self, identity: int) -> bool:
+        """Say whether this search has not given it before. A search that shares its results keeps a list of its own."""
+        if not self.shared:
+            return identity not in self.seen
+        first = identity not in self._own
+        self._own.add(identity)
+        return first
+
+    def _is_new(self, identity: int) -> bool:
+        before = len(self.seen)
+        self.seen.add(identity)
+        return len(self.seen) > before
+
+    def _is_match(self, resource: Resource) -> bool:
+        return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
+
+    def _note(self, print_: int, *, is_empty: bool) -> None:
+        """Count pages in a row that are empty or repeat an earlier page."""
+        if self._by_post and not is_empty and print_ in self._prints:
+            raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
+        self._barren = self._barren + 1 if is_empty or print_ in self._prints else 0
+        self._prints.add(print_)
+
     def _checked_next(self, page: Page) -> str | None:
         if page.next_link is None:
             return None
         url = self.endpoint.follow(page.next_link)
+        number = self.position.pages + 1
         if url in self._links:
             raise RedoxProtocolError("the pages run in a circle: a next link leads to a page that was read already")
-        if self.pages + 1 >= (self.max_pages or PAGES_AT_MOST):
+        if number >= self.terms.max_pages:
             raise RedoxProtocolError(
-                f"there are more than {self.pages + 1} pages; raise max_pages, or narrow the search (nothing is kept)"
+                f"there are more than {number} pages; raise max_pages, or narrow the search (nothing is kept)"
             )
         if self._barren > BARREN_PAGES_AT_MOST:
             raise RedoxProtocolError(f"{self._barren} pages in a row brought nothing new and yet name another page")
         self._links.add(url)
         return url
 
-    def _note(self, page: Page) -> None:
-        """Count pages in a row that are empty or repeat an earlier page."""
-        content = hashlib.blake2b(digest_size=16)
-        for resource in page.resources:
-            content.update(_identity(resource) or resource.line)
-        fingerprint = content.digest()
-        if self._by_post and page.resources and fingerprint in self._prints:
-            raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
-        repeated = fingerprint in self._prints or not page.resources
-        self._barren = self._barren + 1 if repeated else 0
-        self._prints.add(fingerprint)
+    def _step(self, page: Page, link: str | None) -> None:
+        position = self.position
+        told = page.total is None or page.total in position.totals or len(position.totals) > 1
+        self.position = msgspec.structs.replace(
+            position,
+            link=link,
+            by_post=self._by_post,
+            pages=position.pages + 1,
+            requests=self._requests,
+            totals=position.totals if told else (*position.totals, page.total),
+            date=position.date or self._date,
+        )
+        self._moved = True
 
-    def _is_new(self, resource: Resource) -> bool:
-        identity = _identity(resource)
-        if identity is None:
-            return True
-        if identity in self.seen:
-            self.duplicates += 1
-            return False
-        self.seen.add(identity)
-        return True
+    def _judge(self, page: Page) -> Flow[None]:
+        """Hold what came against what was asked: the filters after the first page, the total after the last."""
+        ignored = ignored_filters(self.form, page.self_link) if self.position.pages == 1 else []
+        if ignored:
+            words = f"the server does not say that it used the parameter {', '.join(ignored)} (link[self])"
+            if self.terms.handling == "strict":
+                raise RedoxProtocolError(
+                    f"{words}: without it, the answer holds what was not asked for. If it did use it, set handling='lenient'"
+                )
+            yield Tell(f"Search for {self.resource_type}: {words}; the answer may hold what was not asked for.")
+        if self.position.ended and not counts_only(self.form):
+            yield from self._judge_total()
+
+    def _judge_total(self) -> Flow[None]:
+        total = self.position.totals[0] if len(self.position.totals) == 1 else 0
+        missing = total - self.position.matches
+        if missing <= 0:
+            return
+        words = f"the server counts {total} matches on every page, and its pages held {self.position.matches}"
+        if self.terms.on_total_mismatch == "fail":
+            raise RedoxProtocolError(
+                f"{words}: {missing} are missing. If this server only estimates its total, set on_total_mismatch='warn'"
+            )
+        self.total_mismatch = missing
+        yield Tell(f"Search for {self.resource_type}: {words}; {missing} may be missing.")
 
 
 def start_walk(
@@ -167,21 +269,26 @@ def start_walk(
     *,
     headers: Mapping[str, str],
     env: Environment,
-    max_pages: int | None = None,
-    seen: set[bytes] | None = None,
+    terms: Terms | None = None,
+    seen: set[int] | None = None,
+    shared: bool = False,
+    position: Position | None = None,
 ) -> Walk:
-    """Begin a search. Raises `RedoxConfigError` for a name that is no resource type."""
+    """Begin a search, or take one up. Raises `RedoxConfigError` for a name that is no resource type."""
     kind = checked_type(resource_type)
-    return Walk(endpoint, kind, form, headers, env, max_pages, seen if seen is not None else set())
+    walk = Walk(endpoint, kind, form, headers, env, terms or Terms(), seen if seen is not None else set(), shared)
+    walk.take_up(position or Position())
+    return walk
 
 
-def _identity(resource: Resource) -> bytes | None:
-    """Tell resources apart in 16 bytes, by type, id and version; None for one without an id.
+def identity_of(resource: Resource) -> int | None:
+    """Tell resources apart by a number of 120 bits, of type, id and version; None for one without an id.
 
-    Where a server names no version, the content decides: two hospitals behind one gateway may use the same id.
+    Where a server names no version, the content decides: two hospitals behind one gateway may use the same id. A number
+    takes 48 bytes of memory, the bytes of such a digest 64.
     """
     if resource.id is None:
         return None
     text = f"{resource.type}/{resource.id}/{resource.version or ''}".encode("utf-8", "surrogatepass")
     whole = text if resource.version else text + b"\n" + resource.line
-    return hashlib.blake2b(whole, digest_size=16).digest()
+    return int.from_bytes(hashlib.blake2b(whole, digest_size=15).digest())

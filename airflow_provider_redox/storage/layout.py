@@ -59,13 +59,23 @@ class Layout:
         """The manifest of this task's result."""
         return f"{self.workspace}/manifest.json"
 
-    def staged(self, kind: str, number: int, attempt: str) -> str:
-        """The place of a file of one kind while its result is not complete; each attempt has a folder of its own."""
-        return f"{self.workspace}/staged/{attempt}/{self._file(kind, number)}"
+    @property
+    def checkpoint(self) -> str:
+        """What a next try needs to go on with a search that is not complete."""
+        return f"{self.workspace}/checkpoint"
 
-    def result(self, kind: str, number: int) -> str:
+    @property
+    def staging(self) -> str:
+        """The folder of the files of a result that is not complete."""
+        return f"{self.workspace}/staged"
+
+    def staged(self, kind: str, number: int, attempt: str, suffix: str = "") -> str:
+        """The place of a file of one kind while its result is not complete; each attempt has a folder of its own."""
+        return f"{self.staging}/{attempt}/{self._file(kind, number)}{suffix}"
+
+    def result(self, kind: str, number: int, suffix: str = "") -> str:
         """The final place of a file of results of one kind."""
-        return f"{self.base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}"
+        return f"{self.base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}{suffix}"
 
     def _file(self, kind: str, number: int) -> str:
         return f"{self.owner.name}.{safe_name(kind)}.{number:05d}.ndjson"

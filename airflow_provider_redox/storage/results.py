@@ -1,105 +1,206 @@
 """The result of a search: NDJSON by resource type, visible only when it is whole.
 
-Pages are written to staged files in the task's workspace. `commit` moves them to their places and writes the
-manifest last: the manifest is what says that a result is there. A task that fails leaves no result, and what an
-earlier try staged is removed when the next one begins.
+Lines are written to staged parts in the task's workspace. After so many pages or bytes the parts under way are ended
+and new ones begun, so that the boundaries depend on the pages alone. `commit` moves the parts to their places and
+writes the manifest last: the manifest is what says that a result is there.
+
+With a checkpoint, a try that is killed or fails can be taken up by the next: on a disk after every page, on an object
+store after every segment, as a store shows a file only when it is complete. Without one, nothing of a failed try is
+left.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.storage.checkpoint import Checkpoint, Saved
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
+from airflow_provider_redox.storage.parts import BrokenPartError, Part, Written, blocks, lines, suffix_of
 
 OUTCOMES = "OperationOutcome"
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Part:
-    """One file on its way."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When parts are ended: after so many pages, or bytes in any of them."""
 
-    kind: str
-    file: IO[bytes]
-    count: int = 0
-    digest: Any = field(default_factory=hashlib.sha256)
-
-    def write(self, lines: list[bytes]) -> None:
-        block = b"\n".join(lines) + b"\n"
-        self.file.write(block)
-        self.digest.update(block)
-        self.count += len(lines)
+    pages: int = 50
+    size: int = 64 * 1024 * 1024
 
 
 class Results:
-    """A result being written. A context manager: what is not committed inside it is discarded."""
+    """A result being written. A context manager: leave it with an error, and nothing is visible.
 
-    def __init__(self, layout: Layout) -> None:
+    :param compression: `gzip`, or None.
+    :param checkpoint: where the state is kept for a next try; None when a next try begins anew.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        files: Files | None = None,
+        compression: str | None = None,
+        checkpoint: Checkpoint | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self._layout = layout
-        self._files = Files(layout.root)
-        self._parts: dict[str, _Part] = {}
-        self._open = contextlib.ExitStack()
+        self._files = files or Files(layout.root)
+        self._checkpoint = checkpoint
+        self._limits = limits or Limits()
+        self._suffix = suffix_of(compression)
         self._attempt = secrets.token_hex(4)
+        self._progress = msgspec.Raw(b"null")
+        self._obsolete: list[str] = []
+        self._whole = self._was_whole = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self._parts: list[Written] = []
+        self._open: dict[str, Part] = {}
+        self._numbers: dict[str, int] = {}
+        self._pages = 0
 
     def __enter__(self) -> Results:
-        self._files.remove(f"{self._layout.workspace}/staged")
+        if self._checkpoint is None:
+            self._files.remove(self._layout.staging)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._open.__exit__(kind, error, trace)
-        self._files.remove(f"{self._layout.workspace}/staged")
+        for part in self._open.values():
+            part.abandon()
+        if self._checkpoint is None or not self._checkpoint.exists:
+            self._files.remove(self._layout.staging)
+
+    def restore(self, note: Callable[[str, bytes], None]) -> bytes | None:
+        """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.
+
+        :param note: is told each line that stands already, with its kind.
+        """
+        saved = self._checkpoint.load() if self._checkpoint else None
+        if saved is None:
+            self.discard()
+            return None
+        try:
+            self._take_up(saved, note)
+        except BrokenPartError:
+            _log.warning("What an earlier try left is damaged or gone; the search begins anew.")
+            self.discard()
+            return None
+        return bytes(saved.progress)
+
+    def _take_up(self, saved: Saved, note: Callable[[str, bytes], None]) -> None:
+        for part in saved.parts:
+            self._tell_lines(part, self._place(part, saved), note)
+        for earlier in saved.started:
+            self._tell_lines(earlier, earlier.url, note)
+            self._part(earlier.kind, earlier.number).take_over(earlier)
+        self._parts, self._obsolete, self._was_whole = list(saved.parts), saved.obsolete, saved.whole
+        self._numbers = {part.kind: part.number + 1 for part in saved.parts}
+        self._pages, self._progress = saved.pages, saved.progress
+
+    def _place(self, part: Written, saved: Saved) -> str:
+        """Say where a part lies: a try that was killed while it made its result visible has moved some."""
+        return part.url if not saved.whole or self._files.exists(part.url) else self._final(part)
+
+    def _tell_lines(self, part: Written, url: str, note: Callable[[str, bytes], None]) -> None:
+        for line in lines(blocks(self._files, part, url), compressed=bool(self._suffix)):
+            note(part.kind, line)
+
+    def discard(self) -> None:
+        """Take away what is staged, and the checkpoint; what follows begins anew."""
+        for part in self._open.values():
+            part.abandon()
+        self._clear()
+        if self._checkpoint is not None:
+            self._checkpoint.remove()
+        self._files.remove(self._layout.staging)
 
     def write(self, kind: str, lines: list[bytes]) -> None:
-        """Add lines, each one JSON document, to the file of a kind (a resource type or a data model)."""
+        """Add lines, each one JSON document, to the part of a kind (a resource type or a data model)."""
         if lines:
-            self._part(kind).write(lines)
+            part = self._open.get(kind) or self._part(kind, self._numbers.get(kind, 0))
+            part.write(lines)
+
+    def end_page(self, progress: bytes) -> None:
+        """Say that a page has been written. What has been written up to here can be taken up with this progress, as JSON.
+
+        On an object store that holds after the last page of a segment only.
+        """
+        self._pages += 1
+        self._progress = msgspec.Raw(progress)
+        if self._pages >= self._limits.pages or any(part.size >= self._limits.size for part in self._open.values()):
+            self._end_segment()
+            self._save()
+        elif self._files.shows_writes:
+            self._save()
+
+    def _end_segment(self) -> None:
+        for part in self._open.values():
+            self._parts.append(part.close())
+            self._numbers[part.kind] = part.number + 1
+        self._open, self._pages = {}, 0
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        started = [part.written for part in self._open.values()]
+        self._checkpoint.save(
+            Saved(self._checkpoint.search, self._progress, self._parts, started, self._pages, self._whole, self._obsolete)
+        )
 
     def commit(self, *, transaction_time: str, request: str, extension: dict[str, Any]) -> dict[str, Any]:
         """Make the result visible and give its manifest, in the shape of a FHIR Bulk Data manifest."""
-        self._open.close()
-        earlier = self._earlier_urls()
+        self._end_segment()
+        self._obsolete = sorted({*self._obsolete, *self._earlier_urls()})
+        self._whole = True
+        self._save()
         self._files.remove(self._layout.manifest)
-        entries = {kind: self._publish(part) for kind, part in self._parts.items()}
+        entries = [self._publish(part) for part in sorted(self._parts, key=lambda part: (part.kind, part.number))]
         manifest = {
             "transactionTime": transaction_time,
             "request": request,
             "requiresAccessToken": False,
-            "output": [entries[kind] for kind in sorted(entries) if kind != OUTCOMES],
-            "error": [entries[kind] for kind in sorted(entries) if kind == OUTCOMES],
+            "output": [entry for entry in entries if entry["type"] != OUTCOMES],
+            "error": [entry for entry in entries if entry["type"] == OUTCOMES],
             "extension": extension,
         }
         self._files.write(self._layout.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-        self._remove_obsolete(earlier - {entry["url"] for entry in entries.values()})
+        self._remove_obsolete({entry["url"] for entry in entries})
         return manifest
 
-    def _remove_obsolete(self, urls: set[str]) -> None:
+    def _remove_obsolete(self, current: set[str]) -> None:
         """Remove files of the earlier result. The new one stands already, so a file that cannot be removed is only told."""
-        for url in urls:
+        leftovers = [url for url in self._obsolete if url not in current]
+        for url in (*leftovers, self._layout.staging, self._layout.checkpoint):
             try:
                 self._files.remove(url)
             except Exception as error:  # noqa: BLE001  (each store has errors of its own)
-                _log.warning("A file of an earlier result could not be removed (%s): %s", type(error).__name__, url)
+                _log.warning("A file of an earlier try could not be removed (%s): %s", type(error).__name__, url)
 
-    def _part(self, kind: str) -> _Part:
-        if kind not in self._parts:
-            file = self._open.enter_context(self._files.writing(self._layout.staged(kind, 0, self._attempt)))
-            self._parts[kind] = _Part(kind, file)
-        return self._parts[kind]
+    def _part(self, kind: str, number: int) -> Part:
+        url = self._layout.staged(kind, number, self._attempt, self._suffix)
+        self._open[kind] = Part(self._files, kind, number, url)
+        return self._open[kind]
 
-    def _publish(self, part: _Part) -> dict[str, Any]:
-        place = self._layout.result(part.kind, 0)
-        self._files.move(self._layout.staged(part.kind, 0, self._attempt), place)
-        return {"type": part.kind, "url": place, "count": part.count, "sha256": part.digest.hexdigest()}
+    def _publish(self, part: Written) -> dict[str, Any]:
+        place = self._final(part)
+        if not self._was_whole or self._files.exists(part.url):
+            self._files.move(part.url, place)
+        return {"type": part.kind, "url": place, "count": part.count, "sha256": part.sha256}
+
+    def _final(self, part: Written) -> str:
+        return self._layout.result(part.kind, part.number, self._suffix)
 
     def _earlier_urls(self) -> set[str]:
         """Give the files of an earlier result of the same task, so that none of them outlives this one."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_redox.client.slots import NoSlot, TokenSlot
-from airflow_provider_redox.token_cache.seal import Seal
+from airflow_provider_redox.token_cache.seal import TokenSeal
 
 if TYPE_CHECKING:
     from airflow_provider_redox.protocol.settings import Settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def shared_slot(settings: Settings) -> TokenSlot:
     """Give the slot that the connection's `extra.cache_backend` names."""
-    seal = Seal(settings.key, settings.fingerprint)
+    seal = TokenSeal(settings.key, settings.fingerprint)
     if settings.cache_backend == "variable":
         from airflow_provider_redox.token_cache.variable import VariableSlot
 

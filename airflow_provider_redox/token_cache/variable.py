@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from airflow_provider_redox.protocol.token import Token
-from airflow_provider_redox.token_cache.seal import Seal
+from airflow_provider_redox.token_cache.seal import TokenSeal
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 class VariableSlot:
     """One Variable, `redox_cache__<fingerprint>`."""
 
-    def __init__(self, seal: Seal) -> None:
+    def __init__(self, seal: TokenSeal) -> None:
         self._seal = seal
 
     def load(self) -> Token | None:

@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from airflow_provider_redox.protocol.token import Token
-from airflow_provider_redox.token_cache.seal import Seal
+from airflow_provider_redox.token_cache.seal import TokenSeal
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class XComSlot:
     """One XCom of the running DAG run, `redox_cache__<fingerprint>`."""
 
-    def __init__(self, seal: Seal) -> None:
+    def __init__(self, seal: TokenSeal) -> None:
         self._seal = seal
 
     def load(self) -> Token | None:

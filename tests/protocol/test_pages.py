@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxDestinationError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.fhir import Page, read_page
+from airflow_provider_redox.protocol.pages import Page, read_page
 
 from .flows import answer, said_by
 

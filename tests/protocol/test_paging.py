@@ -19,8 +19,10 @@ from airflow_provider_redox.exceptions import (
     RedoxSecurityError,
 )
 from airflow_provider_redox.protocol.effects import Happened, RedoxResponse, Request
-from airflow_provider_redox.protocol.fhir import Endpoint, Page
+from airflow_provider_redox.protocol.fhir import Endpoint
+from airflow_provider_redox.protocol.pages import Page
 from airflow_provider_redox.protocol.paging import BARREN_PAGES_AT_MOST, Walk, start_walk
+from airflow_provider_redox.protocol.terms import Terms
 
 from .flows import World, answer, said_by
 
@@ -57,14 +59,14 @@ def stopped(world: World, **options: Any) -> RedoxError:
 def test_nothing_is_sent_before_the_first_page_is_asked_for() -> None:
     """To begin a search asks for nothing."""
     search = begin(World())
-    assert (search.pages, search.requests) == (0, 0)
+    assert (search.position.pages, search.requests) == (0, 0)
 
 
 def test_a_search_of_one_page_is_one_request() -> None:
     """A page without a next link is the last; asking again sends nothing."""
     world = World(patients("a", "b"))
     found, search = walk(world)
-    assert (found, search.pages, search.requests) == (["a", "b"], 1, 1)
+    assert (found, search.position.pages, search.requests) == (["a", "b"], 1, 1)
     assert world.run(search.next_page()) is None
     assert len(world.sent) == 1
 
@@ -73,7 +75,7 @@ def test_pages_are_followed_to_the_end() -> None:
     """Every page is read in turn, by GET on its link, with the connection's headers and no body."""
     world = World(patients("a", following="Patient?_page=2"), patients("b", following="Patient?_page=3"), patients("c"))
     found, search = walk(world)
-    assert (found, search.pages, search.requests) == (["a", "b", "c"], 3, 3)
+    assert (found, search.position.pages, search.requests) == (["a", "b", "c"], 3, 3)
     assert [request.method for request in world.sent] == ["POST", "GET", "GET"]
     assert world.sent[1].url == f"{BASE.url}/Patient?_page=2"
     assert world.sent[1].body is None
@@ -97,7 +99,7 @@ def test_the_form_is_sent_with_the_first_page_only() -> None:
 def test_the_date_of_the_first_answer_is_kept() -> None:
     """The Date of the first page is when the search happened."""
     world = World(patients("a", following="Patient?_page=2", date="first"), patients("b", date="second"))
-    assert walk(world)[1].date == "first"
+    assert walk(world)[1].position.date == "first"
 
 
 def test_empty_pages_in_between_are_walked_over() -> None:
@@ -119,7 +121,7 @@ def test_a_duplicate_is_left_out_and_counted() -> None:
     """A resource of the same type, id and version is given once."""
     world = World(patients("a", "b", "a", following="Patient?_page=2"), patients("b", "c"))
     found, search = walk(world)
-    assert (found, search.duplicates) == (["a", "b", "c"], 2)
+    assert (found, search.position.duplicates) == (["a", "b", "c"], 2)
 
 
 def page_of(*resources: dict[str, Any]) -> RedoxResponse:
@@ -131,7 +133,7 @@ def test_two_versions_of_a_resource_are_two() -> None:
     """A resource that changed while the search ran is given in both versions."""
     versions = [{"resourceType": "Patient", "id": "a", "meta": {"versionId": version}} for version in ("1", "2", "1")]
     found, search = walk(World(page_of(*versions)))
-    assert (found, search.duplicates) == (["a", "a"], 1)
+    assert (found, search.position.duplicates) == (["a", "a"], 1)
 
 
 def test_the_same_id_of_another_type_is_another_resource() -> None:
@@ -143,7 +145,7 @@ def test_the_same_id_of_another_type_is_another_resource() -> None:
 def test_resources_without_an_id_are_all_given() -> None:
     """What cannot be told apart is not left out."""
     found, search = walk(World(page_of({"resourceType": "Patient"}, {"resourceType": "Patient"})))
-    assert (found, search.duplicates) == ([None, None], 0)
+    assert (found, search.position.duplicates) == ([None, None], 0)
 
 
 def test_searches_that_share_what_they_have_seen_give_each_resource_once() -> None:
@@ -151,7 +153,7 @@ def test_searches_that_share_what_they_have_seen_give_each_resource_once() -> No
     seen: set[bytes] = set()
     walk(World(patients("a", "b")), seen=seen)
     found, search = walk(World(patients("b", "c")), seen=seen)
-    assert (found, search.duplicates) == (["c"], 1)
+    assert (found, search.position.duplicates) == (["c"], 1)
 
 
 # ── searches without end ──
@@ -224,7 +226,7 @@ def test_resources_without_an_id_repeated_without_end_are_an_error() -> None:
 def test_more_pages_than_allowed_are_an_error() -> None:
     """A search that has more than max_pages pages fails before the next is asked for."""
     world = endless(lambda number: patients(str(number), following=f"Patient?_page={number}"))
-    error = stopped(world, max_pages=3)
+    error = stopped(world, terms=Terms(max_pages=3))
     assert "there are more than 3 pages" in str(error)
     assert len(world.sent) == 3
 
@@ -232,7 +234,7 @@ def test_more_pages_than_allowed_are_an_error() -> None:
 def test_as_many_pages_as_allowed_are_no_error() -> None:
     """A search that ends on its last allowed page is complete."""
     world = World(patients("a", following="Patient?_page=2"), patients("b"))
-    assert walk(world, max_pages=2)[0] == ["a", "b"]
+    assert walk(world, terms=Terms(max_pages=2))[0] == ["a", "b"]
 
 
 # ── pages that fail ──
@@ -289,7 +291,7 @@ def test_a_server_that_refuses_get_is_asked_by_post(status: int) -> None:
     found, search = walk(world)
     assert found == ["a", "b", "c"]
     assert [request.method for request in world.sent] == ["POST", "GET", "POST", "POST"]
-    assert (search.pages, search.requests) == (3, 4)
+    assert (search.position.pages, search.requests) == (3, 4)
     continued = world.sent[2]
     assert continued.url == f"{BASE.url}/Patient/_search"
     assert parse_qs((continued.body or b"").decode()) == {"family": ["Green"], "_page": ["+2"]}
@@ -375,7 +377,7 @@ def test_a_search_gives_every_distinct_resource_once_in_order(
 
     found, search = walk(World(*[serve] * 40))
     assert found == ids
-    assert search.pages == len(pages)
+    assert search.position.pages == len(pages)
 
 
 @settings(max_examples=60, deadline=None)
@@ -397,12 +399,12 @@ def test_a_search_that_breaks_is_an_exception_and_never_a_shorter_result(
 
 def test_a_page_is_what_the_walk_gives() -> None:
     """A page of a walk tells total and outcomes as the server sent them."""
-    document = {"resourceType": "Bundle", "type": "searchset", "total": 7, "entry": []}
+    document = {"resourceType": "Bundle", "type": "searchset", "total": 0, "entry": []}
     document["entry"] = [{"resource": {"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}]}}]
     world = World(answer(200, json.dumps(document)))
     page = world.run(begin(world).next_page())
     assert isinstance(page, Page)
-    assert (page.total, len(page.outcomes), page.resources) == (7, 1, [])
+    assert (page.total, len(page.outcomes), page.resources) == (0, 1, [])
 
 
 def test_a_404_of_the_first_link_is_asked_by_post_with_the_authors_own_parameters() -> None:
@@ -436,4 +438,4 @@ def test_the_same_id_without_a_version_is_told_apart_by_its_content() -> None:
     one, two = ({"resourceType": "Patient", "id": "1", "gender": gender} for gender in ("male", "female"))
     ids, done = walk(World(page_of(one, two, one)))
     assert ids == ["1", "1"]
-    assert done.duplicates == 1
+    assert done.position.duplicates == 1

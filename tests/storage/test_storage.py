@@ -69,6 +69,7 @@ def test_what_a_killed_try_left_is_removed_by_the_next(tmp_path: Path):
     killed = Results(place)
     killed.__enter__()
     killed.write("Observation", [b"{}"])
+    killed._open["Observation"].abandon()  # as the kernel does
     with Results(place) as results:
         results.write("Patient", [b"{}"])
         manifest = commit(results)

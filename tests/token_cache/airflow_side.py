@@ -21,7 +21,7 @@ from airflow.utils import db
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.exceptions import RedoxResponseError
 from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
-from airflow_provider_redox.token_cache.seal import Seal
+from airflow_provider_redox.token_cache.seal import TokenSeal
 
 _running = [""]
 
@@ -84,7 +84,7 @@ class Deferring(BaseOperator):
 
 def name_of(conn_id: str) -> str:
     settings = RedoxHook(conn_id).client.settings
-    return Seal(settings.key, settings.fingerprint).name
+    return TokenSeal(settings.key, settings.fingerprint).name
 
 
 def sharing(conn_id: str) -> DAG:

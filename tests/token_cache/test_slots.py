@@ -12,7 +12,7 @@ from airflow_provider_redox.client.slots import MemorySlot, NoSlot
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.protocol.token import Token
 from airflow_provider_redox.token_cache import shared_slot
-from airflow_provider_redox.token_cache.seal import Seal
+from airflow_provider_redox.token_cache.seal import TokenSeal
 from airflow_provider_redox.token_cache.variable import VariableSlot
 from airflow_provider_redox.token_cache.xcom import XComSlot
 from tests.client.drivers import connection_to, settings_of
@@ -51,7 +51,7 @@ def test_a_hook_outside_a_task(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 def test_a_variable_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Variable that Airflow finds anywhere, such as in the environment, is opened; rubbish there is nothing."""
     settings = settings_of(connection_to("http://127.0.0.1"))
-    seal = Seal(settings.key, settings.fingerprint)
+    seal = TokenSeal(settings.key, settings.fingerprint)
     monkeypatch.setenv(f"AIRFLOW_VAR_{seal.name.upper()}", seal.close(TOKEN))
     assert VariableSlot(seal).load() == TOKEN
     monkeypatch.setenv(f"AIRFLOW_VAR_{seal.name.upper()}", "rubbish")
@@ -65,9 +65,9 @@ def test_a_bad_entry_is_a_new_token(sandbox: Sandbox, monkeypatch: pytest.Monkey
     other = settings_of(connection_to("http://127.0.0.1"))
     now = 4_000_000_000.0
     entry = {
-        "expired": Seal(settings.key, settings.fingerprint).close(Token("old", 1.0, 301.0)),
-        "from the future": Seal(settings.key, settings.fingerprint).close(Token("young", now, now + 300)),
-        "of another key": Seal(other.key, settings.fingerprint).close(Token("foreign", 1.0, now)),
+        "expired": TokenSeal(settings.key, settings.fingerprint).close(Token("old", 1.0, 301.0)),
+        "from the future": TokenSeal(settings.key, settings.fingerprint).close(Token("young", now, now + 300)),
+        "of another key": TokenSeal(other.key, settings.fingerprint).close(Token("foreign", 1.0, now)),
         "rubbish": "v1.AAAA",
     }[state]
     monkeypatch.setenv(f"AIRFLOW_VAR_REDOX_CACHE__{settings.fingerprint.upper()}", entry)
@@ -84,7 +84,7 @@ def test_a_shared_token_is_used(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
     settings = settings_of(sandbox.connection)
     hook = RedoxHook()
     token = hook.get_access_token()
-    sealed = Seal(settings.key, settings.fingerprint).close(hook.client.memory.load() or TOKEN)
+    sealed = TokenSeal(settings.key, settings.fingerprint).close(hook.client.memory.load() or TOKEN)
     monkeypatch.setenv(f"AIRFLOW_VAR_REDOX_CACHE__{settings.fingerprint.upper()}", sealed)
     MemorySlot.forget_all()
     assert RedoxHook().get_access_token() == token
@@ -97,7 +97,7 @@ def test_a_refused_shared_token_is_not_used_again(sandbox: Sandbox, monkeypatch:
     settings = settings_of(sandbox.connection)
     hook = RedoxHook()
     hook.get_access_token()
-    sealed = Seal(settings.key, settings.fingerprint).close(hook.client.memory.load() or TOKEN)
+    sealed = TokenSeal(settings.key, settings.fingerprint).close(hook.client.memory.load() or TOKEN)
     monkeypatch.setenv(f"AIRFLOW_VAR_REDOX_CACHE__{settings.fingerprint.upper()}", sealed)
     sandbox.control("POST", "revoke")
     MemorySlot.forget_all()
@@ -109,7 +109,7 @@ def test_a_refused_shared_token_is_not_used_again(sandbox: Sandbox, monkeypatch:
 def test_the_name_is_not_sensitive() -> None:
     """Airflow's masker does not take the entry's name for a secret's: each masked value slows a long process down."""
     settings: Any = settings_of(connection_to("http://127.0.0.1"))
-    shown = {Seal(settings.key, settings.fingerprint).name: "as it is"}
+    shown = {TokenSeal(settings.key, settings.fingerprint).name: "as it is"}
     assert redact(shown) == shown
 
 

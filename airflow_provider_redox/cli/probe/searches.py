@@ -17,11 +17,10 @@ from airflow_provider_redox.protocol.fhir import (
     FHIR_JSON,
     FORM,
     Endpoint,
-    Page,
     link_as_form,
-    read_page,
     search_form,
 )
+from airflow_provider_redox.protocol.pages import Page, read_page
 
 UNKNOWN_ID = "no-such-resource-of-a-probe"
 UNKNOWN_PARAMETER = "unknown-to-everybody"

@@ -1,0 +1,82 @@
+"""What a search insists on: how many pages it may have, and that the server did what was asked, all of it.
+
+A server that ignores a filter answers with other people's records. `handling="strict"` asks it not to
+(`Prefer: handling=strict`, FHIR R4 search, 3.1.1.8) and compares what it says it understood, `link[self]`, with what was
+asked. A server that says nothing there cannot be compared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+
+PAGES_AT_MOST = 100_000
+"""Pages of one search when the author sets no limit: far above any real search, far below forever."""
+
+_NO_FILTERS = frozenset(
+    {"_count", "_sort", "_include", "_revinclude", "_summary", "_elements", "_total", "_contained", "_containedType"}
+    | {"_format", "_pretty", "_score", "_offset", "_page", "_maxresults", "_graph"}
+)
+"""Parameters that shape the answer and select nothing (FHIR R4 search, 3.1.1.5)."""
+
+CHOICES = {"on_total_mismatch": ("fail", "warn"), "handling": ("strict", "lenient")}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of a search.
+
+    :param max_pages: the number of pages above which it fails; it is never cut short.
+    :param on_total_mismatch: `fail` or `warn` when the server's own total is more than came.
+    :param handling: `strict` or `lenient`, when the server ignored a filter: an error, or a warning.
+    """
+
+    max_pages: int = PAGES_AT_MOST
+    on_total_mismatch: str = "fail"
+    handling: str = "strict"
+
+    @property
+    def preference(self) -> dict[str, str]:
+        """The request header that tells the server."""
+        return {"prefer": f"handling={self.handling}"}
+
+
+def terms(*, max_pages: int | None = None, on_total_mismatch: str = "fail", handling: str = "strict") -> Terms:
+    """Check the terms. Raises `RedoxConfigError` that names the argument."""
+    if max_pages is not None and (not isinstance(max_pages, int) or isinstance(max_pages, bool) or max_pages < 1):
+        raise RedoxConfigError("max_pages: must be a whole number from 1, or left out")
+    for name, value in (("on_total_mismatch", on_total_mismatch), ("handling", handling)):
+        if value not in CHOICES[name]:
+            raise RedoxConfigError(f"{name}: must be {' or '.join(CHOICES[name])}")
+    return Terms(max_pages or PAGES_AT_MOST, on_total_mismatch, handling)
+
+
+def ignored_filters(form: bytes, self_link: str) -> list[str]:
+    """Name the filters of a search that the server does not say it used; none when it says nothing.
+
+    Names are compared up to a modifier or a chain, and how often they occur: of two `date`s, each must be there.
+    """
+    try:
+        query = urlsplit(self_link).query
+    except ValueError:
+        return []
+    said = _names(name for name, _ in parse_qsl(query, keep_blank_values=True))
+    if not said:
+        return []
+    asked = _names(name for name, _ in parse_qsl(form.decode("ascii")) if name not in _NO_FILTERS)
+    return sorted((asked - said).elements()) if asked - said else []
+
+
+def counts_only(form: bytes) -> bool:
+    """Say whether a search asks for a number instead of resources, or for a number that is only estimated."""
+    asked: Mapping[str, Any] = dict(parse_qsl(form.decode("ascii")))
+    return asked.get("_summary") == "count" or asked.get("_count") == "0" or asked.get("_total") == "estimate"
+
+
+def _names(names: Iterable[str]) -> Counter[str]:
+    return Counter(name.partition(":")[0].partition(".")[0] for name in names)
