@@ -71,7 +71,7 @@ class Checkpoint:
             saved = None if clear is None else msgspec.json.decode(clear, type=Saved)
         except msgspec.MsgspecError:
             return None
-        if saved is None or saved.search != self._search or saved.tries >= TRIES:
+        if saved is None or saved.search != self._search or (saved.tries >= TRIES and not saved.whole):
             return None
         if not 0 <= time.time() - saved.at <= RESUMABLE_FOR:
             return None

@@ -93,7 +93,7 @@ class Results:
             return None
         try:
             self._take_up(saved, note)
-        except BrokenPartError:
+        except (BrokenPartError, ValueError, msgspec.MsgspecError):  # the latter where note() cannot read a line
             _log.warning("What an earlier try left is damaged or gone; the search begins anew.")
             self.discard()
             return None
