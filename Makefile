@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-all test-versions test-ui check format docs lock clean
+.PHONY: help demo up test test-all test-versions test-ui check format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: $(READY)  ## rewrite the code in the house's format
 docs: $(READY)  ## build the documentation into docs/_build, warnings are errors
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
 	@$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
+
+bench: $(READY)  ## measure the search beside its peers, about six minutes (CLIENTS="ours urllib3_orjson" picks some)
+	@sh scripts/bench.sh $(VENV) $(CLIENTS)
 
 lock: $(READY)  ## resolve requirements/*.in again (LOCK_DATE=YYYY-MM-DD sets the day)
 	@sh scripts/lock.sh $(BIN)/uv $(LOCK_DATE)

@@ -41,9 +41,12 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_redox.operators.connection",
                     "airflow_provider_redox.operators.data_model",
                     "airflow_provider_redox.operators.fhir",
+                    "airflow_provider_redox.operators.request",
+                    "airflow_provider_redox.operators.upload",
                 ],
             }
         ],
+        "extra-links": ["airflow_provider_redox.links.results.ResultsLink"],
         "config": {"redox": {"description": "Where results go.", "options": _options()}},
     }
 
@@ -74,6 +77,7 @@ def _conn_fields() -> dict[str, Any]:
         "algorithm": _field("Algorithm", "Follows from the key when left empty.", enum=["RS384", "ES384"]),
         "organization_id": _field("Organization ID", "For the Platform API."),
         "environment_id": _field("Environment ID", "For the Platform API."),
+        "platform_conn_id": _field("Platform connection", "The connection whose key may use the Platform API."),
         "auth_url": _field("Token URL", "On the host's own origin. By default {host}/v2/auth/token."),
         "audience": _field("Audience", "The assertion's aud. By default the token URL."),
         "scope": _field("Scope", "Sent only when set."),
@@ -90,6 +94,9 @@ def _conn_fields() -> dict[str, Any]:
         "link_host_aliases": _field(
             "Link host aliases",
             "Other hosts, separated by commas, that next links may name; rewritten onto our own host.",
+        ),
+        "blob_url": _field(
+            "Upload URL", "Where files are uploaded. By default https://blob.redoxengine.com for Redox's own host."
         ),
         "ca_file": _field("CA bundle", "Path of a bundle of PEM certificates on the worker."),
         "cache_backend": _field(

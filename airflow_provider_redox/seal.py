@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -50,3 +52,10 @@ class Seal:
             return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], self._bound_to)
         except (binascii.Error, ValueError, InvalidTag):
             return None
+
+
+def keyed_hash(key: SigningKey, *, purpose: str, content: bytes) -> str:
+    """Give a hash of 128 bits that only who has the private key can make again, so that no guess can be tried out."""
+    info = f"airflow-provider-redox {purpose} {VERSION}".encode()
+    secret = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key.secret_numbers())
+    return hmac.new(secret, content, hashlib.sha256).hexdigest()[:32]

@@ -23,6 +23,8 @@ import pytest  # noqa: E402  (after the environment, see above)
 
 from tests.support.sandbox import Sandbox  # noqa: E402
 
+pytest_plugins = ("tests.support.s3",)
+
 
 @pytest.fixture(scope="session")
 def sandbox_process() -> Iterator[Sandbox]:

@@ -78,7 +78,10 @@ def test_the_ground_floor_needs_no_airflow():
     assert not [name for name in loaded if name.split(".")[0] in ("airflow", "requests", "urllib3", "aiohttp", "fsspec")]
 
 
-@pytest.mark.parametrize("module", ["operators.fhir", "operators.data_model", "operators.connection", "downstream"])
+OPERATORS = ["operators.connection", "operators.data_model", "operators.fhir", "operators.request", "operators.upload"]
+
+
+@pytest.mark.parametrize("module", [*OPERATORS, "downstream"])
 def test_importing_operators_loads_no_client(module: str):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
     base = "from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg"

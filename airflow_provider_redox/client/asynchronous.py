@@ -6,14 +6,14 @@ import asyncio
 import io
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import aiohttp
 from asgiref.sync import sync_to_async
 from yarl import URL
 
 from airflow_provider_redox.client import network
-from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError
+from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.protocol.effects import (
     Bearer,
@@ -101,17 +101,18 @@ class AsyncClient(Driver):
 
     async def _send(self, request: Request) -> Happened:
         async with self._places:  # waiting for a free connection does not count as waiting for the server
-            try:
-                async with asyncio.timeout(network.CONNECT_TIMEOUT + self.settings.timeout * 3):
-                    return await self._exchange(request)
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                return _failure(error)
+            with opened(request) if request.file is None else await asyncio.to_thread(opened, request) as body:
+                try:
+                    async with asyncio.timeout(network.CONNECT_TIMEOUT + self.settings.timeout * 3):
+                        return await self._exchange(request, body)
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    return _failure(error)
 
-    async def _exchange(self, request: Request) -> Happened:
+    async def _exchange(self, request: Request, body: bytes | BinaryIO | None) -> Happened:
         async with self._session().request(
             request.method,
             URL(request.url, encoded=True),
-            data=_payload(request.body),
+            data=_payload(body),
             headers={**self.own_headers, "accept-encoding": ACCEPTED, **request.headers},
             allow_redirects=False,
             proxy=network.proxy_for(request.url),
@@ -153,9 +154,9 @@ class AsyncClient(Driver):
         return self._http
 
 
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+def _payload(body: bytes | BinaryIO | None) -> bytes | BinaryIO | None:
     """Hand large bodies over as a stream: aiohttp writes bytes in one go, which holds the event loop up, and warns."""
-    return io.BytesIO(body) if body and len(body) > CHUNK else body
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > CHUNK else body
 
 
 def _failure(error: Exception) -> Failure:

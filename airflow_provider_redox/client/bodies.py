@@ -1,8 +1,15 @@
-"""A response body, read within bounds: compressed or not, it never grows past the limit, in memory least of all."""
+"""Bodies. A response's is read within bounds: compressed or not, it never grows past the limit, in memory least of all."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import zlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO
+
+from airflow_provider_redox.protocol.effects import FileBody, Request
 
 LIMIT = 64 * 1024 * 1024
 """Bytes of one decoded body. Redox's own limit for a message is 40 MB."""
@@ -16,6 +23,53 @@ _OVERHEAD = 64 * 1024
 
 _MEMBERS = 100
 """Members of one gzip stream (RFC 1952 section 2.2): most have one, none needs thousands of empty ones."""
+
+
+def opened(request: Request) -> AbstractContextManager[bytes | BinaryIO | None]:
+    """Give a request's body for one try; a file is opened at its start, and closed at the end of the block."""
+    if request.file is None:
+        return contextlib.nullcontext(request.body)
+    return contextlib.closing(io.BufferedReader(_Framed(request.file), CHUNK))
+
+
+class FileChangedError(OSError):
+    """A file has not the size any more that was announced. Raised while it is sent, so that it never looks whole."""
+
+
+class _Framed(io.RawIOBase):
+    """A file between its head and its tail, read once, from start to end."""
+
+    def __init__(self, body: FileBody) -> None:
+        self._file = body.open()
+        self._chunks = _chunks(body, self._file)
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(filter(None, self._chunks), b"")
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _chunks(body: FileBody, file: BinaryIO) -> Iterator[bytes]:
+    yield body.head
+    left = body.size
+    while left:
+        chunk = file.read(min(left, CHUNK))
+        if not chunk:
+            raise FileChangedError("the file is shorter than it was")
+        left -= len(chunk)
+        yield chunk
+    if file.read(1):
+        raise FileChangedError("the file is longer than it was")
+    yield body.tail
 
 
 class OversizeError(Exception):

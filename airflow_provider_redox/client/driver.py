@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 import airflow_provider_redox
-from airflow_provider_redox.client.bodies import LIMIT
+from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import pace_for
 from airflow_provider_redox.client.slots import MemorySlot, NoSlot, TokenSlot
 from airflow_provider_redox.protocol.calls import Calls
@@ -129,6 +129,7 @@ _SIGNS = (
     ("Server disconnected", "the connection was closed without an answer"),
 )
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (FileChangedError, "the file changed while it was sent, so it cannot have arrived whole"),
     (asyncio.TimeoutError, "no answer in time"),
     (socket.gaierror, "the host name cannot be resolved"),
     (ssl.SSLError, "the TLS handshake failed"),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import urllib3
 
 from airflow_provider_redox.client import network
-from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError
+from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
 from airflow_provider_redox.client.connections import bytes_left, new_pool, sending
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.protocol.effects import (
@@ -87,12 +87,12 @@ class SyncClient(Driver):
 
     def _send(self, request: Request) -> Happened:
         response: urllib3.BaseHTTPResponse | None = None
-        with sending():
+        with sending(), opened(request) as body:
             try:
                 response = self._pool(request.url).urlopen(
                     request.method,
                     request.url,
-                    body=request.body,
+                    body=body,
                     headers={**self.own_headers, "accept-encoding": ACCEPTED, **request.headers},
                     redirect=False,
                     retries=False,

@@ -20,6 +20,8 @@ from airflow_provider_redox.hooks.edge import final
 from airflow_provider_redox.protocol.terms import terms
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     import requests
 
     from airflow_provider_redox.client.asynchronous import AsyncClient
@@ -154,6 +156,15 @@ class RedoxHook(BaseHook):
         calls = self.client.calls
         complete = calls.complete_message(message, destination=destination, environment=environment)
         return self.client.run(calls.query_message(complete, headers))
+
+    def upload(self, file: str | PathLike[str] | bytes, **options: Any) -> str:
+        """Upload a file of up to 30 MB, by its path or URL in storage, and give the URI to put into a message.
+
+        Options: headers; and idempotent, True to have it repeated where it may have arrived.
+        """
+        from airflow_provider_redox.storage.inputs import file_to_upload
+
+        return self.client.run(self.client.calls.upload(file_to_upload(file, where="file"), **options))
 
     def get_log(self, log_id: str) -> dict[str, Any]:
         """Look a log up in the Platform API. Needs a connection with a user-level key."""
@@ -294,18 +305,28 @@ class RedoxAsyncHook(BaseHook):
         return await client.run(client.calls.writeback(resource_type, operation, bundle, **options))
 
     async def post_data_model(
-        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: str | None
+        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: Any
     ) -> Accepted:
         """As `RedoxHook.post_data_model`."""
         client = await self.client()
         return await client.run(client.calls.post_message(client.calls.complete_message(message, **where), headers))
 
     async def query_data_model(
-        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: str | None
+        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: Any
     ) -> dict[str, Any]:
         """As `RedoxHook.query_data_model`."""
         client = await self.client()
         return await client.run(client.calls.query_message(client.calls.complete_message(message, **where), headers))
+
+    async def upload(self, file: str | PathLike[str] | bytes, **options: Any) -> str:
+        """As `RedoxHook.upload`."""
+        from asgiref.sync import sync_to_async
+
+        from airflow_provider_redox.storage.inputs import file_to_upload
+
+        found = await sync_to_async(file_to_upload)(file, where="file")  # it may ask Airflow for the store's connection
+        client = await self.client()
+        return await client.run(client.calls.upload(found, **options))
 
     async def get_log(self, log_id: str) -> dict[str, Any]:
         """As `RedoxHook.get_log`."""

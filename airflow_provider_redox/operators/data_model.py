@@ -6,76 +6,106 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_redox.protocol.data_model import Accepted
-    from airflow_provider_redox.storage.send_record import SendRecord
-
 
 class RedoxDataModelPostOperator(RedoxOperator):
-    """Send one Data Model message and know what became of it: accepted, refused, or nobody can tell.
+    """Send one Data Model message at most once, and know what became of it: accepted, refused, or nobody can tell.
 
-    Sending a message twice may double it at the hospital, and Redox knows no idempotency key. So a message whose
-    outcome is unknown raises `RedoxAmbiguousOutcomeError`, is not sent again, and **this operator allows no Airflow
-    retries**: `retries` is 0, whatever the task or the DAG's default_args say. What can safely be tried again (nothing was
-    sent, 401, 429) is tried again inside the one attempt.
+    Sending a message twice may double it at the hospital, and Redox knows no idempotency key. So a line in storage and a
+    marker in Airflow's database are written before the message leaves. A retry, a clear or another worker reads them: what
+    was accepted is not sent again, and what may have been sent raises `RedoxAmbiguousOutcomeError`. What can safely be tried
+    again (nothing was sent, 401, 429) is tried again inside the one try, and by Airflow's own `retries`.
 
     Accepted means that Redox has stored the message, not that it was delivered.
 
-    The result is `{"accepted": n, "refused": n, "ambiguous": n, "log_ids": [...], "results_url": "..."}`; the line of the
-    message, with its log IDs or its error codes, is in `results_url`. No content enters XCom or a log.
+    The result is `{"accepted": n, "refused": n, "ambiguous": n, "log_ids": [...], "results_url": "..."}`, with
+    `"already_sent": 1` when an earlier try or run has sent it; the line of the message, with its log IDs or its error codes,
+    is in `results_url`. No content enters XCom or a log.
 
-    :param payload: the message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy.
-        Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a mapped task's arguments
-        (`partial`, `expand`) are in it.
+    :param payload: the message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy, the
+        same at each try. A `{"$upload": "path"}` in it is uploaded and replaced by its URI. Templated when the task runs,
+        and kept out of rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
+    :param destinations: names or UUIDs of several destinations, instead of `destination`; each gets a log of its own.
     :param results_path: where the result line goes: a URL such as `s3://conn_id@bucket/prefix`. By default
         `[redox] output_root`.
+    :param idempotency_key: a JSON Pointer (RFC 6901) to what tells this message from others, such as
+        `/Order/Results/0/ID`; with `ledger_path`, each is sent once to the same destinations, across runs and DAGs.
+    :param ledger_path: where the keys that were sent are kept, as hashes: a URL or a path that all who share it can write.
+    :param validate: `strict` or `lenient` checks the message against the model of its event before it is sent, which needs
+        the extra `[datamodels]`; `off` does not.
+    :param on_refused: `fail`, or `record`: a message that Redox refuses does not fail the task.
+    :param on_ambiguous: when nobody can tell: `fail`; `resend`, which may double the message; or `reconcile`: ask the
+        Platform API's logs by time, destination and event, take it as accepted if there is one, and send it again if there
+        is none.
+    :param resend: let the first try after a clear send, whatever earlier tries did.
+    :param platform_conn_id: the connection for the Platform API; `extra.platform_conn_id` by default.
     """
 
-    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "results_path")
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "destinations", "results_path", "ledger_path")
 
-    def __init__(self, *, payload: Mapping[str, Any], results_path: str | None = None, **kwargs: Any) -> None:
-        kwargs["retries"] = 0
+    def __init__(
+        self,
+        *,
+        payload: Mapping[str, Any],
+        destinations: Sequence[str] | None = None,
+        results_path: str | None = None,
+        idempotency_key: str | None = None,
+        ledger_path: str | None = None,
+        validate: str = "off",
+        on_refused: str = "fail",
+        on_ambiguous: str = "fail",
+        resend: bool = False,
+        platform_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.payload = payload
+        self.destinations = destinations
         self.results_path = results_path
+        self.idempotency_key = idempotency_key
+        self.ledger_path = ledger_path
+        self.validate = validate
+        self.on_refused = on_refused
+        self.on_ambiguous = on_ambiguous
+        self.resend = resend
+        self.platform_conn_id = platform_conn_id
         self.depend_on(payload)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the message and give the summary."""
-        from airflow_provider_redox.storage.send_record import SendRecord
+        from airflow_provider_redox.operators.posting import Posting
 
         with failing_for_good():
-            calls = self.hook.client.calls
-            message = calls.complete_message(
-                checked_payload(self.rendered(self.payload, context)),
-                destination=self.destination,
-                environment=self.environment,
-            )
-            flow = calls.post_message(message, self.headers)
-            record = SendRecord(self.layout(context, self.results_path, addressee(message)), message["Meta"])
-            _refuse_second_send(context["ti"], record)
-            record.note("sending")
+            self._check_arguments()
+            posting = Posting.prepare(self, context, checked_payload(self.rendered(self.payload, context)))
             try:
-                accepted: Accepted = self.hook.client.run(flow)
+                outcome = posting.run()
             except RedoxError as error:
-                record.note_failure(error)
-                error.add_note(f"The message's line is in {record.url}.")
-                raise
-        url = record.note_accepted(accepted)
-        self.log.info("Redox accepted the message, log IDs %s.", ", ".join(accepted.log_ids) or "none given")
-        return {
-            "accepted": 1,
-            "refused": 0,
-            "ambiguous": 0,
-            "log_ids": list(accepted.log_ids[:50]),
-            "results_url": url,
+                if self.on_refused == "fail" or not posting.was_refused(error):
+                    raise
+                self.log.warning("Redox refused the message: %s", error)
+                return posting.refused_summary
+        return posting.summary(outcome)
+
+    def _check_arguments(self) -> None:
+        choices = {
+            "on_refused": ("fail", "record"),
+            "on_ambiguous": ("fail", "resend", "reconcile"),
+            "validate": ("off", "lenient", "strict"),
         }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise RedoxConfigError(f"{name}: must be one of {', '.join(allowed)}")
+        if self.destination is not None and self.destinations is not None:
+            raise RedoxConfigError("destination, destinations: give one of them")
+        if (self.idempotency_key is None) != (self.ledger_path is None):
+            raise RedoxConfigError("idempotency_key, ledger_path: one needs the other")
 
 
 class RedoxDataModelQueryOperator(RedoxOperator):
@@ -86,20 +116,26 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     :param payload: the query. What its Meta lacks is filled in on a copy. Templated when the task runs, and kept out of
         rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
     :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    :param validate: `strict` or `lenient` checks the query against the model of its event before it is sent, which needs the
+        extra `[datamodels]`; `off` does not.
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
 
-    def __init__(self, *, payload: Mapping[str, Any], output_path: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, payload: Mapping[str, Any], output_path: str | None = None, validate: str = "off", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.payload = payload
         self.output_path = output_path
+        self.validate = validate
         self.depend_on(payload)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask and give the manifest of the answer."""
         import msgspec
 
+        from airflow_provider_redox.protocol import datamodels
         from airflow_provider_redox.protocol.data_model import log_ids_of
         from airflow_provider_redox.storage.results import Results
 
@@ -110,6 +146,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
                 destination=self.destination,
                 environment=self.environment,
             )
+            datamodels.check(message, self.validate)
             flow = client.calls.query_message(message, self.headers)
             with Results(self.layout(context, self.output_path, addressee(message))) as results:
                 answer = client.run(flow)
@@ -119,23 +156,6 @@ class RedoxDataModelQueryOperator(RedoxOperator):
                     request=f"{client.settings.base_url}/endpoint",
                     extension={"pages": 1, "requests": 1, "log_ids": list(log_ids_of(answer))},
                 )
-
-
-def _refuse_second_send(ti: Any, record: SendRecord) -> None:
-    """Refuse a try that nobody asked for, if an earlier one may have sent the message.
-
-    Airflow begins tries by itself: for a mapped task with `.partial(retries=...)`, and, whatever `retries` says, for a
-    task whose scheduler is gone. An author's clear is a decision; it sets max_tries to the tries before it plus `retries`,
-    which is 0.
-    """
-    tried = getattr(ti, "try_number", 1) or 1
-    if tried == 1 or getattr(ti, "max_tries", 0) == tried - 1 or not record.may_have_been_sent():
-        return
-    raise RedoxAmbiguousOutcomeError(
-        f"This is try {tried} of a task that sends a message, and an earlier try may have sent it: see {record.url}. Look "
-        "for the message in the Redox dashboard's logs, and clear the task to send it again. A mapped task needs retries=0 "
-        "in .partial(...)"
-    )
 
 
 def addressee(message: Mapping[str, Any]) -> str:

@@ -27,8 +27,9 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Page, Resource, read_line
-from airflow_provider_redox.protocol.paging import Position, Walk, identity_of
+from airflow_provider_redox.protocol.paging import Position, Walk, key_of
 from airflow_provider_redox.protocol.settings import Settings
+from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES, Report
 from airflow_provider_redox.seal import Seal
 from airflow_provider_redox.storage.checkpoint import Checkpoint
 from airflow_provider_redox.storage.files import Files
@@ -71,12 +72,14 @@ class Drain:
 
     :param start: begins the searches.
     :param tell: logs how far they are.
+    :param report: checks each resource.
     """
 
     client: SyncClient
     start: Start
     results: Results
     tell: Callable[..., None] = _log.info
+    report: Report | None = None
     progress: Progress = field(default_factory=Progress)
     _walks: Sequence[Walk] = ()
     _told: float = field(default_factory=time.monotonic)
@@ -91,11 +94,11 @@ class Drain:
             try:
                 self._drain(walk)
             except RedoxError as error:
-                if not walk.is_stuck or not leads_nowhere(error):
+                if not is_for_a_fresh_start(walk, error):
                     if walk.astray or not error.retryable:
                         self.results.discard()
                     raise
-                _log.warning("The page after %d cannot be had any more; beginning anew. %s", self.progress.pages, error)
+                _log.warning("What follows page %d does not fit it; beginning anew. %s", self.progress.pages, error)
                 self._begin_anew()
         return self.progress
 
@@ -120,13 +123,15 @@ class Drain:
         while (page := self.client.run(walk.next_page())) is not None:
             for kind, lines in _by_type(page).items():
                 self.results.write(kind, lines)
+            if self.report is not None:
+                self.results.write(VALIDATION_OUTCOMES, self.report.lines(resource.line for resource in page.resources))
             self._note(page, walk)
             self.results.end_page(msgspec.json.encode(self.progress))
             self._tell()
         done = self.progress
         done.requests += walk.position.requests
         done.duplicates += walk.position.duplicates
-        done.missing += walk.total_mismatch or 0
+        done.missing += walk.position.missing
         done.search, done.position = done.search + 1, Position()
 
     def _note(self, page: Page, walk: Walk) -> None:
@@ -178,6 +183,7 @@ def resumable_results(
     walks: Sequence[Walk],
     *,
     compression: str | None = None,
+    validate: str = "off",
     limits: Limits | None = None,
 ) -> Results:
     """Make the place of these searches' results, with a checkpoint that only the same searches take up."""
@@ -188,12 +194,17 @@ def resumable_results(
         files,
         layout.checkpoint,
         seal=Seal(settings.key, purpose="checkpoint", bound_to=layout.workspace),
-        search=digest_of(asked, compression, rules),
+        search=digest_of(asked, compression, validate, rules),
     )
     return Results(layout, files=files, compression=compression, checkpoint=checkpoint, limits=rules)
 
 
-def leads_nowhere(error: RedoxError) -> bool:
+def is_for_a_fresh_start(walk: Walk, error: RedoxError) -> bool:
+    """Say whether a search that was taken up should begin anew: its next link is dead, or its pages do not fit together."""
+    return (walk.taken_up and walk.astray) or (walk.is_stuck and is_about_the_link(error))
+
+
+def is_about_the_link(error: RedoxError) -> bool:
     """Say whether an error is about the link of the next page, and not about the server's day."""
     if isinstance(error, RedoxResponseError):
         return not isinstance(error, RedoxAuthError | RedoxRateLimitError | RedoxServerError)
@@ -206,10 +217,10 @@ def digest_of(*what: object) -> str:
 
 
 def _note(seen: set[int], kind: str, line: bytes) -> None:
-    if kind != OUTCOMES:
-        identity = identity_of(read_line(line))
-        if identity is not None:
-            seen.add(identity)
+    if kind not in (OUTCOMES, VALIDATION_OUTCOMES):
+        key = key_of(read_line(line))
+        if key is not None:
+            seen.add(key)
 
 
 def _by_type(page: Page) -> dict[str, list[bytes]]:

@@ -1,4 +1,4 @@
-"""FHIR operators: search."""
+"""FHIR operators: search, read one resource, write back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.links.results import ResultsLink
 from airflow_provider_redox.operators.base import RedoxOperator
+from airflow_provider_redox.operators.fhir_read import RedoxFhirReadOperator
+from airflow_provider_redox.operators.fhir_writeback import RedoxFhirWritebackOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.drain import Drain
     from airflow_provider_redox.protocol.paging import Walk
     from airflow_provider_redox.storage.results import Results
+
+__all__ = ["RedoxFhirReadOperator", "RedoxFhirSearchOperator", "RedoxFhirWritebackOperator"]
 
 
 class RedoxFhirSearchOperator(RedoxOperator):
@@ -36,9 +41,12 @@ class RedoxFhirSearchOperator(RedoxOperator):
         held.
     :param handling: `strict` asks the server to refuse parameters that it does not know, and fails when it does not say
         that it used a filter; `lenient` warns then.
+    :param validate: `off`, or `report` to check each resource against the model of its type (extra `[fhir]`) and write what
+        is found beside the results, as files of the type `ValidationOutcome`.
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "resource_type", "output_path")
+    operator_extra_links = (ResultsLink(),)
 
     def __init__(
         self,
@@ -51,6 +59,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         compression: str | None = None,
         on_total_mismatch: str = "fail",
         handling: str = "strict",
+        validate: str = "off",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,10 +71,14 @@ class RedoxFhirSearchOperator(RedoxOperator):
         self.compression = compression
         self.on_total_mismatch = on_total_mismatch
         self.handling = handling
+        self.validate = validate
+        self._manifest: dict[str, Any] | None = None
         self.depend_on(search_params)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the searches and give the manifest."""
+        from airflow_provider_redox.operators.assets import tell_assets
+
         with failing_for_good():
             drain = self._prepare(context)
             with drain.results as results:
@@ -75,18 +88,30 @@ class RedoxFhirSearchOperator(RedoxOperator):
                 )
         found = ", ".join(f"{count} {kind}" for kind, count in _counted(manifest).items()) or "nothing"
         self.log.info("Pages: %d, found: %s.", drain.progress.pages, found)
+        if drain.report is not None:
+            self.log.info("%s.", drain.report.summary)
+        tell_assets(context, manifest, manifest_url=self.layout(context, self.output_path).manifest)
+        self._manifest = manifest
         return manifest
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  (OpenLineage's signature)
+        """Tell OpenLineage what was read and written. On Airflow 3 this runs in a fork, which cannot ask for an XCom."""
+        from airflow_provider_redox.operators.lineage import search_lineage
+
+        return search_lineage(self._manifest)
 
     def _prepare(self, context: Context) -> Drain:
         """Make everything ready, all searches checked, before the first request."""
         from airflow_provider_redox.operators.drain import Drain
+        from airflow_provider_redox.protocol.validation import report_of
 
         searches = self._searches(context)
+        report = report_of(self.validate, self.resource_type)
 
         def start(seen: set[int]) -> list[Walk]:
             return [self._start(params, seen, shared=len(searches) > 1) for params in searches]
 
-        return Drain(self.hook.client, start, self._results(context, start(set())), self.log.info)
+        return Drain(self.hook.client, start, self._results(context, start(set())), self.log.info, report)
 
     def _searches(self, context: Context) -> Sequence[Any]:
         """Render the search parameters. Parameters that were given and came out empty would ask for everybody."""
@@ -126,7 +151,9 @@ class RedoxFhirSearchOperator(RedoxOperator):
         from airflow_provider_redox.operators.drain import resumable_results
 
         layout = self.layout(context, self.output_path)
-        return resumable_results(layout, self.hook.client.settings, walks, compression=self.compression)
+        return resumable_results(
+            layout, self.hook.client.settings, walks, compression=self.compression, validate=self.validate
+        )
 
 
 def _counted(manifest: Mapping[str, Any]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -11,11 +11,11 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
-from airflow_provider_redox.protocol import data_model, fhir, pages
+from airflow_provider_redox.protocol import data_model, fhir, message_header, pages, uploads
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
-from airflow_provider_redox.protocol.failures import issues_of, raise_refusal
+from airflow_provider_redox.protocol.failures import raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
 from airflow_provider_redox.protocol.terms import Terms
@@ -93,6 +93,27 @@ class Calls:
         request = base.read(resource_type, resource_id, self._headers(headers))
         return exchange(request, _resource, repeatable=True, env=self.env)
 
+    def read_whole(
+        self,
+        resource_type: str,
+        resource_id: str,
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Flow[RedoxResponse]:
+        """Read one resource, and give the answer that holds it and no other: its digits, its headers."""
+        base = self.endpoint(destination, environment)
+        request = base.read(resource_type, resource_id, self._headers(headers))
+
+        def asked_for(response: RedoxResponse) -> RedoxResponse:
+            resource = _resource(response)
+            if (resource["resourceType"], resource.get("id", resource_id)) != (resource_type, resource_id):
+                raise RedoxProtocolError(f"HTTP {response.status}, but the answer is another resource than was asked for")
+            return response
+
+        return exchange(request, asked_for, repeatable=True, env=self.env)
+
     def writeback(
         self,
         resource_type: str,
@@ -102,20 +123,47 @@ class Calls:
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
+        message_id: str | None = None,
     ) -> Flow[RedoxResponse]:
-        """Send a message Bundle to a writeback operation. Unsafe: never repeated where it may have been processed."""
-        if not isinstance(bundle, Mapping) or bundle.get("resourceType") != "Bundle":
-            raise RedoxConfigError("bundle: must be a FHIR Bundle of type message")
-        base = self.endpoint(destination, environment)
-        request = base.writeback(resource_type, operation, data_model.encode(bundle), self._headers(headers))
+        """Send a message Bundle to a writeback operation. Unsafe: never repeated where it may have been processed.
+
+        A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`.
+        """
+        found = find_destination(self.settings.destinations, destination, default=self.settings.destination)
+        whole = message_header.completed(
+            bundle,
+            resource_type=fhir.checked_type(resource_type),
+            operation=operation,
+            message_id=message_id or message_header.new_message_id(self.env.new_jti()),
+            source_id=self.settings.source_id,
+            destination=found,
+        )
+        base = fhir.endpoint(self.settings, found.fhir_slug(), environment)
+        body = data_model.encode(whole, where="bundle")
+        request = base.writeback(resource_type, operation, body, self._headers(headers))
         return exchange(request, _written, repeatable=False, env=self.env)
 
+    def upload(self, file: uploads.File, *, headers: Mapping[str, str] | None = None, idempotent: bool = False) -> Flow[str]:
+        """Upload a file to `extra.blob_url` and give its URI.
+
+        Not repeated where it may have arrived, unless `idempotent`: a second copy that no message names does no harm.
+        """
+        if self.settings.blob_url is None:
+            raise RedoxConfigError("extra.blob_url: missing; host is not Redox's own, so say where its files are uploaded")
+        boundary = message_header.new_message_id(self.env.new_jti())
+        request = uploads.request(self.settings.blob_url, file, self._headers(headers), boundary=boundary)
+        return exchange(request, uploads.read_uri, repeatable=idempotent, env=self.env)
+
     def post_message(
-        self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None
+        self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, repeatable: bool | None = None
     ) -> Flow[data_model.Accepted]:
-        """Send a notification that `complete_message` made. Repeated only where it cannot have been processed."""
+        """Send a notification that `complete_message` made.
+
+        Repeated only where it cannot have been processed, unless the author says that it is `repeatable`.
+        """
         request = data_model.request(self.settings, message, self._headers(headers))
-        return exchange(request, data_model.read_accepted, repeatable=data_model.is_query(message), env=self.env)
+        again = data_model.is_query(message) if repeatable is None else repeatable
+        return exchange(request, data_model.read_accepted, repeatable=again, env=self.env)
 
     def query_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[dict[str, Any]]:
         """Send a query that `complete_message` made and give the answer."""
@@ -127,12 +175,18 @@ class Calls:
         return exchange(request, data_model.read_answer, repeatable=True, env=self.env)
 
     def complete_message(
-        self, message: Mapping[str, Any], *, destination: str | None = None, environment: str | None = None
+        self,
+        message: Mapping[str, Any],
+        *,
+        destination: str | None = None,
+        destinations: Sequence[str] | None = None,
+        environment: str | None = None,
+        now: float | None = None,
     ) -> dict[str, Any]:
-        """Fill in what the message's Meta lacks; see `data_model.complete`."""
-        return data_model.complete(
-            message, self.settings, destination=destination, environment=environment, now=self.env.now()
-        )
+        """Fill in what the message's Meta lacks; see `data_model.complete`. `now` is the message's own time."""
+        places = destinations if destinations is not None else None if destination is None else (destination,)
+        moment = self.env.now() if now is None else now
+        return data_model.complete(message, self.settings, destinations=places, environment=environment, now=moment)
 
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
@@ -248,7 +302,7 @@ def _resource(response: RedoxResponse) -> dict[str, Any]:
     if not isinstance(resource, dict) or "resourceType" not in resource:
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a FHIR resource")
     if resource["resourceType"] == "OperationOutcome":
-        raise pages.destination_error(response, issues_of(response))
+        raise pages.destination_error(response)
     return resource
 
 
@@ -266,7 +320,7 @@ def _written(response: RedoxResponse) -> RedoxResponse:
     entries = entries if isinstance(entries, list) else []
     inner = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
     if any(_says_failed(resource) for resource in (answer, *inner)):
-        raise pages.destination_error(response, issues_of(response))
+        raise pages.destination_error(response)
     return response
 
 

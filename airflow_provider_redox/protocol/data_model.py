@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,7 +19,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol.destinations import find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.failures import meta_errors, traced
+from airflow_provider_redox.protocol.failures import is_transient, meta_errors, traced
 from airflow_provider_redox.protocol.settings import Settings
 
 PATH = "/endpoint"
@@ -69,7 +69,12 @@ def is_query(message: Any) -> bool:
 
 
 def complete(
-    message: Mapping[str, Any], settings: Settings, *, destination: str | None, environment: str | None, now: float
+    message: Mapping[str, Any],
+    settings: Settings,
+    *,
+    destinations: Sequence[str] | None,
+    environment: str | None,
+    now: float,
 ) -> dict[str, Any]:
     """Give a copy whose Meta has what Redox needs; what the author wrote stays.
 
@@ -85,9 +90,9 @@ def complete(
         if not isinstance(meta.get(name), str) or not meta[name]:
             raise RedoxConfigError(f"payload: Meta.{name} is missing")
     meta.setdefault("EventDateTime", _iso(now))
-    if destination is not None and whole["Meta"].get("Destinations"):
+    if destinations is not None and whole["Meta"].get("Destinations"):
         raise RedoxConfigError("destination: given in the operator and in Meta.Destinations; leave one of them out")
-    _complete_destinations(meta, settings, destination)
+    _complete_destinations(meta, settings, destinations)
     if settings.source_id:
         meta.setdefault("Source", {"ID": settings.source_id})
     _complete_test(meta, settings.environment_for(environment))
@@ -97,13 +102,13 @@ def complete(
     return whole
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
+def encode(message: Mapping[str, Any], *, where: str = "payload") -> bytes:
     """Encode a message. Raises `RedoxConfigError` when it cannot be JSON or is larger than Redox takes."""
     body = _encoded(message)
     if body is None:
-        raise RedoxConfigError("payload: holds a value that JSON cannot carry")
+        raise RedoxConfigError(f"{where}: holds a value that JSON cannot carry")
     if len(body) > MAX_BYTES:
-        raise RedoxConfigError(f"payload: {len(body)} bytes, and Redox takes {MAX_BYTES}; send files by upload")
+        raise RedoxConfigError(f"{where}: {len(body)} bytes, and Redox takes {MAX_BYTES}; send files by upload")
     return body
 
 
@@ -159,30 +164,48 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
         said = f": {'; '.join(issues)}" if issues else ""
         log_ids = log_ids_of(answer)
         partly = f"; it gave log IDs all the same: {', '.join(log_ids)}" if log_ids else ""
-        raise RedoxDestinationError(
+        error = RedoxDestinationError(
             f"HTTP {response.status} with Meta.Errors{traced(response)}{said}{partly}",
             log_ids=log_ids,
             status=response.status,
             issues=issues,
             trace_id=response.trace_id,
         )
+        error.retryable = is_transient(response) and not log_ids
+        raise error
     return answer
 
 
-def _complete_destinations(meta: dict[str, Any], settings: Settings, destination: str | None) -> None:
-    if destination is None and meta.get("Destinations"):
-        if not isinstance(meta["Destinations"], list):
-            raise RedoxConfigError("payload: Meta.Destinations must be a list")
+def _complete_destinations(meta: dict[str, Any], settings: Settings, names: Sequence[str] | None) -> None:
+    if names is None and meta.get("Destinations"):
+        _check_destinations(meta["Destinations"])
         return
-    found = find_destination(settings.destinations, destination, default=settings.destination)
-    meta["Destinations"] = [{"ID": found.id_for(meta["DataModel"]), "Name": found.name}]
-    if found.facility_code:
-        meta.setdefault("FacilityCode", found.facility_code)
+    if isinstance(names, str) or (names is not None and not names):
+        raise RedoxConfigError("destinations: must be a list of names or UUIDs, with one at least")
+    found = [find_destination(settings.destinations, one, default=settings.destination) for one in names or (None,)]
+    meta["Destinations"] = [{"ID": one.id_for(meta["DataModel"]), "Name": one.name} for one in found]
+    _check_destinations(meta["Destinations"])
+    if len(found) == 1 and found[0].facility_code:
+        meta.setdefault("FacilityCode", found[0].facility_code)
+
+
+def _check_destinations(stated: Any) -> None:
+    """Each has an ID, as text, and none stands there twice: Redox would deliver the message there twice."""
+    if not isinstance(stated, list):
+        raise RedoxConfigError("payload: Meta.Destinations must be a list")
+    ids = [place.get("ID") if isinstance(place, Mapping) else None for place in stated]
+    for number, one in enumerate(ids):
+        if not isinstance(one, str) or not one.strip():
+            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] has no ID; Redox routes by it")
+        if one.strip().lower() in (str(other).strip().lower() for other in ids[:number]):
+            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] names a destination a second time")
 
 
 def _complete_test(meta: dict[str, Any], environment: str | None) -> None:
     """Fill in Meta.Test as the environment says: everything but Production is a test."""
     if environment is None:
+        if not isinstance(meta.get("Test", True), bool):
+            raise RedoxConfigError("payload: Meta.Test must be true or false")
         return
     expected = environment != "Production"
     stated = meta.setdefault("Test", expected)

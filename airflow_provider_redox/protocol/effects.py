@@ -7,9 +7,9 @@ answer. The drivers in `client/` do the I/O, one blocking, one awaiting; nothing
 from __future__ import annotations
 
 import enum
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
@@ -19,18 +19,42 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class FileBody:
+    """A body that holds a file, which is read while it is sent, not held in memory.
+
+    :param open: opens the file at its start; called for each try, and what it gives is closed after it.
+    :param size: the file's bytes; another number of them is an error.
+    :param head: what goes before the file, and `tail` what goes after it.
+    """
+
+    open: Callable[[], BinaryIO] = field(repr=False)
+    size: int
+    head: bytes = b""
+    tail: bytes = b""
+
+    @property
+    def length(self) -> int:
+        """Bytes in all, the request's Content-Length."""
+        return len(self.head) + self.size + len(self.tail)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. `label` is what a log may say of it: method and path with the IDs left out."""
+    """One HTTP request. `label` is what a log may say of it: method and path with the IDs left out.
+
+    The body stands in `body` or, when it is a file, in `file`.
+    """
 
     method: str
     url: str = field(repr=False)
     label: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
+    file: FileBody | None = field(default=None, repr=False)
 
     def with_headers(self, **headers: str) -> Request:
         """Give the request with further headers."""
-        return Request(self.method, self.url, self.label, {**self.headers, **headers}, self.body)
+        return replace(self, headers={**self.headers, **headers})
 
 
 @dataclass(frozen=True, slots=True)

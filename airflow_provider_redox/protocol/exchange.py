@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from airflow_provider_redox.exceptions import RedoxAuthError, RedoxProtocolError
+from airflow_provider_redox.exceptions import RedoxAuthError, RedoxDestinationError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.protocol import assertion, failures
 from airflow_provider_redox.protocol.effects import (
     Bearer,
@@ -153,13 +153,12 @@ def _persist(
         request = yield from prepare(renew)
         happened: Happened = yield Send(request, attempt)
         step = decide(happened, repeatable=repeatable)
-        unreadable = None
+        unreadable: RedoxError | None = None
         if step is Step.DONE and isinstance(happened, RedoxResponse):
-            try:
-                return read(happened)
-            except RedoxProtocolError as error:
-                unreadable = error
-                step = UNREADABLE.repeatable if repeatable else UNREADABLE.unsafe
+            judged = _judged(read, happened, repeatable=repeatable)
+            if not isinstance(judged, _Unreadable):
+                return judged
+            unreadable, step = judged.error, judged.step
         renew = step is Step.RENEW and not renewed
         if renew:
             renewed = True
@@ -178,3 +177,23 @@ def _persist(
         if isinstance(happened, RedoxResponse):
             return refused(happened)
         raise failures.no_answer(happened, request.label, attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A success status whose body was not what was promised, and what follows."""
+
+    error: RedoxError
+    step: Step
+
+
+def _judged(read: Reader[T], response: RedoxResponse, *, repeatable: bool) -> T | _Unreadable:
+    """Give what `read` makes of a success; a failure of the destination that may pass is for another try, where allowed."""
+    try:
+        return read(response)
+    except RedoxProtocolError as error:
+        return _Unreadable(error, UNREADABLE.repeatable if repeatable else UNREADABLE.unsafe)
+    except RedoxDestinationError as error:
+        if not (repeatable and error.retryable):
+            raise
+        return _Unreadable(error, Step.RETRY)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
     RedoxAuthError,
+    RedoxError,
     RedoxProtocolError,
     RedoxRateLimitError,
     RedoxResponseError,
@@ -92,7 +93,7 @@ def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportErro
     return error
 
 
-def ambiguous(happened: Happened, label: str, unreadable: RedoxProtocolError | None) -> RedoxAmbiguousOutcomeError:
+def ambiguous(happened: Happened, label: str, unreadable: RedoxError | None) -> RedoxAmbiguousOutcomeError:
     """Make the error for an unsafe request whose outcome is unknown."""
     if unreadable is not None:
         what = f"Redox answered with a success status but an unreadable body ({unreadable})"
@@ -120,6 +121,26 @@ def issues_of(response: RedoxResponse) -> tuple[str, ...]:
     if isinstance(answer.get("issue"), list):
         return tuple(_fhir_issue(issue) for issue in answer["issue"][:10] if isinstance(issue, dict))
     return meta_errors(answer)
+
+
+def is_transient(response: RedoxResponse) -> bool:
+    """Say whether a failure inside a success may pass: the code of each error is `transient` or below it (R4, issue-type).
+
+    For a Data Model answer, the destination's own status says it: 429 or 503.
+    """
+    try:
+        answer = response.json()
+    except RedoxProtocolError:
+        return False
+    if not isinstance(answer, dict):
+        return False
+    meta = answer.get("Meta")
+    if "issue" not in answer and isinstance(meta, dict):
+        errors = [error for error in _list(meta.get("Errors")) if isinstance(error, dict)]
+        return bool(errors) and all(str(error.get("DestinationStatusCode")) in ("429", "503") for error in errors)
+    issues = [issue for issue in _list(answer.get("issue")) if isinstance(issue, dict)]
+    codes = [issue.get("code") for issue in issues if issue.get("severity") in ("error", "fatal", None)]
+    return bool(codes) and all(code in _TRANSIENT for code in codes)
 
 
 def mentioned_names(response: RedoxResponse, names: Iterable[str]) -> list[str]:
@@ -181,6 +202,7 @@ _ISSUE_TYPE = re.compile(
 )
 """FHIR's own words (value set issue-type of R4 and R5). A word of a server's own making could be a name."""
 
+_TRANSIENT = frozenset({"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"})
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|[a-z]+(-[a-z]+)+|\d{1,5}")
 _PATH = re.compile(r"[A-Z][A-Za-z]{1,60}(\.[a-z][A-Za-z]{0,60}(\[\d{1,3}\])?){1,20}|http\.[a-z_-]{1,60}")
 _TRACE = re.compile(r"[A-Za-z0-9._:-]{1,80}")
@@ -226,5 +248,10 @@ def _clock_skew(response: RedoxResponse, *, now: float) -> float | None:
 
 def traced(response: RedoxResponse) -> str:
     """Give the trace ID in brackets, if it has the form of one."""
-    trace = _formed(_TRACE, response.trace_id)
+    trace = trace_of(response)
     return f" (trace {trace})" if trace else ""
+
+
+def trace_of(response: RedoxResponse) -> str | None:
+    """Give the trace ID, if it has the form of one: what a server sends may be anything."""
+    return _formed(_TRACE, response.trace_id) or None

@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.effects import RedoxResponse
-from airflow_provider_redox.protocol.failures import issues_of
+from airflow_provider_redox.protocol.failures import is_transient, issues_of
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
@@ -111,7 +111,7 @@ def read_page(response: RedoxResponse) -> Page:
     try:
         bundle = jsontext.decode(response.body, _bundles)
         if bundle.resourceType == "OperationOutcome":
-            raise destination_error(response, issues_of(response))
+            raise destination_error(response)
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
         found = _resources(bundle.entry)
@@ -164,16 +164,18 @@ def _refuse_failed(response: RedoxResponse, outcomes: list[Resource]) -> None:
             continue
         parsed = jsontext.decode(outcome.line, _outcomes)
         if any(issue.severity in ("error", "fatal") for issue in parsed.issue):
-            inner = RedoxResponse(response.status, response.headers, outcome.line)
-            raise destination_error(response, issues_of(inner))
+            raise destination_error(RedoxResponse(response.status, response.headers, outcome.line))
 
 
-def destination_error(response: RedoxResponse, issues: tuple[str, ...]) -> RedoxDestinationError:
+def destination_error(response: RedoxResponse) -> RedoxDestinationError:
     """Make the error for a success status with a failure of the destination inside."""
+    issues = issues_of(response)
     said = f": {'; '.join(issues)}" if issues else ""
-    return RedoxDestinationError(
+    error = RedoxDestinationError(
         f"HTTP {response.status}, but the destination reports an error{said}; the answer would be incomplete",
         status=response.status,
         issues=issues,
         trace_id=response.trace_id,
     )
+    error.retryable = is_transient(response)
+    return error

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -31,12 +32,19 @@ BARREN_PAGES_AT_MOST = 20
 """Pages in a row that bring nothing new. Some servers send empty pages while they filter; none sends them for long."""
 
 
+VERSIONS_AT_MOST = 16
+"""Different versions up to which a search looks for a resource under each of them."""
+
+
 class Position(msgspec.Struct, frozen=True):
     """Where a walk stands after a page. Its link can hold what was asked: keep it sealed.
 
     :param link: the next page; None before the first page, and after the last.
     :param by_post: how links are followed: by GET (None), by POST with the link's query, or with the search's form too.
+    :param matches: different matches, by type and ID.
     :param totals: the different totals that the server told.
+    :param versions: the different versions of resources, up to a few.
+    :param missing: matches that the server counted and did not send, where that is only a warning.
     """
 
     link: str | None = None
@@ -45,7 +53,9 @@ class Position(msgspec.Struct, frozen=True):
     requests: int = 0
     matches: int = 0
     duplicates: int = 0
+    missing: int = 0
     totals: tuple[int, ...] = ()
+    versions: tuple[str, ...] = ()
     date: str | None = None
 
     @property
@@ -71,9 +81,12 @@ class Walk:
     seen: set[int] = field(default_factory=set, repr=False)
     shared: bool = False
     position: Position = field(default_factory=Position, repr=False)
-    total_mismatch: int | None = None
     astray: bool = False
+    taken_up: bool = False
     _own: set[int] = field(default_factory=set, repr=False)
+    _extras: set[int] = field(default_factory=set, repr=False)
+    _versions: set[str] = field(default_factory=set, repr=False)
+    _nameless: set[int] = field(default_factory=set, repr=False)
     _links: set[str] = field(default_factory=set, repr=False)
     _prints: set[int] = field(default_factory=set, repr=False)
     _barren: int = 0
@@ -83,8 +96,14 @@ class Walk:
     _moved: bool = False
 
     def take_up(self, position: Position) -> None:
-        """Go on where an earlier walk of the same search was left."""
+        """Go on where an earlier walk of the same search was left.
+
+        What was a match and what was included is forgotten. So fewer matches may be counted than there are, never more: a
+        total that then seems to be missed is a reason to begin anew.
+        """
         self.position, self._by_post, self._requests = position, position.by_post, position.requests
+        self.taken_up, self._versions = position.pages > 0, set(position.versions)
+        self._own = set(self.seen) if self.shared and self.taken_up else set()
 
     @property
     def requests(self) -> int:
@@ -94,7 +113,7 @@ class Walk:
     @property
     def is_stuck(self) -> bool:
         """Say whether this walk was taken up from a position and has got no page from there."""
-        return self.position.pages > 0 and not self._moved
+        return self.taken_up and not self._moved
 
     def next_page(self) -> Flow[Page | None]:
         """Fetch and check the next page.
@@ -167,16 +186,29 @@ class Walk:
 
     def _taken(self, page: Page) -> list[Resource]:
         """Give the resources that no earlier page gave, and note what this page brought."""
-        fresh, matches, told = [], 0, []
+        fresh, matches, told, is_news = [], 0, [], False
         for resource in page.resources:
-            identity = identity_of(resource)
-            told.append(identity if identity is not None else hash(resource.line))
-            if identity is not None and not self._is_first(identity):
-                continue
-            matches += self._is_match(resource)
-            if identity is None or self._is_new(identity):
+            base, version = identity_of(resource)
+            identity = base ^ version
+            told.append(identity)
+            is_match = self._is_match(resource)
+            if resource.id is None:
                 fresh.append(resource)
-        self._note(hash(tuple(told)), is_empty=not told)
+                matches += is_match
+                is_news = is_news or identity not in self._nameless
+                self._nameless.add(identity)
+                continue
+            if not self._is_first(identity):
+                matches += is_match and self._was_extra(identity)
+                continue
+            is_news = True
+            if not is_match:
+                self._extras.add(identity)
+            elif resource.version is None or not self._has_other_version(base, resource.version):
+                matches += 1
+            if self._is_new(identity):
+                fresh.append(resource)
+        self._note(hash(tuple(told)), is_empty=not told, is_news=is_news)
         position = self.position
         duplicates = position.duplicates + len(page.resources) - len(fresh)
         self.position = msgspec.structs.replace(position, matches=position.matches + matches, duplicates=duplicates)
@@ -186,23 +218,41 @@ class Walk:
         """Say whether this search has not given it before. A search that shares its results keeps a list of its own."""
         if not self.shared:
             return identity not in self.seen
-        first = identity not in self._own
+        before = len(self._own)
         self._own.add(identity)
-        return first
+        return len(self._own) > before
 
     def _is_new(self, identity: int) -> bool:
         before = len(self.seen)
         self.seen.add(identity)
         return len(self.seen) > before
 
+    def _was_extra(self, identity: int) -> bool:
+        """Say whether it was given as an included resource, and is a match now."""
+        known = identity in self._extras
+        self._extras.discard(identity)
+        return known
+
+    def _has_other_version(self, base: int, version: str) -> bool:
+        """Say whether this search has given another version of it: one that was changed meanwhile is no second match.
+
+        It is looked for under each version that was met, as long as these are few, as counted versions are.
+        """
+        if len(self._versions) <= VERSIONS_AT_MOST:
+            self._versions.add(version)
+        if len(self._versions) == 1 or len(self._versions) > VERSIONS_AT_MOST:
+            return False
+        known = self._own if self.shared else self.seen
+        return any(base ^ _digest_of_version(other) in known for other in self._versions if other != version)
+
     def _is_match(self, resource: Resource) -> bool:
         return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
 
-    def _note(self, print_: int, *, is_empty: bool) -> None:
-        """Count pages in a row that are empty or repeat an earlier page."""
+    def _note(self, print_: int, *, is_empty: bool, is_news: bool) -> None:
+        """Count pages in a row that bring nothing that this search has not had."""
         if self._by_post and not is_empty and print_ in self._prints:
             raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
-        self._barren = self._barren + 1 if is_empty or print_ in self._prints else 0
+        self._barren = 0 if is_news else self._barren + 1
         self._prints.add(print_)
 
     def _checked_next(self, page: Page) -> str | None:
@@ -231,6 +281,7 @@ class Walk:
             pages=position.pages + 1,
             requests=self._requests,
             totals=position.totals if told else (*position.totals, page.total),
+            versions=position.versions if len(position.versions) == len(self._versions) else tuple(sorted(self._versions)),
             date=position.date or self._date,
         )
         self._moved = True
@@ -258,7 +309,7 @@ class Walk:
             raise RedoxProtocolError(
                 f"{words}: {missing} are missing. If this server only estimates its total, set on_total_mismatch='warn'"
             )
-        self.total_mismatch = missing
+        self.position = msgspec.structs.replace(self.position, missing=missing)
         yield Tell(f"Search for {self.resource_type}: {words}; {missing} may be missing.")
 
 
@@ -281,14 +332,29 @@ def start_walk(
     return walk
 
 
-def identity_of(resource: Resource) -> int | None:
-    """Tell resources apart by a number of 120 bits, of type, id and version; None for one without an id.
+def identity_of(resource: Resource) -> tuple[int, int]:
+    """Tell resources apart by two numbers of 120 bits, one of type and ID, one of the version; together, by exclusive or.
 
-    Where a server names no version, the content decides: two hospitals behind one gateway may use the same id. A number
+    Where a server names no version, the content decides: two hospitals behind one gateway may use the same ID. A number
     takes 48 bytes of memory, the bytes of such a digest 64.
     """
-    if resource.id is None:
-        return None
-    text = f"{resource.type}/{resource.id}/{resource.version or ''}".encode("utf-8", "surrogatepass")
-    whole = text if resource.version else text + b"\n" + resource.line
-    return int.from_bytes(hashlib.blake2b(whole, digest_size=15).digest())
+    named = f"{resource.type}/{resource.id or ''}".encode("utf-8", "surrogatepass")
+    version = resource.version
+    if version is None or resource.id is None:
+        return _digest(named), _digest(resource.line)
+    return _digest(named), _digest_of_version(version)
+
+
+def key_of(resource: Resource) -> int | None:
+    """Give what a walk keeps of a resource in `seen`; None for one without an ID, which is never taken for a duplicate."""
+    base, version = identity_of(resource)
+    return None if resource.id is None else base ^ version
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_version(version: str) -> int:
+    return _digest(version.encode("utf-8", "surrogatepass"))
+
+
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=15).digest())

@@ -22,6 +22,7 @@ from airflow_provider_redox.protocol.destinations import Destination, parse_dest
 from airflow_provider_redox.protocol.keys import SigningKey, choose_keys
 
 DEFAULT_HOST = "https://api.redoxengine.com"
+DEFAULT_BLOB_URL = "https://blob.redoxengine.com"
 ENVIRONMENTS = ("Development", "Staging", "Production")
 CACHE_BACKENDS = ("variable", "xcom", "memory")
 
@@ -41,7 +42,9 @@ EXTRA_FIELDS = (
     "meta",
     "organization_id",
     "environment_id",
+    "platform_conn_id",
     "link_host_aliases",
+    "blob_url",
     "ca_file",
     "cache_backend",
     "timeout",
@@ -83,7 +86,9 @@ class Settings:
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
     organization_id: str | None = None
     environment_id: str | None = None
+    platform_conn_id: str | None = None
     link_host_aliases: tuple[str, ...] = ()
+    blob_url: str | None = None
     ca_file: str | None = None
     cache_backend: str = "variable"
     timeout: float = 130.0
@@ -155,7 +160,9 @@ class Settings:
             meta=_mapping(extra, "meta"),
             organization_id=_text(extra, "organization_id"),
             environment_id=_text(extra, "environment_id"),
+            platform_conn_id=_text(extra, "platform_conn_id"),
             link_host_aliases=_names(extra, "link_host_aliases"),
+            blob_url=_blob_url(extra, base_url, allow_http=allow_http),
             ca_file=_text(extra, "ca_file"),
             cache_backend=_choice(extra, "cache_backend", CACHE_BACKENDS) or "variable",
             timeout=_number(extra, "timeout", 130.0, low=1, high=3600),
@@ -219,6 +226,18 @@ def _auth_url(extra: Mapping[str, Any], base_url: str) -> str:
             "extra.auth_url: must be on the same scheme, host and port as host; an assertion is sent nowhere else"
         )
     return text
+
+
+def _blob_url(extra: Mapping[str, Any], base_url: str, *, allow_http: bool) -> str | None:
+    """Give where files go. It has a host of its own at Redox; at a host that is not Redox's own it has to be said."""
+    text = _text(extra, "blob_url")
+    if text is None:
+        local = is_loopback(urlsplit(base_url).hostname or "")
+        return base_url if local else DEFAULT_BLOB_URL if base_url == DEFAULT_HOST else None
+    parts = _split(text, "extra.blob_url")
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
+        raise RedoxConfigError("extra.blob_url: must begin with https://; plain http is for this machine only")
+    return text.rstrip("/")
 
 
 def _split(url: str, name: str) -> SplitResult:

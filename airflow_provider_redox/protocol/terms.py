@@ -2,7 +2,7 @@
 
 A server that ignores a filter answers with other people's records. `handling="strict"` asks it not to
 (`Prefer: handling=strict`, FHIR R4 search, 3.1.1.8) and compares what it says it understood, `link[self]`, with what was
-asked. A server that says nothing there cannot be compared.
+asked. A server that says nothing there, or something of its own such as a cursor, cannot be compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAGES_AT_MOST = 100_000
 
 _NO_FILTERS = frozenset(
     {"_count", "_sort", "_include", "_revinclude", "_summary", "_elements", "_total", "_contained", "_containedType"}
-    | {"_format", "_pretty", "_score", "_offset", "_page", "_maxresults", "_graph"}
+    | {"_format", "_pretty", "_score", "_maxresults", "_graph"}
 )
 """Parameters that shape the answer and select nothing (FHIR R4 search, 3.1.1.5)."""
 
@@ -66,10 +66,10 @@ def ignored_filters(form: bytes, self_link: str) -> list[str]:
     except ValueError:
         return []
     said = _names(name for name, _ in parse_qsl(query, keep_blank_values=True))
-    if not said:
-        return []
     asked = _names(name for name, _ in parse_qsl(form.decode("ascii")) if name not in _NO_FILTERS)
-    return sorted((asked - said).elements()) if asked - said else []
+    if not said or not set(said) <= _NO_FILTERS | set(asked):
+        return []
+    return sorted((asked - said).elements())
 
 
 def counts_only(form: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from email.message import Message
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ class Call:
         """Return the first header of this name in any spelling, or an empty string."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), "")
+
+    def prefers(self, wish: str) -> bool:
+        """Say whether a Prefer header holds this wish (RFC 7240)."""
+        values = [value for key, value in self.headers if key.lower() == "prefer"]
+        return wish in {re.sub(r"[\s\"]", "", part).lower() for value in values for part in re.split("[,;]", value)}
 
     @property
     def media_type(self) -> str:

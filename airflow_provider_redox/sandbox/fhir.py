@@ -61,7 +61,10 @@ def search_by_get(sandbox: Sandbox, call: Call) -> Answer:
 
 
 def _first(sandbox: Sandbox, call: Call, base: str, pairs: list[tuple[str, str]]) -> Answer:
-    wanted = search.read(call.groups["type"], pairs)
+    ignored = search.ignored(pairs, sandbox.settings.ignored_parameters)
+    if ignored and sandbox.settings.strict_supported and call.prefers("handling=strict"):
+        refuse_fhir(400, "not-supported", f"ignored search parameter: {ignored[0][0][:40]}")
+    wanted = search.read(call.groups["type"], [pair for pair in pairs if pair not in ignored])
     if sandbox.settings.patient_search_rule:
         search.check_patient_rule(wanted)
     return fhir_answer(pages.first_page(sandbox, wanted, base))

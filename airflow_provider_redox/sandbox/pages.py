@@ -125,7 +125,7 @@ def _next_cursor(sandbox: Sandbox, position: Position) -> str:
     style, cursors = sandbox.settings.link_style, sandbox.cursors
     if position.then and style in {"loop", "aba"}:
         return position.then
-    offset = position.offset + position.size
+    offset = position.offset + max(1, position.size - sandbox.settings.shift)
     if style in {"loop", "aba", "endless"}:
         forward = replace(position, offset=offset % max(len(position.matches), 1))
         return _ill_natured(cursors, forward, style)

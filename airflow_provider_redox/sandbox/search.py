@@ -10,7 +10,7 @@ from . import parameters
 from .answers import refuse_fhir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .parameters import Parameter
     from .store import Resource, Store
@@ -72,6 +72,11 @@ def read(resource_type: str, pairs: list[tuple[str, str]]) -> Search:
         tuple(_include(name, value) for name, value in pairs if name == "_revinclude"),
         tuple(pairs),
     )
+
+
+def ignored(pairs: list[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the parameters of these names, with any modifier or chain: those that a server takes no notice of."""
+    return [pair for pair in pairs if re.split("[:.]", pair[0])[0] in names]
 
 
 CONTROLS = frozenset({"_count", "_summary", "_elements", "_sort", "_format", "_total"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LINK_STYLES = ("absolute", "relative", "post-only", "get-only", "foreign", "loop", "aba", "endless")
 FINAL_STATUSES = ("succeeded", "failed", "filtered")
@@ -25,7 +25,11 @@ class Settings:
     ``clock_offset`` moves the server's clock. ``final_status`` may be a list: new logs take its entries in order, the
     last for all that follow. ``token_response`` overrides parts of the token answer, null removes one.
     ``destination_errors`` makes every Data Model query answer 200 with these ``Meta.Errors``. ``total_offset`` is added
-    to a searchset's total. With a ``source_id``, requests have to name it, as in an environment of several sources.
+    to a searchset's total. ``shift`` resources are inserted before each further page of a search, which then begins with
+    what the page before ended with; below 0 they vanish, and as many are never shown. The total stays what it was.
+    ``ignored_parameters`` of a search are not applied and not in its self link; with ``strict_supported`` a request that
+    prefers ``handling=strict`` is refused for them. With a ``source_id``, requests have to name it, as in an environment
+    of several sources.
     """
 
     token_lifetime: float = 300
@@ -34,6 +38,9 @@ class Settings:
     link_style: str = "absolute"
     foreign_origin: str = "http://127.0.0.1:9"
     total_offset: int = 0
+    shift: int = 0
+    ignored_parameters: Sequence[str] = ()
+    strict_supported: bool = False
     patient_search_rule: bool = True
     get_search: bool = False
     delivery_seconds: float = 2
@@ -94,6 +101,10 @@ def _header_or_none(value: object) -> bool:
     return value is None or isinstance(value, str) or _integer(value)
 
 
+def _names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def _origin(value: object) -> bool:
     return isinstance(value, str) and bool(urlsplit(value).scheme and urlsplit(value).netloc)
 
@@ -118,6 +129,9 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "link_style": (_style, f"one of {', '.join(LINK_STYLES)}"),
     "foreign_origin": (_origin, "an origin such as http://127.0.0.1:9"),
     "total_offset": (_integer, "an integer"),
+    "shift": (_integer, "an integer"),
+    "ignored_parameters": (_names, "a list of names"),
+    "strict_supported": (_boolean, "true or false"),
     "patient_search_rule": (_boolean, "true or false"),
     "get_search": (_boolean, "true or false"),
     "delivery_seconds": (_not_negative, "a number of seconds"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.stores import COPIES_LATE, StoredFile, check_place, missing_driver, naming
 
 UPLOAD_BLOCK = 8 * 1024 * 1024
 """Bytes that are held before a piece of an upload is sent. Drivers would take up to 50 MB for each open file."""
@@ -24,6 +27,9 @@ class Files:
     Paths given and returned are whole URLs. A file on local disk is written beside its place and renamed, and can be
     read by its owner only; an object store shows an object when its upload has ended.
 
+    Each call asks the store itself, never what a driver remembers: another process may have written in between. Errors
+    of a store come as `stores.naming` says.
+
     `shows_writes` says whether what was written to a file that is still open can be read by others: on a disk, not on a
     store.
     """
@@ -31,26 +37,24 @@ class Files:
     def __init__(self, root: str) -> None:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+        check_place(root)
+        self._place = root
         try:
             path = ObjectStoragePath(root)
             self._fs: AbstractFileSystem = path.fs
         except (ImportError, ValueError) as error:
-            scheme = root.partition("://")[0]
-            raise RedoxConfigError(
-                f"output_path: no driver for {scheme}:// is installed on this worker ({type(error).__name__}); "
-                "install the Airflow provider or the fsspec package of that store"
-            ) from None
+            raise missing_driver(root, error) from None
         self.shows_writes = self._local = path.protocol in ("file", "local", "")
+        self._copies_late = path.protocol in COPIES_LATE
         self._lead = root[: len(root) - len(_bare(root))]
 
     @contextlib.contextmanager
     def writing(self, url: str) -> Iterator[IO[bytes]]:
         """Open a file to write. It is visible under its name when the block has ended, and never if it fails."""
-        target = self._path(url)
         if not self._local:
-            yield from self._uploading(target)
+            yield from self._uploading(url)
             return
-        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        target = self._made(url)
         partial = f"{target}.partial"
         try:
             with open(partial, "wb", opener=_private) as file:
@@ -62,29 +66,8 @@ class Files:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)  # noqa: PTH108
 
-    def create(self, url: str) -> IO[bytes]:
-        """Open a new file for one writer, under its own name from the start; `abandon` gives it up.
-
-        Each write reaches a disk's cache at once, so that it outlives this process.
-        """
-        target = self._path(url)
-        if not self._local:
-            file: IO[bytes] = self._fs.open(target, "wb", block_size=UPLOAD_BLOCK)
-            return file
-        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        return open(target, "wb", buffering=0, opener=_private)
-
-    def abandon(self, file: IO[bytes]) -> None:
-        """Give up a file that `create` opened. An object store then never shows it."""
-        if self._local:
-            file.close()
-            return
-        with contextlib.suppress(Exception):
-            file.discard()  # type: ignore[attr-defined]
-        file.closed = True  # type: ignore[misc]  # else what was not flushed is uploaded when it is garbage collected
-
-    def _uploading(self, target: str) -> Iterator[IO[bytes]]:
-        file = self._fs.open(target, "wb")
+    def _uploading(self, url: str) -> Iterator[IO[bytes]]:
+        file = self.create(url)
         try:
             yield file
         except BaseException:
@@ -92,64 +75,150 @@ class Files:
             raise
         file.close()
 
+    def create(self, url: str) -> IO[bytes]:
+        """Open a new file for one writer, under its own name from the start; `abandon` gives it up.
+
+        Each write reaches a disk's cache at once, so that it outlives this process.
+        """
+        if self._local:
+            return open(self._made(url), "wb", buffering=0, opener=_private)
+        return self._stored(url, "wb", UPLOAD_BLOCK)
+
+    def abandon(self, file: IO[bytes] | StoredFile) -> None:
+        """Give up a file that `create` opened. An object store then never shows it."""
+        if isinstance(file, StoredFile):
+            file.abandon()
+        else:
+            file.close()
+
     def write(self, url: str, content: bytes) -> None:
         """Write a whole file."""
         with self.writing(url) as file:
             file.write(content)
+
+    def write_new(self, url: str, content: bytes) -> bool:
+        """Write a whole small file if there is none, and say whether it was: of two who try at once, one does."""
+        if not self._local:
+            try:
+                with self._asking() as fs:
+                    fs.pipe_file(self._path(url), content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = self._made(url)
+        partial = f"{target}.{secrets.token_hex(4)}.partial"
+        try:
+            with open(partial, "xb", opener=_private) as file:
+                file.write(content)
+            os.link(partial, target)
+        except FileExistsError:
+            return False
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)  # noqa: PTH108
+        return True
 
     def replace(self, url: str, content: bytes) -> None:
         """Write a whole file, small and often: it outlives this process, but not a power cut in the same second."""
         if not self._local:
             self.write(url, content)
             return
-        target = self._path(url)
-        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        target = self._made(url)
         partial = f"{target}.partial"
         with open(partial, "wb", buffering=0, opener=_private) as file:
             file.write(content)
         os.replace(partial, target)  # noqa: PTH105
 
     def open(self, url: str) -> IO[bytes]:
-        """Open a file to read. Raises FileNotFoundError."""
+        """Open a file to read from its start, a few megabytes at a time. Raises `FileNotFoundError` when there is none."""
+        if not self._local:
+            return self._stored(url, "rb", _BLOCK)
         file: IO[bytes] = self._fs.open(self._path(url), "rb")
         return file
 
     def exists(self, url: str) -> bool:
         """Say whether there is such a file."""
-        return bool(self._fs.exists(self._path(url)))
+        with self._asking() as fs:
+            return bool(fs.exists(self._path(url)))
 
     def read(self, url: str) -> bytes | None:
         """Read a whole file; None when there is none."""
         try:
-            content: bytes = self._fs.cat_file(self._path(url))
+            with self._asking() as fs:
+                content: bytes = fs.cat_file(self._path(url))
         except FileNotFoundError:
             return None
         return content
 
     def move(self, source: str, target: str) -> None:
-        """Move a file, over another one if there is one."""
-        path = self._path(target)
+        """Move a file, over another one if there is one: on a store a copy that the store makes, then a removal."""
         if self._local:
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            os.replace(self._path(source), path)  # noqa: PTH105
+            os.replace(self._path(source), self._made(target))  # noqa: PTH105
             return
-        self._fs.mv(self._path(source), path)
+        if self._copies_late:
+            self._carry(source, target)
+        with self._asking() as fs:
+            if not self._copies_late:
+                fs.cp_file(self._path(source), self._path(target))
+            fs.rm_file(self._path(source))
+
+    def _carry(self, source: str, target: str) -> None:
+        with self.open(source) as from_file, self.writing(target) as file:
+            while block := from_file.read(_BLOCK):
+                file.write(block)
 
     def remove(self, url: str) -> None:
         """Remove a file or a folder with all in it; nothing happens when there is none."""
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self._path(url), recursive=True)
+        path = self._path(url)
+        with contextlib.suppress(FileNotFoundError), self._asking() as fs:
+            if self._local:
+                fs.rm(path, recursive=True)
+            else:
+                _remove(fs, path)
 
-    def reading(self, url: str) -> IO[bytes]:
-        """Open a file to read from its start, a few megabytes at a time. Raises `FileNotFoundError` when there is none."""
-        file: IO[bytes] = self._fs.open(self._path(url), "rb", block_size=_BLOCK)
-        return file
+    def _stored(self, url: str, mode: str, block_size: int) -> IO[bytes]:
+        def open_it() -> Any:
+            self._fs.invalidate_cache()
+            return self._fs.open(self._path(url), mode, block_size=block_size)
+
+        return cast("IO[bytes]", StoredFile(open_it, self._naming))
+
+    def _naming(self) -> AbstractContextManager[None]:
+        return naming(self._place)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[AbstractFileSystem]:
+        """Give the file system, with nothing remembered of an earlier listing."""
+        if self._local:
+            yield self._fs
+            return
+        self._fs.invalidate_cache()
+        with self._naming():
+            yield self._fs
+
+    def _made(self, url: str) -> str:
+        """Give the path of a file on a disk, its folder made."""
+        path = self._path(url)
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return path
 
     def _path(self, url: str) -> str:
         if not url.startswith(self._lead):
             raise RedoxConfigError("output_path: a file of this result lies on another store; move it or start anew")
         path: Any = self._fs._strip_protocol(url[len(self._lead) :])  # noqa: SLF001  (fsspec's own way to read a URL)
         return str(path)
+
+
+def _remove(fs: AbstractFileSystem, path: str) -> None:
+    """Remove what is there, and make sure of it: s3fs does not tell what its bulk removal was refused."""
+    found = fs.find(path)
+    if found == [path]:
+        fs.rm_file(path)
+    elif found:
+        fs.rm(path, recursive=True)
+        fs.invalidate_cache()
+        if fs.find(path):
+            raise PermissionError
 
 
 def _bare(root: str) -> str:

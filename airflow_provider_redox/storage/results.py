@@ -20,12 +20,14 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
 from airflow_provider_redox.storage.checkpoint import Checkpoint, Saved
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.parts import BrokenPartError, Part, Written, blocks, lines, suffix_of
 
 OUTCOMES = "OperationOutcome"
+_BESIDE = (OUTCOMES, VALIDATION_OUTCOMES)
 
 _log = logging.getLogger(__name__)
 
@@ -171,8 +173,8 @@ class Results:
             "transactionTime": transaction_time,
             "request": request,
             "requiresAccessToken": False,
-            "output": [entry for entry in entries if entry["type"] != OUTCOMES],
-            "error": [entry for entry in entries if entry["type"] == OUTCOMES],
+            "output": [entry for entry in entries if entry["type"] not in _BESIDE],
+            "error": [entry for entry in entries if entry["type"] in _BESIDE],
             "extension": extension,
         }
         self._files.write(self._layout.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2))

@@ -1,11 +1,13 @@
-"""The line that says what became of a message.
+"""What became of a message: a line in storage, and while it is open a marker in Airflow's database.
 
-It is written before the message leaves, so that storage that cannot be written is found in time and a task that is
-killed leaves a trace; and again when the message's fate is known. It holds codes and IDs, no content.
+The line is written before the message leaves, so that storage that cannot be written is found in time, and again when
+its fate is known; the marker likewise. Whoever comes later, a retry, a clear, another worker, reads both. They hold
+codes, IDs and a keyed hash, no content.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,53 +15,105 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError, RedoxTransportError
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxError,
+    RedoxProtocolError,
+    RedoxSecurityError,
+    RedoxServerError,
+    RedoxTransportError,
+)
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.send_marker import Mark, Marker, NoMarker
 
 if TYPE_CHECKING:
-    from airflow_provider_redox.protocol.data_model import Accepted
     from airflow_provider_redox.storage.layout import Layout
 
 _log = logging.getLogger(__name__)
 
+OPEN = ("sending", "ambiguous")
+"""Outcomes of which nobody knows whether the message arrived."""
+
+
+class Trace(msgspec.Struct):
+    """What an earlier try left.
+
+    :param outcome: `sending`, `accepted`, `refused`, `unsent` or `ambiguous`.
+    :param hash: the keyed hash of what it sent; empty when it did not say.
+    :param sent_at: the time that the message carries, in seconds since the epoch; 0 when it did not say. It is when the
+        first try of this message began, also where a later one sent it.
+    :param open_from: when what may have arrived left at the earliest; 0 when it did not say.
+    :param open_until: when it left at the latest. While it is being sent: the latest that is possible.
+    """
+
+    outcome: str
+    hash: str = ""
+    sent_at: float = 0.0
+    open_from: float = 0.0
+    open_until: float = 0.0
+    log_ids: list[str] = []
+    trace_id: str | None = None
+
 
 class SendRecord:
-    """One message's line: `sending`, then `accepted`, `refused`, `unsent` or `ambiguous`."""
+    """One message's line, and its marker.
 
-    def __init__(self, layout: Layout, meta: Mapping[str, Any]) -> None:
+    :param kind: the name of the file, such as `DataModelPost`.
+    :param known: what the line says of the message whatever becomes of it.
+    """
+
+    def __init__(
+        self, layout: Layout, *, kind: str = "DataModelPost", known: Mapping[str, Any], marker: Marker | None = None
+    ) -> None:
         self._files = Files(layout.root)
-        self.url = layout.result("DataModelPost", 0)
-        self._known = {"index": 0, "data_model": meta["DataModel"], "event_type": meta["EventType"]}
+        self.url = layout.result(kind, 0)
+        self._known = {"index": 0, **known}
+        self._marker: Marker = marker or NoMarker()
+        self._marked = False
+        self._trace = Trace("sending")
 
-    def may_have_been_sent(self) -> bool:
-        """Say whether an earlier try left a line that does not rule it out."""
+    def earlier(self) -> Trace | None:
+        """Give what an earlier try left; a line or a marker that cannot be read means that something was sent.
+
+        The line is written first, each time, and so it is the newer; but a marker that knows more than `sending` was written
+        because the line could not be.
+        """
+        line, mark = self._line(), self._marker.read()
+        if mark is not None and (line is None or (line.outcome == "sending" and mark.status != "sending")):
+            return Trace(mark.status, mark.hash, line.sent_at if line else 0.0)
+        return line
+
+    def _line(self) -> Trace | None:
         text = self._files.read(self.url)
-        if text is None:
-            return False
         try:
-            line = msgspec.json.decode(text)
+            return None if text is None else msgspec.json.decode(text, type=Trace)
         except msgspec.MsgspecError:
-            return True
-        return not isinstance(line, dict) or line.get("outcome") not in ("unsent", "refused")
+            return Trace("sending")
 
-    def note(self, outcome: str, **facts: Any) -> None:
-        """Write the line."""
-        line = {**self._known, "outcome": outcome, "at": _now(), **facts}
-        self._files.write(self.url, msgspec.json.encode(line) + b"\n")
+    def begin(self, trace: Trace) -> None:
+        """Say that a message leaves. Raises when that cannot be said: then it must not leave."""
+        self._trace = trace
+        self._note("sending")
+        self._marker.write(Mark("sending", trace.hash))
+        self._marked = True
 
-    def note_accepted(self, accepted: Accepted) -> str | None:
-        """Write that the message was accepted. Give the URL, or None when storage failed: accepted it is all the same."""
+    def accepted(self, *, log_ids: tuple[str, ...], trace_id: str | None) -> str | None:
+        """Say that Redox took it. Gives the URL of the line, or None when storage failed: taken it is all the same."""
         try:
-            self.note("accepted", log_ids=list(accepted.log_ids), trace_id=accepted.trace_id)
+            self._note("accepted", log_ids=list(log_ids), trace_id=trace_id)
         except Exception:  # noqa: BLE001  (each store has errors of its own)
-            _log.exception("The message was accepted, log IDs %s, but the result could not be stored.", accepted.log_ids)
+            _log.exception("The message was accepted, log IDs %s, but the result could not be stored.", log_ids)
+            self._mark("accepted")
             return None
+        self._marker.clear()
         return self.url
 
-    def note_failure(self, error: RedoxError) -> None:
-        """Write that Redox refused the message, that it was not sent, or that nobody can tell. Never hides the error."""
-        unsent = isinstance(error, RedoxTransportError) and not error.sent
-        outcome = "ambiguous" if isinstance(error, RedoxAmbiguousOutcomeError) else "unsent" if unsent else "refused"
+    def failed(self, error: RedoxError, outcome: str, until: float) -> None:
+        """Say that Redox refused it, that it was not sent, or that nobody can tell. Never hides the error.
+
+        :param until: now, in seconds since the epoch: it cannot leave any later.
+        """
+        self._trace.open_until = until
         facts = {
             "error": type(error).__name__,
             "issues": getattr(error, "issues", ()),
@@ -67,9 +121,38 @@ class SendRecord:
             "trace_id": getattr(error, "trace_id", None),
         }
         try:
-            self.note(outcome, **facts)
+            self._note(outcome, **facts)
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The result could not be stored.")
+            if self._marked and outcome not in OPEN:
+                self._mark(outcome)
+            return
+        if outcome not in OPEN:
+            self._marker.clear()
+
+    def _mark(self, outcome: str) -> None:
+        """Let the marker say what the line could not."""
+        with contextlib.suppress(RedoxError):
+            self._marker.write(Mark(outcome, self._trace.hash))
+
+    def _note(self, outcome: str, **facts: Any) -> None:
+        left = {"hash": self._trace.hash, "sent_at": self._trace.sent_at}
+        window = {"open_from": self._trace.open_from, "open_until": self._trace.open_until}
+        line = {**self._known, "outcome": outcome, "at": _now(), **left, **window, **facts}
+        self._files.write(self.url, msgspec.json.encode(line) + b"\n")
+
+
+def outcome_of(error: RedoxError) -> str:
+    """Say what an error means for the message: `unsent`, `refused` or `ambiguous`.
+
+    A transport error after a part was sent, and a 5xx, come here only where the author let the message be repeated.
+    """
+    if isinstance(error, RedoxTransportError):
+        return "ambiguous" if error.sent else "unsent"
+    if isinstance(error, RedoxAmbiguousOutcomeError | RedoxServerError):
+        return "ambiguous"
+    unreadable = isinstance(error, RedoxProtocolError) and not isinstance(error, RedoxSecurityError)
+    return "ambiguous" if unreadable else "refused"
 
 
 def _now() -> str:

@@ -23,8 +23,17 @@ REFUSAL = {
     "issue": [{"severity": "error", "code": "invalid", "diagnostics": f"no {CANARY}"}],
 }
 META_ERROR = {"Meta": {"Errors": [{"ID": 1, "Text": f"{CANARY} is unknown", "Module": "Send"}]}}
-FINE = ["canary_success", "canary_deferred"]
-FAILING = ["canary_refused", "canary_destination_error", "canary_ambiguous", "canary_garbage"]
+FINE = ["canary_success", "canary_writes", "canary_deferred"]
+FAILING = [
+    "canary_refused",
+    "canary_destination_error",
+    "canary_ambiguous",
+    "canary_garbage",
+    "canary_unread",
+    "canary_unasked",
+    "canary_unwritten",
+    "canary_invalid",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +87,7 @@ def left_by_airflow(home: Path, server: Sandbox, canary_file: Path, monkeypatch:
         told = [
             airflow.task_log(dag_id, run_id, task)
             for dag_id, run_id in runs.items()
-            for task in ("search", "post", "query")
+            for task in ("search", "post", "query", "request", "writeback", "upload", "read")
             if task in {one["task_id"] for one in airflow.task_instances(dag_id, run_id)}
         ]
     assert ended == {**dict.fromkeys(FINE, "success"), **dict.fromkeys(FAILING, "failed")}

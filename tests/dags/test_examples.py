@@ -68,6 +68,13 @@ def test_the_cohort_is_pulled(run: Run):
             assert {json.loads(line)["resourceType"] for line in content} == {file["type"]}
 
 
+def test_results_are_read_downstream(run: Run):
+    """The next task reads every patient that the search found."""
+    results = run.returned("redox_read_results")
+    patients = sum(file["count"] for file in results["diabetics"]["output"] if file["type"] == "Patient")
+    assert sum(results["count_by_gender"].values()) == patients > 10
+
+
 def test_messages_arrive_once(run: Run):
     """Each post is accepted, and the server holds each message once, with a rendered template in it."""
     results = run.returned("redox_post_messages")

@@ -71,6 +71,14 @@ def test_the_next_task_reads_the_files_of_a_manifest(redox_connection: Sandbox, 
     assert sum(counts.values()) == patients > 10
 
 
+def test_exact_values_are_read_as_on_the_page(redox_connection: Sandbox, tmp_path: Path):
+    """The page on searching: its decoder keeps every digit of a value."""
+    lines = [f'{{"resourceType": "Observation", "valueQuantity": {{"value": {value}}}}}' for value in ("7.10", "12.00", "9")]
+    (tmp_path / "o.ndjson").write_text("\n".join(lines))
+    manifest = {"output": [{"type": "Observation", "url": f"file://{tmp_path}/o.ndjson", "count": 3}]}
+    assert run(DOCS / "searching.md")["highest_value"].function(manifest) == "12.00"
+
+
 def test_the_manifest_on_the_page_has_the_keys_of_a_real_one(redox_connection: Sandbox, tmp_path: Path):
     """The page on searching: what it shows of a manifest is what a search returns, key for key."""
     operator = run(DOCS / "searching.md")["diabetics"]
@@ -92,6 +100,16 @@ def test_the_summary_on_the_page_has_the_keys_of_a_real_one(redox_connection: Sa
     ti = SimpleNamespace(dag_id="d", run_id="r", task_id=operator.task_id, map_index=-1)
     (shown,) = [json.loads(block) for block in blocks(DOCS / "sending.md", "json")]
     assert list(shown) == list(operator.execute({"ti": ti}))
+
+
+def test_the_writeback_on_the_page_is_written(redox_connection: Sandbox, tmp_path: Path):
+    """The page on sending: its writeback, and its request, are taken."""
+    names = run(DOCS / "sending.md")
+    for operator in (names["write"], names["count"]):
+        operator.output_path = f"file://{tmp_path}"
+        ti = SimpleNamespace(dag_id="d", run_id="r", task_id=operator.task_id, map_index=-1)
+        assert operator.execute({"ti": ti, "params": {"patient": "81c2f5eb-f99f-40c4-b504-59483e6148d7"}})["status"] == 200
+    assert redox_connection.stats()["messages"] == 1
 
 
 def test_a_post_that_is_mapped_as_on_the_page_is_not_retried(redox_connection: Sandbox):

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -81,9 +82,27 @@ def test_writeback(connect: Connect, call: Both) -> None:
     """A writeback sends the Bundle to the operation's path and gives the whole answer."""
     with Wire() as wire:
         connect(connection_to(wire.url))
-        answer = call("fhir_writeback", "Observation", "$observation-create", {"resourceType": "Bundle", "type": "message"})
+        bundle = {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "Observation", "id": "o1"}}]}
+        answer = call("fhir_writeback", "Observation", "$observation-create", bundle)
         assert answer.json()["resourceType"] == "Patient"
         assert b"POST /fhir/R4/general-hospital/Development/Observation/$observation-create " in wire.received
+
+
+def test_a_writeback_needs_no_header(redox_connection: Sandbox, call: Both) -> None:
+    """Where the Bundle has no MessageHeader, one is built that the server takes."""
+    observation = {"resourceType": "Observation", "id": "o1", "status": "final", "code": {"text": "pulse"}}
+    bundle = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": observation}]}
+    assert call("fhir_writeback", "Observation", "$observation-create", bundle).status == 200
+    assert len(redox_connection.control("GET", "messages")) == 1
+
+
+def test_upload(redox_connection: Sandbox, call: Both, tmp_path: Path) -> None:
+    """A file, or bytes, is uploaded and gives its URI."""
+    (tmp_path / "scan.pdf").write_bytes(b"abc")
+    uris = {call("upload", tmp_path / "scan.pdf"), call("upload", f"file://{tmp_path}/scan.pdf"), call("upload", b"abc")}
+    assert len(uris) == redox_connection.stats()["uploads"] == 3
+    with pytest.raises(RedoxConfigError, match="there is no file"):
+        call("upload", f"{tmp_path}/gone")
 
 
 def test_request(connect: Connect, call: Both) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from tests.support.sandbox import Sandbox
+
+needs_models = pytest.mark.skipif(find_spec("redox") is None, reason="the extra [datamodels] is not installed")
 
 NEW_PATIENT = {
     "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"},
@@ -170,12 +173,6 @@ def test_errors_inside_a_200_are_raised(execute: Callable[..., Any], output: str
     assert "Quillfeather" not in str(caught.value)
 
 
-def test_posting_allows_no_airflow_retries():
-    """`retries` is 0 whatever the task or default_args say: a retry would not know what became of the first try."""
-    assert post("file:///x", retries=3).retries == 0
-    assert post("file:///x", default_args={"retries": 3}).retries == 0
-
-
 @pytest.mark.parametrize("max_tries", [0, 2])
 def test_a_try_that_airflow_begins_by_itself_sends_nothing(
     execute: Callable[..., Any], output: str, sandbox: Sandbox, max_tries: int
@@ -191,11 +188,86 @@ def test_a_try_that_airflow_begins_by_itself_sends_nothing(
     assert only_line(output)["outcome"] == "ambiguous"
 
 
-def test_a_cleared_task_sends_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
-    """Clearing is the author's decision: Airflow then sets max_tries to the tries before it."""
+def test_a_cleared_task_does_not_send_what_was_accepted(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A clear, like a retry, finds that Redox has the message, and gives the earlier outcome."""
+    first = execute(post(output))
+    assert execute(post(output), try_number=2, max_tries=1) == {**first, "already_sent": 1}
+    assert sandbox.stats()["messages"] == 1
+
+
+def test_a_cleared_task_does_not_send_another_message_either(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A payload that changed after one was accepted is a second message: only the author can want that."""
     execute(post(output))
-    assert execute(post(output), try_number=2, max_tries=1)["accepted"] == 1
+    with pytest.raises(AirflowFailException, match=r"another message.*resend=True"):
+        execute(post(output, payload={**NEW_PATIENT, "Patient": {}}), try_number=2, max_tries=1)
+    assert sandbox.stats()["messages"] == 1
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_with_resend_a_cleared_task_sends_again_and_a_retry_does_not(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, retries: int
+):
+    """`resend=True` is for the first try after a clear, which sets max_tries to the tries before it plus `retries`."""
+    execute(post(output, retries=retries), try_number=1, max_tries=retries)
+    again = post(output, retries=retries, resend=True)
+    assert "already_sent" not in execute(again, try_number=2, max_tries=1 + retries)
     assert sandbox.stats()["messages"] == 2
+    assert execute(again, try_number=3, max_tries=1 + retries)["already_sent"] == 1
+    assert sandbox.stats()["messages"] == 2
+
+
+def test_an_open_send_says_what_to_look_for_and_where(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """The error names event, destination, time and a hash, and no patient."""
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"})
+    for try_number in (1, 2):
+        with pytest.raises(AirflowFailException) as caught:
+            execute(post(output), try_number=try_number, max_tries=try_number - 1)
+        said = str(caught.value)
+        destination = sandbox.connection["extra"]["destinations"]["general"]["id"]
+        assert all(word in said for word in ("PatientAdmin NewPatient", destination, only_line(output)["hash"], output))
+        assert "Quillfeather" not in said
+        assert "MRN-7731" not in said
+
+
+def test_with_resend_on_ambiguous_the_same_bytes_go_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """At-least-once on request: within the try and in a later one, with the EventDateTime of the first."""
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"}, times=2)
+    operator = post(output, on_ambiguous="resend")
+    operator.hook.retry = RetryPolicy(attempts=2, base=0.01)
+    with pytest.raises(RedoxTransportError):
+        execute(operator)
+    assert only_line(output)["outcome"] == "ambiguous"
+    assert execute(post(output, on_ambiguous="resend"), try_number=2, max_tries=3)["accepted"] == 1
+    bodies = {entry["body"] for entry in sandbox.ledger("/endpoint")}
+    assert len(sandbox.ledger("/endpoint")) == 3
+    assert len(bodies) == 1
+
+
+def test_a_partly_accepted_message_is_not_sent_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """Where one of several destinations took it, a later try refuses."""
+    body = json.dumps({"Meta": {"Errors": [{"ID": 7, "Module": "Send"}], "Logs": [{"ID": "log-1"}]}})
+    sandbox.fault("body", body=body, match={"path": "/endpoint"})
+    for try_number in (1, 2):
+        with pytest.raises(AirflowFailException):
+            execute(post(output), try_number=try_number, max_tries=try_number - 1)
+    assert len(sandbox.ledger("/endpoint")) == 1
+
+
+def test_a_refused_message_may_be_recorded_and_sent_when_it_is_mended(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox
+):
+    """With on_refused="record" the task succeeds and says so; a mended message can be sent by the same task."""
+    wrong = {"Meta": {"DataModel": "PatientAdmin", "EventType": "NoSuchEvent"}, "Patient": {}}
+    summary = execute(post(output, payload=wrong, on_refused="record"))
+    assert (summary["accepted"], summary["refused"], summary["log_ids"]) == (0, 1, [])
+    assert execute(post(output), try_number=2, max_tries=1)["accepted"] == 1
+
+
+def test_several_destinations_get_a_log_each(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A message to two destinations is one request with two log IDs."""
+    summary = execute(post(output, destinations=["general", "lakeside"]))
+    assert len(summary["log_ids"]) == 2
+    assert len(sandbox.ledger("/endpoint")) == 1
 
 
 def test_a_try_that_was_only_queued_is_none(execute: Callable[..., Any], output: str):
@@ -269,3 +341,32 @@ def test_what_is_no_question_is_refused(
     with pytest.raises(AirflowFailException, match=words):
         execute(query(output, payload=payload))
     assert sandbox.ledger("/endpoint") == []
+
+
+@needs_models
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+def test_a_question_that_is_checked_arrives_as_the_author_wrote_it(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, mode: str
+):
+    """The models rewrite what they parse, so they only look: numbers stay numbers, nulls stay."""
+    demographics = {"FirstName": "Keva", "LastName": "Green", "DOB": "1995-08-26", "SSN": None, "MiddleName": 7}
+    execute(query(output, payload={**FIND_KEVA, "Patient": {"Demographics": demographics}}, validate=mode))
+    sent = json.loads(sandbox.ledger("/endpoint")[0]["body"])
+    assert sent["Patient"]["Demographics"] == demographics
+
+
+@needs_models
+def test_a_question_that_is_wrong_is_not_asked(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """The error has the path and no value, and nothing was sent."""
+    wrong = {**FIND_KEVA, "Patient": {"Demographics": {"LastName": ["Quillfeather"]}}}
+    with pytest.raises(AirflowFailException, match=r"Patient\.Demographics\.LastName must be text") as caught:
+        execute(query(output, payload=wrong, validate="lenient"))
+    assert "Quillfeather" not in str(caught.value)
+    assert sandbox.ledger() == []
+
+
+def test_a_check_that_is_not_known_is_refused(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A misspelt mode is no mode."""
+    with pytest.raises(AirflowFailException, match="validate: must be one of strict, lenient, off"):
+        execute(query(output, validate="Strict"))
+    assert sandbox.ledger() == []

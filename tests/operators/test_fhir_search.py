@@ -136,9 +136,10 @@ def test_a_fault_that_passes_is_healed_within_the_task(
 
 
 def test_an_outcome_with_an_error_on_a_page_fails_the_search(execute: Callable[..., Any], output: str, sandbox: Sandbox):
-    """HTTP 200 with an OperationOutcome of severity error is a failure, and no file is left."""
+    """HTTP 200 with an OperationOutcome of severity error that cannot pass is a failure, and no file is left."""
     sandbox.settings(page_size=40)
-    sandbox.fault("outcome", match={"path": "Observation"}, skip=1, times=9)
+    refused = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "forbidden"}]}
+    sandbox.fault("outcome", body=refused, match={"path": "Observation"}, skip=1, times=9)
     with pytest.raises(AirflowFailException) as caught:
         execute(search(output))
     assert isinstance(caught.value.__cause__, RedoxDestinationError)

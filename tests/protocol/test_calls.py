@@ -333,7 +333,7 @@ def test_a_read_that_gives_an_outcome_is_an_error_of_the_destination() -> None:
     assert "Canary" not in said_by(raised.value)
 
 
-BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": []}
+BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": {"resourceType": "Observation"}}]}
 
 
 @pytest.mark.parametrize("body", ["", "{}", '{"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}]}'])

@@ -36,7 +36,7 @@ def completed(
     given_message: Any, *, destination: str | None = "general", environment: str | None = None, **extra: Any
 ) -> Any:
     made = settings(**{"destinations": DESTINATIONS, **extra})
-    return complete(given_message, made, destination=destination, environment=environment, now=NOW)
+    return complete(given_message, made, destinations=destination and (destination,), environment=environment, now=NOW)
 
 
 def refusal(given_message: Any, **options: Any) -> RedoxConfigError:
@@ -76,7 +76,7 @@ def test_the_completed_message_is_a_copy_to_the_depth() -> None:
     """To change the completed message does not change the author's, nor the connection's defaults."""
     made = settings(destinations=DESTINATIONS, meta={"Extensions": {"a": {"b": 1}}})
     author = message()
-    whole = complete(author, made, destination="general", environment=None, now=NOW)
+    whole = complete(author, made, destinations=("general",), environment=None, now=NOW)
     whole["Patient"]["Identifiers"].append("x")
     whole["Meta"]["Extensions"]["a"]["b"] = 2
     assert author == message()
@@ -111,7 +111,7 @@ def test_a_uuid_is_a_destination() -> None:
 def test_the_connection_has_a_default_destination() -> None:
     """Without one of its own a message goes to the connection's destination."""
     made = settings(destinations=DESTINATIONS, destination="general")
-    whole = complete(message(), made, destination=None, environment=None, now=NOW)
+    whole = complete(message(), made, destinations=None, environment=None, now=NOW)
     assert whole["Meta"]["Destinations"] == [{"ID": ONE, "Name": "general"}]
 
 
@@ -119,7 +119,7 @@ def test_destinations_of_the_author_stay() -> None:
     """A message that names its destinations goes to them, though the connection has a default."""
     stated = [{"ID": TWO}, {"ID": THREE}]
     made = settings(destinations=DESTINATIONS, destination="general")
-    whole = complete(message(Destinations=stated), made, destination=None, environment=None, now=NOW)
+    whole = complete(message(Destinations=stated), made, destinations=None, environment=None, now=NOW)
     assert whole["Meta"]["Destinations"] == stated
 
 
@@ -146,13 +146,13 @@ def test_everything_but_production_is_a_test(environment: str, test: bool) -> No
     """Meta.Test follows from the environment of the operator or of the connection."""
     assert completed(message(), environment=environment)["Meta"]["Test"] is test
     made = settings(destinations=DESTINATIONS, environment=environment)
-    assert complete(message(), made, destination="general", environment=None, now=NOW)["Meta"]["Test"] is test
+    assert complete(message(), made, destinations=("general",), environment=None, now=NOW)["Meta"]["Test"] is test
 
 
 def test_the_operators_environment_comes_before_the_connections() -> None:
     """A DAG that says Production means it, whatever the connection's default is."""
     made = settings(destinations=DESTINATIONS, environment="Development")
-    assert complete(message(), made, destination="general", environment="Production", now=NOW)["Meta"]["Test"] is False
+    assert complete(message(), made, destinations=("general",), environment="Production", now=NOW)["Meta"]["Test"] is False
 
 
 def test_without_an_environment_test_is_left_alone() -> None:
@@ -208,6 +208,31 @@ def test_a_destination_that_is_named_twice_is_refused() -> None:
 def test_destinations_that_are_no_list_are_refused(stated: Any) -> None:
     """Meta.Destinations is a list."""
     assert str(refusal(message(Destinations=stated), destination=None)) == "payload: Meta.Destinations must be a list"
+
+
+@pytest.mark.parametrize(
+    "place", [None, "general", {}, {"Name": "Canary"}, {"ID": None}, {"ID": ""}, {"ID": " "}, {"ID": 7}]
+)
+def test_a_destination_of_the_author_has_an_id(place: Any) -> None:
+    """Redox routes by the ID; an entry without one would reach nobody."""
+    error = refusal(message(Destinations=[{"ID": TWO}, place]), destination=None)
+    assert str(error) == "payload: Meta.Destinations[1] has no ID; Redox routes by it"
+    assert "Canary" not in said_by(error)
+
+
+def test_a_destination_of_the_author_is_named_once() -> None:
+    """Named twice, it would get the message twice."""
+    uuid = "af394f14-b34a-464f-8d24-895f370af4c9"
+    error = refusal(message(Destinations=[{"ID": uuid}, {"ID": TWO}, {"ID": uuid.upper(), "Name": "x"}]), destination=None)
+    assert str(error) == "payload: Meta.Destinations[2] names a destination a second time"
+
+
+@pytest.mark.parametrize("stated", ["true", 1, 0, None, "Canary"])
+def test_a_test_flag_is_true_or_false(stated: Any) -> None:
+    """Without an environment too: Redox would read anything else as it likes."""
+    error = refusal(message(Test=stated))
+    assert str(error) == "payload: Meta.Test must be true or false"
+    assert "Canary" not in said_by(error)
 
 
 @pytest.mark.parametrize("name", ["fhir-only", "unknown-slug"])

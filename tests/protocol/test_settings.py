@@ -285,7 +285,18 @@ def test_the_audience_may_be_another() -> None:
 
 # ── each field ──
 
-TEXTS = ["client_id", "kid", "algorithm", "auth_url", "audience", "scope", "destination", "source_id", "organization_id"]
+TEXTS = [
+    "client_id",
+    "kid",
+    "algorithm",
+    "auth_url",
+    "blob_url",
+    "audience",
+    "scope",
+    "destination",
+    "source_id",
+    "organization_id",
+]
 TEXTS += ["environment_id", "environment", "ca_file", "cache_backend"]
 
 

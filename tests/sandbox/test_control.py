@@ -69,6 +69,9 @@ def test_a_change_of_settings_is_checked(redox: Client) -> None:
         {"final_status": []},
         {"foreign_origin": "evil"},
         {"destination_errors": {}},
+        {"shift": 0.5},
+        {"ignored_parameters": "status"},
+        {"ignored_parameters": [1]},
         [],
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -139,3 +140,38 @@ def test_a_total_may_lie(redox: Client) -> None:
     redox.settings(total_offset=3)
     bundle = redox.search("Condition", {"patient": KEVA}).json()
     assert bundle["total"] == len(bundle["entry"]) + 3
+
+
+def drained(redox: Client, count: int) -> tuple[list[list[str]], set[int]]:
+    """Follow a search of Encounters to its end; give each page's ids, and the totals that were told."""
+    bundle = redox.search("Encounter", {"_count": str(count)}).json()
+    pages, totals = [[entry["resource"]["id"] for entry in bundle["entry"]]], {bundle["total"]}
+    while url := next_of(bundle):
+        bundle = follow(redox, url).json()
+        pages.append([entry["resource"]["id"] for entry in bundle["entry"]])
+        totals.add(bundle["total"])
+    return pages, totals
+
+
+def test_inserts_while_paging_repeat_resources(redox: Client) -> None:
+    """With shift, a page begins with what the page before ended with; all matches are there, the total is their number."""
+    redox.settings(shift=2)
+    pages, totals = drained(redox, 100)
+    assert all(before[-2:] == after[:2] for before, after in pairwise(pages))
+    assert totals == {len({one for page in pages for one in page})}
+
+
+def test_deletions_while_paging_hide_resources(redox: Client) -> None:
+    """With a shift below 0, so many are missing between two pages, and the total still counts them."""
+    redox.settings(shift=-1)
+    pages, totals = drained(redox, 100)
+    assert totals == {sum(map(len, pages)) + len(pages) - 1}
+
+
+def test_more_inserts_than_a_page_holds_still_end(redox: Client) -> None:
+    """A shift above the page size moves on by one resource a page."""
+    redox.settings(shift=9)
+    bundle = redox.search("Encounter", {"_count": "3"}).json()
+    first = [entry["resource"]["id"] for entry in bundle["entry"]]
+    second = [entry["resource"]["id"] for entry in follow(redox, next_of(bundle) or "").json()["entry"]]
+    assert first[1:] == second[:2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import http.client
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -239,6 +240,32 @@ def test_the_self_link_tells_what_was_searched(redox: Client) -> None:
     bundle = redox.search("Patient", [("family", "Green"), ("given", "Keva"), ("birthdate", "1995-08-26")]).json()
     assert bundle["link"][0]["relation"] == "self"
     assert bundle["link"][0]["url"].endswith("/Patient?family=Green&given=Keva&birthdate=1995-08-26")
+
+
+ASKED = {"patient": KEVA, "status": "entered-in-error", "_count": "1000"}
+
+
+def test_a_parameter_can_be_ignored(redox: Client) -> None:
+    """A parameter named in ignored_parameters filters nothing and is not in the self link, the others do and are."""
+    redox.settings(ignored_parameters=["status", "favourite-colour"])
+    everything = {"patient": KEVA, "_count": "1000"}
+    for asked in (ASKED, everything | {"status:not": "finished"}, everything | {"favourite-colour": "x"}):
+        bundle = redox.search("Observation", asked).json()
+        assert bundle["total"] == len(redox.found("Observation", everything)) > 0
+        assert set(parse_qs(urlsplit(bundle["link"][0]["url"]).query)) == set(everything)
+
+
+@pytest.mark.parametrize("wish", ["handling=strict", 'return=minimal, Handling = "strict"; wait=5'])
+def test_a_strict_search_is_refused_where_that_is_supported(redox: Client, wish: str) -> None:
+    """With strict_supported, a search that prefers strict handling gets 400 for a parameter that would be ignored."""
+    redox.settings(ignored_parameters=["status"])
+    assert redox.search("Observation", ASKED, headers={"Prefer": wish}).status_code == 200
+    redox.settings(strict_supported=True)
+    refused = redox.search("Observation", ASKED, headers={"Prefer": wish})
+    assert refused.status_code == 400
+    assert "status" in refused.json()["issue"][0]["details"]["text"]
+    assert redox.search("Observation", ASKED, headers={"Prefer": "handling=lenient"}).status_code == 200
+    assert redox.search("Observation", {"patient": KEVA}, headers={"Prefer": wish}).status_code == 200
 
 
 def test_a_search_for_last_night_finds_something(redox: Client) -> None:

@@ -184,7 +184,9 @@ def test_a_failed_upload_is_not_finished_by_the_garbage_collector():
     files = Files("file:///unused")
     files._local = False
     files._fs = SimpleNamespace(
-        open=lambda path, mode: Buffered(SimpleNamespace(), path, mode), _strip_protocol=lambda path: path
+        open=lambda path, mode, **_: Buffered(SimpleNamespace(), path, mode),
+        _strip_protocol=lambda path: path,
+        invalidate_cache=lambda: None,
     )
     with pytest.raises(RuntimeError), files.writing("file:///unused/x") as file:
         file.write(b"a patient")

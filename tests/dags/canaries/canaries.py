@@ -7,7 +7,13 @@ from airflow.providers.common.compat.sdk import DAG
 from airflow.providers.http.operators.http import HttpOperator
 
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
-from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.operators.fhir import (
+    RedoxFhirReadOperator,
+    RedoxFhirSearchOperator,
+    RedoxFhirWritebackOperator,
+)
+from airflow_provider_redox.operators.request import RedoxRequestOperator
+from airflow_provider_redox.operators.upload import RedoxUploadOperator
 from tests.support.triggers import CountOperator
 
 
@@ -25,6 +31,9 @@ QUERY = {
     "Meta": {"DataModel": "PatientSearch", "EventType": "Query"},
     "Patient": {"Name": "{{ canary() }}", "Note": "{{ dag.dag_id }}"},
 }
+OBSERVATION = {"resourceType": "Observation", "status": "final", "note": [{"text": "{{ canary() }}"}]}
+BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": OBSERVATION}]}
+PATIENTS = "fhir/R4/general-hospital/Development/Patient"
 
 
 def dag(dag_id: str) -> DAG:
@@ -43,6 +52,27 @@ with dag("canary_success"):
         data={"code": "4548-4"},
         response_filter=lambda response: response.status_code,
     )
+
+with dag("canary_writes"):
+    RedoxRequestOperator(task_id="request", method="POST", path=f"{PATIENTS}/_search", form=SEARCH)
+    RedoxFhirWritebackOperator(
+        task_id="writeback", resource_type="Observation", operation="$observation-create", bundle=BUNDLE
+    )
+    RedoxUploadOperator(task_id="upload", path=os.environ.get("CANARY_FILE"))
+
+with dag("canary_unread"):
+    RedoxFhirReadOperator(task_id="read", resource_type="Patient", resource_id="{{ canary() }}")
+
+with dag("canary_unasked"):
+    RedoxRequestOperator(
+        task_id="request", method="GET", path=PATIENTS + "/{{ canary() }}", query_params={"a": "{{ canary() }}"}
+    )
+
+with dag("canary_unwritten"):
+    RedoxFhirWritebackOperator(task_id="writeback", resource_type="Patient", operation="$patient-update", bundle=BUNDLE)
+
+with dag("canary_invalid"):
+    RedoxDataModelQueryOperator(task_id="query", payload=QUERY, validate="strict")
 
 with dag("canary_deferred"):
     CountOperator(task_id="count", code="4548-4")

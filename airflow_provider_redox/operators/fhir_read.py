@@ -1,0 +1,57 @@
+"""Read one FHIR resource. Import it from `operators.fhir`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.base import RedoxOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class RedoxFhirReadOperator(RedoxOperator):
+    """Read one resource by its logical ID, and write it to storage as a line of NDJSON; the result is a manifest.
+
+    The resource is kept digit for digit. Reading may be repeated, so faults that pass are healed within the task, and
+    Airflow's retries are free. A resource that is not there is an error that no retry heals.
+
+    :param resource_type: a FHIR R4 resource type such as `Patient`.
+    :param resource_id: its logical ID. Templated when the task runs, and kept out of rendered fields, of the serialized DAG
+        and of the manifest; a mapped task's arguments (`partial`, `expand`) are in it. It is part of the request's URL.
+    :param output_path: where the result goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    """
+
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "resource_type", "output_path")
+
+    def __init__(self, *, resource_type: str, resource_id: str, output_path: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.resource_type = resource_type
+        self.resource_id = resource_id
+        self.output_path = output_path
+        self.depend_on(resource_id)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the resource and give the manifest."""
+        import msgspec
+
+        from airflow_provider_redox.storage.results import Results
+
+        with failing_for_good():
+            client = self.hook.client
+            where = {"destination": self.destination, "environment": self.environment}
+            flow = client.calls.read_whole(
+                self.resource_type, self.rendered(self.resource_id, context), headers=self.headers, **where
+            )
+            with Results(self.layout(context, self.output_path)) as results:
+                response = client.run(flow)
+                line = msgspec.json.format(response.body.removeprefix(b"\xef\xbb\xbf").strip(), indent=-1)
+                results.write(self.resource_type, [line])
+                return results.commit(
+                    transaction_time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    request=f"{client.calls.endpoint(**where).url}/{self.resource_type}",
+                    extension={"pages": 1, "requests": 1},
+                )

@@ -1,0 +1,106 @@
+"""Write FHIR resources back. Import it from `operators.fhir`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.base import RedoxOperator
+from airflow_provider_redox.operators.once import refuse_second_try, summary
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class RedoxFhirWritebackOperator(RedoxOperator):
+    """Send a FHIR message Bundle to a writeback operation such as `$observation-create`, at most once.
+
+    `retries` is 0, whatever the task or the DAG's default_args say, and an unknown outcome is a
+    `RedoxAmbiguousOutcomeError`: a writeback that is sent twice is written twice. Done means that Redox has taken it, not
+    that the destination has written it.
+
+    A Bundle without a MessageHeader gets one on a copy: eventUri of the operation, the connection's source, and an ID that
+    is the same whenever this task of this run sends the same Bundle. A Bundle that has one is sent as it is.
+
+    The result is `{"status": 200, "trace_id": "...", "results_url": "..."}`; the answer's body is in `results_url`, which is
+    None when there is none.
+
+    :param resource_type: the FHIR resource type that is written, such as `Observation`.
+    :param operation: its operation, such as `$observation-create`.
+    :param bundle: the Bundle. Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a
+        mapped task's arguments (`partial`, `expand`) are in it.
+    :param bundle_path: a JSON file in storage that holds the Bundle, instead of `bundle`; sent digit for digit, and no
+        template.
+    :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    """
+
+    template_fields: Sequence[str] = (
+        *RedoxOperator.template_fields,
+        "resource_type",
+        "operation",
+        "bundle_path",
+        "output_path",
+    )
+
+    def __init__(
+        self,
+        *,
+        resource_type: str,
+        operation: str,
+        bundle: Mapping[str, Any] | None = None,
+        bundle_path: str | None = None,
+        output_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs["retries"] = 0
+        super().__init__(**kwargs)
+        self.resource_type = resource_type
+        self.operation = operation
+        self.bundle = bundle
+        self.bundle_path = bundle_path
+        self.output_path = output_path
+        self.depend_on(bundle)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send the Bundle and give the answer's status, its trace ID and where its body is."""
+        from airflow_provider_redox.storage.bodies import AnswerFile
+
+        with failing_for_good():
+            bundle = self._bundle(context)
+            flow = self.hook.client.calls.writeback(
+                self.resource_type,
+                self.operation,
+                bundle,
+                destination=self.destination,
+                environment=self.environment,
+                headers=self.headers,
+                message_id=_message_id(context["ti"], bundle),
+            )
+            file = AnswerFile(self.layout(context, self.output_path), "FhirWriteback")
+            refuse_second_try(context["ti"])
+            file.prove()
+            response = self.hook.client.run(flow)
+        self.log.info("Redox has taken the writeback, HTTP %d.", response.status)
+        return summary(response, file.keep_if_possible(response))
+
+    def _bundle(self, context: Context) -> Any:
+        from airflow_provider_redox.protocol.data_model import MAX_BYTES
+        from airflow_provider_redox.storage.inputs import read_json
+
+        if (self.bundle is None) == (self.bundle_path is None):
+            raise RedoxConfigError("bundle, bundle_path: give one of them")
+        if self.bundle_path is not None:
+            return read_json(self.bundle_path, where="bundle_path", limit=MAX_BYTES)
+        return self.rendered(self.bundle, context)
+
+
+def _message_id(ti: Any, bundle: Any) -> str:
+    """Give the ID of the message that this task instance makes of this Bundle, the same at each try."""
+    from airflow_provider_redox.protocol.data_model import encode
+    from airflow_provider_redox.protocol.message_header import new_message_id
+
+    digest = hashlib.sha256(encode(bundle, where="bundle")).hexdigest()
+    return new_message_id(ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), digest)

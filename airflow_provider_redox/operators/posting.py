@@ -1,0 +1,207 @@
+"""One Data Model message of a task: made ready whole, then sent at most once, here and by all who share a ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxAuthError,
+    RedoxConfigError,
+    RedoxError,
+)
+from airflow_provider_redox.operators.data_model import addressee
+from airflow_provider_redox.operators.sending import Outcome, Search, Sending, Subject, is_first_try, search_with
+from airflow_provider_redox.protocol import datamodels
+from airflow_provider_redox.protocol.data_model import Accepted, encode
+from airflow_provider_redox.protocol.effects import Flow
+from airflow_provider_redox.protocol.keys import SigningKey
+from airflow_provider_redox.protocol.pointers import find
+from airflow_provider_redox.protocol.uploads import replace_uploads, without_uploads
+from airflow_provider_redox.seal import keyed_hash
+from airflow_provider_redox.storage.send_ledger import SendLedger
+from airflow_provider_redox.storage.send_marker import marker_of
+from airflow_provider_redox.storage.send_record import SendRecord, outcome_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A key in a ledger, and who would send it."""
+
+    ledger: SendLedger
+    url: str
+    by: str
+
+
+@dataclass(slots=True)
+class Posting:
+    """A message that is ready to be sent.
+
+    :param holds: whether this task instance has taken its key, now or in an earlier try.
+    """
+
+    sending: Sending
+    claim: Claim | None = None
+    holds: bool = False
+
+    @classmethod
+    def prepare(cls, operator: RedoxDataModelPostOperator, context: Context, payload: Mapping[str, Any]) -> Posting:
+        """Check all that can be checked before anything is sent. Raises `RedoxConfigError`."""
+        client, ti = operator.hook.client, context["ti"]
+        calls, checked = client.calls, without_uploads(payload)
+
+        def completed(payload: Mapping[str, Any], begun: float) -> dict[str, Any]:
+            return calls.complete_message(
+                payload,
+                destination=operator.destination,
+                destinations=operator.destinations,
+                environment=operator.environment,
+                now=begun,
+            )
+
+        def upload(path: str) -> str:
+            try:  # a second copy that no message names does no harm
+                return operator.hook.upload(path, idempotent=True)
+            except RedoxError as error:
+                error.add_note("This was an upload of one of the message's files; the message itself was not sent.")
+                raise
+
+        def send(begun: float) -> Flow[tuple[tuple[str, ...], str | None]]:
+            whole = completed(replace_uploads(payload, upload), begun)
+            again = True if operator.on_ambiguous == "resend" else None
+            return _ids(calls.post_message(whole, operator.headers, repeatable=again))
+
+        message = completed(checked, client.env.now())
+        datamodels.check(message, operator.validate)
+        calls.post_message(message, operator.headers)  # encodes it: too large or not JSON is said now
+        subject = _subject(message, encode(payload), client.settings.key)
+        record = SendRecord(
+            operator.layout(context, operator.results_path, addressee(message)),
+            known={"data_model": subject.data_model, "event_type": subject.event_type},
+            marker=marker_of(ti),
+        )
+        resend = operator.resend and is_first_try(ti, operator.retries or 0)
+        sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, _search(operator))
+        return cls(sending, _claim(operator, ti, payload, subject))
+
+    def run(self) -> Outcome:
+        """Send, or find that it was sent. Raises as `Sending.run` does."""
+        elsewhere = self._sent_elsewhere()
+        if elsewhere is not None:
+            return elsewhere
+        try:
+            outcome = self.sending.run()
+        except Exception as error:
+            self._give_up(error)
+            raise
+        self._keep(outcome)
+        return outcome
+
+    def _sent_elsewhere(self) -> Outcome | None:
+        """Take the key in the ledger. Gives what another task has sent; None when it is for this one to send."""
+        if self.claim is None:
+            return None
+        entry = self.claim.ledger.claim(self.claim.url, self.claim.by)
+        self.holds = entry is None or (entry.by == self.claim.by and entry.status != "accepted")
+        if entry is None or self.holds or self.sending.resend:
+            return None
+        if entry.status == "accepted":
+            _log.warning("The ledger says that %s has sent a message with this key; it is not sent again.", entry.by)
+            return Outcome(tuple(entry.log_ids), None, self.claim.url, by_this_try=False)
+        if self.sending.on_ambiguous == "resend":
+            return None
+        raise RedoxAmbiguousOutcomeError(
+            f"Another task, {entry.by}, began to send a message with this key ({entry.at or 'when is unknown'}), and the "
+            "ledger does not say what came of it. Nothing was sent now. If that task is running, wait for it; if it is not, "
+            f"settle its message first, or remove {self.claim.url}"
+        )
+
+    def _keep(self, outcome: Outcome) -> None:
+        """Say in the ledger that Redox has it. Storage that fails does not unsend it: the key stays taken."""
+        if self.claim is None:
+            return
+        try:
+            self.claim.ledger.accepted(self.claim.url, self.claim.by, outcome.log_ids)
+        except Exception:  # noqa: BLE001  (each store has errors of its own)
+            _log.exception("The message was accepted, log IDs %s, but the ledger could not be told.", outcome.log_ids)
+
+    def _give_up(self, error: Exception) -> None:
+        """Give the key back when the message did not arrive, and it is ours to give. Never hides the error."""
+        if self.claim is None or not self.holds or self.sending.doubt or getattr(error, "log_ids", ()):
+            return
+        try:
+            self.claim.ledger.release(self.claim.url)
+        except Exception:  # noqa: BLE001  (each store has errors of its own)
+            _log.exception("The key of this message could not be given back: remove %s.", self.claim.url)
+
+    def was_refused(self, error: RedoxError) -> bool:
+        """Say whether Redox refused the message: not the key, and not because it was busy."""
+        of_the_message = getattr(error, "status", 0) > 0 and not (error.retryable or isinstance(error, RedoxAuthError))
+        return of_the_message and outcome_of(error) == "refused" and not self.sending.doubt
+
+    @property
+    def refused_summary(self) -> dict[str, Any]:
+        """What XCom holds of a message that was refused."""
+        return {"accepted": 0, "refused": 1, "ambiguous": 0, "log_ids": [], "results_url": self.sending.record.url}
+
+    @staticmethod
+    def summary(outcome: Outcome) -> dict[str, Any]:
+        """Give what XCom holds of a message that Redox has."""
+        log_ids = list(outcome.log_ids[:50])
+        _log.info("Redox accepted the message, log IDs %s.", ", ".join(log_ids) or "none given")
+        told = {"accepted": 1, "refused": 0, "ambiguous": 0, "log_ids": log_ids, "results_url": outcome.results_url}
+        return told if outcome.by_this_try else {**told, "already_sent": 1}
+
+
+def _ids(flow: Flow[Accepted]) -> Flow[tuple[tuple[str, ...], str | None]]:
+    accepted = yield from flow
+    return accepted.log_ids, accepted.trace_id
+
+
+def _subject(message: Mapping[str, Any], payload: bytes, key: SigningKey) -> Subject:
+    """Name what is sent. Its hash is of the author's message and of where it goes: elsewhere it is another one."""
+    meta = message["Meta"]
+    places = tuple(str(place.get("ID")) for place in meta["Destinations"] if isinstance(place, Mapping))
+    content = b"\0".join([payload, *sorted(place.encode() for place in places)])
+    digest = keyed_hash(key, purpose="payload", content=content)
+    return Subject(f"{meta['DataModel']} {meta['EventType']}", meta["DataModel"], meta["EventType"], places, digest)
+
+
+def _search(operator: RedoxDataModelPostOperator) -> Search | None:
+    """Make what reconciles, before anything is sent: its connection may be wrong."""
+    if operator.on_ambiguous != "reconcile":
+        return None
+    from airflow_provider_redox.hooks.redox import RedoxHook
+
+    conn_id = operator.platform_conn_id or operator.hook.client.settings.platform_conn_id
+    if not conn_id:
+        raise RedoxConfigError("platform_conn_id: missing; on_ambiguous='reconcile' asks the Platform API by a connection")
+    client = RedoxHook(conn_id).client
+    if not client.settings.environment_id:
+        raise RedoxConfigError(f"extra.environment_id: missing in the connection {conn_id}; the log search needs it")
+    return search_with(client)
+
+
+def _claim(operator: RedoxDataModelPostOperator, ti: Any, payload: Mapping[str, Any], subject: Subject) -> Claim | None:
+    if operator.idempotency_key is None or operator.ledger_path is None:
+        return None
+    key = find(payload, operator.idempotency_key, where="idempotency_key")
+    ledger = SendLedger(_rooted(operator.ledger_path))
+    url = ledger.url_of(subject.data_model, subject.event_type, *sorted(subject.destinations), key)
+    return Claim(ledger, url, f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}")
+
+
+def _rooted(path: str) -> str:
+    from airflow_provider_redox.storage.layout import output_root
+
+    return output_root(path)

@@ -1,0 +1,249 @@
+"""Sending at most once: what a try does about what earlier tries of the same task instance left.
+
+    earlier try        this try
+    nothing, unsent    sends
+    refused            sends: what was refused was not processed, unless one of several destinations took it (then: open)
+    accepted           does not send; gives the earlier outcome if the message is the same, else refuses
+    open               refuses, sends again, or asks the Platform API, as `on_ambiguous` says
+    any, cleared       with `resend=True` the first try after a clear sends
+
+What was open stays so until Redox has accepted it or its logs were asked: that a repetition was refused, or could not
+leave, says nothing about the message before it.
+
+Where the state lives: a line in storage and a marker in Airflow's database; see `storage/send_record.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from airflow_provider_redox.client.sync import SyncClient
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
+from airflow_provider_redox.protocol.effects import Flow, Happened, Send
+from airflow_provider_redox.protocol.outcomes import Step, decide
+from airflow_provider_redox.protocol.platform import SETTLED_AFTER, Found, Sought, settle
+from airflow_provider_redox.storage.send_record import OPEN, SendRecord, Trace, outcome_of
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LONGEST = 3600.0
+"""Seconds after its beginning at which a try that was killed cannot have sent any more: all its patience together."""
+
+Search = Callable[[Sought], list[Found]]
+"""Asks the Platform API for the logs that fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A message that Redox has.
+
+    :param results_url: where its line is; None when it could not be stored.
+    :param by_this_try: whether this try sent it.
+    """
+
+    log_ids: tuple[str, ...]
+    trace_id: str | None
+    results_url: str | None
+    by_this_try: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is sent, as far as an error may say it.
+
+    :param what: such as `PatientAdmin NewPatient`.
+    :param digest: the keyed hash of the author's message.
+    :param destinations: the IDs of where it goes.
+    """
+
+    what: str
+    data_model: str
+    event_type: str
+    destinations: tuple[str, ...]
+    digest: str
+
+
+@dataclass(slots=True)
+class Sending:
+    """One unsafe request of one task instance.
+
+    :param send: uploads the message's files and makes the flow that sends it; told when the message was begun first, so that
+        its bytes are the same again.
+    :param on_ambiguous: `fail`, `resend` or `reconcile`.
+    :param resend: whether to send whatever earlier tries did.
+    :param search: needed to reconcile.
+    :param doubt: whether Redox may have the message all the same, when `run` has failed.
+    """
+
+    client: SyncClient
+    subject: Subject
+    record: SendRecord
+    send: Callable[[float], Flow[tuple[tuple[str, ...], str | None]]]
+    on_ambiguous: str = "fail"
+    resend: bool = False
+    search: Search | None = None
+    doubt: bool = True
+
+    def run(self) -> Outcome:
+        """Send, or do not, and give what Redox has. Raises `RedoxAmbiguousOutcomeError` when nobody can tell."""
+        earlier = self.record.earlier()
+        over = earlier is None or (earlier.outcome in ("unsent", "refused") and not earlier.log_ids)
+        self.doubt = not (over or self.resend)
+        if earlier is None or not self.doubt:
+            return self._first(self._next(earlier))
+        if earlier.outcome == "accepted":
+            return self._again(earlier)
+        return self._open(earlier)
+
+    def _next(self, earlier: Trace | None) -> Trace:
+        """Give what this try is to leave: the same message carries the time of its first try, and what is open stays so."""
+        now = round(self.client.env.now(), 3)
+        trace = Trace("sending", self.subject.digest, sent_at=now, open_from=now, open_until=now + LONGEST)
+        if earlier is not None and earlier.hash == self.subject.digest:
+            trace.sent_at = earlier.sent_at or now
+            trace.open_from = earlier.open_from if earlier.outcome in OPEN and earlier.open_from else now
+        return trace
+
+    def _first(self, trace: Trace) -> Outcome:
+        try:
+            return self._send(trace)
+        except RedoxAmbiguousOutcomeError as error:
+            if self.on_ambiguous != "reconcile":
+                error.add_note(self._where_to_look(trace))
+                raise
+            _log.warning("Nobody knows what became of the message (%s); asking the Platform API.", error)
+            return self._reconcile(trace)
+
+    def _send(self, trace: Trace) -> Outcome:
+        flow = self.send(trace.sent_at)
+        try:
+            self.record.begin(trace)
+            log_ids, trace_id = self.client.run(self._watched(flow))
+        except RedoxError as error:
+            outcome = "ambiguous" if self.doubt else outcome_of(error)
+            self.doubt = outcome == "ambiguous"
+            self.record.failed(error, outcome, self.client.env.now())
+            error.add_note(f"The message's line is in {self.record.url}.")
+            raise
+        return Outcome(log_ids, trace_id, self.record.accepted(log_ids=log_ids, trace_id=trace_id))
+
+    def _watched(self, flow: Flow[T]) -> Flow[T]:
+        """Pass a flow on, and see when it repeats what may have arrived: its last error does not tell of that."""
+        happened: Any = None
+        last: Happened | None = None
+        try:
+            while True:
+                effect = flow.send(happened)
+                sends = isinstance(effect, Send)
+                before = self.doubt or (sends and _may_have_arrived(last))
+                self.doubt = before or sends  # whatever happens now, until it is told
+                happened = yield effect
+                self.doubt, last = before, happened if sends else last
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    def _again(self, earlier: Trace) -> Outcome:
+        """An earlier try was accepted: the same message is not sent again, another one neither."""
+        if earlier.hash != self.subject.digest:
+            raise RedoxAmbiguousOutcomeError(
+                f"An earlier try of this task sent another message, and Redox accepted it: see {self.record.url}. Nothing "
+                "was sent now. To send this message too, clear the task with resend=True"
+            )
+        _log.warning("An earlier try of this task sent this message, and Redox accepted it; it is not sent again.")
+        return Outcome(tuple(earlier.log_ids), earlier.trace_id, self.record.url, by_this_try=False)
+
+    def _open(self, earlier: Trace) -> Outcome:
+        settleable = earlier.outcome in OPEN and earlier.hash == self.subject.digest
+        if self.on_ambiguous == "reconcile" and settleable:
+            return self._reconcile(earlier)
+        if self.on_ambiguous == "resend":
+            return self._send(self._next(earlier))
+        raise RedoxAmbiguousOutcomeError(
+            f"An earlier try of this task may have sent {self.subject.what}, and nobody knows whether it arrived: see "
+            f"{self.record.url}. Nothing was sent now. {self._where_to_look(earlier)}"
+        )
+
+    def _reconcile(self, trace: Trace) -> Outcome:
+        """Ask what arrived: all of it is accepted, nothing of it is sent again, once, and what is unclear stays so."""
+        found = self._found(trace)
+        if found and all(len(logs) == 1 for logs in found):
+            log_ids = tuple(logs[0].id for logs in found)
+            _log.info("The message arrived, by its logs: %s.", ", ".join(log_ids))
+            return Outcome(log_ids, None, self.record.accepted(log_ids=log_ids, trace_id=None))
+        if not found or any(found):
+            several = ", ".join(log.id for logs in found for log in logs[:10]) or "none could be asked for"
+            raise self._unsettled(trace, f"the logs do not tell it from others ({several})")
+        _log.warning("The message did not arrive, by the logs of its time and destination; it is sent again.")
+        self.doubt = False
+        again = self._next(Trace("unsent", trace.hash, trace.sent_at))
+        try:
+            return self._send(again)
+        except RedoxAmbiguousOutcomeError as error:
+            error.add_note(self._where_to_look(again))
+            raise
+
+    def _found(self, trace: Trace) -> Sequence[list[Found]]:
+        """Give the logs that fit, for each destination; nothing when it cannot be asked for."""
+        if self.search is None or not trace.open_from:
+            return []
+        subject, until = self.subject, self._settled_at(trace)
+        places = subject.destinations
+        sought = [Sought(subject.data_model, subject.event_type, one, trace.open_from, until) for one in places]
+        try:
+            return [self.search(one) for one in sought]
+        except RedoxError as error:
+            unsettled = self._unsettled(trace, f"the Platform API could not be asked ({type(error).__name__}: {error})")
+            unsettled.retryable = error.retryable  # a next try asks first, and sends nothing by itself
+            raise unsettled from error
+
+    def _settled_at(self, trace: Trace) -> float:
+        """Give the time when all that left has a log. Whoever was sending is dead, or is this try and has stopped."""
+        return min(trace.open_until, self.client.env.now()) + SETTLED_AFTER
+
+    def _unsettled(self, trace: Trace, why: str) -> RedoxAmbiguousOutcomeError:
+        return RedoxAmbiguousOutcomeError(
+            f"It is unknown whether {self.subject.what} arrived: {why}. It was not sent again. {self._where_to_look(trace)}"
+        )
+
+    def _where_to_look(self, trace: Trace) -> str:
+        """Say what to look for in Redox, and what to do then."""
+        subject = self.subject
+        when = "around the time of that try"
+        if trace.open_from:
+            when = f"from {_utc(trace.open_from)} to {_utc(self._settled_at(trace))}"
+        return (
+            f"Look in the Redox dashboard's logs for {subject.what} to {', '.join(subject.destinations)}, {when}; the hash "
+            f"of the payload is {subject.digest}. If it is there, mark the task as success; if not, clear the task with "
+            "resend=True"
+        )
+
+
+def _may_have_arrived(last: Happened | None) -> bool:
+    """Say whether what happened leaves it open; a success that was followed by another try could not be read."""
+    return last is not None and decide(last, repeatable=False) in (Step.AMBIGUOUS, Step.DONE)
+
+
+def search_with(client: SyncClient) -> Search:
+    """Make the search over the logs of a Platform connection."""
+    return lambda sought: client.run(settle(client.settings, client.env, sought, client.settings.headers))
+
+
+def is_first_try(ti: Any, retries: int) -> bool:
+    """Say whether the author began this try, by a run or by a clear, and not Airflow.
+
+    A clear sets max_tries to the tries before it plus `retries`. Airflow begins tries by itself as `retries` allow it, and,
+    whatever they say, for a task whose scheduler is gone.
+    """
+    tried, most = getattr(ti, "try_number", 1) or 1, getattr(ti, "max_tries", None)
+    return tried == 1 or (most is not None and most - retries == tried - 1)
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

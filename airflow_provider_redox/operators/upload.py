@@ -1,0 +1,93 @@
+"""Upload files to Redox, by themselves or as parts of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.base import RedoxOperator
+from airflow_provider_redox.operators.once import refuse_second_try
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.hooks.redox import RedoxHook
+
+
+class RedoxUploadOperator(RedoxOperator):
+    """Upload files of up to 30 MB each from storage, and give the URIs to put into messages.
+
+    Every file is looked at before the first is sent, and read while it is sent. Its name stays here.
+
+    An upload is sent at most once, `retries` is 0, and an unknown outcome is a `RedoxAmbiguousOutcomeError`, unless you say
+    `idempotent=True`: a second copy that no message names does no harm, and Airflow's retries are free then.
+
+    The result is `{"uploaded": 2, "uris": ["...", "..."]}`, in the order of the paths.
+
+    :param path: one file: an absolute path, or a URL such as `s3://conn_id@bucket/key`.
+    :param paths: several, instead of `path`.
+    :param idempotent: True to have an upload repeated where it may have arrived.
+    """
+
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "path", "paths")
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        paths: Sequence[str] | None = None,
+        idempotent: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if not idempotent:
+            kwargs["retries"] = 0
+        super().__init__(**kwargs)
+        self.path = path
+        self.paths = paths
+        self.idempotent = idempotent
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Upload the files and give their URIs."""
+        from airflow_provider_redox.storage.inputs import file_to_upload
+
+        with failing_for_good():
+            files = [file_to_upload(place, where=name) for name, place in self._places()]
+            client = self.hook.client
+            flows = [client.calls.upload(file, headers=self.headers, idempotent=self.idempotent) for file in files]
+            if not self.idempotent:
+                refuse_second_try(context["ti"])
+            uris = [client.run(flow) for flow in flows]
+        self.log.info("Uploaded %d files, %d bytes.", len(files), sum(file.size for file in files))
+        return {"uploaded": len(uris), "uris": uris}
+
+    def _places(self) -> list[tuple[str, Any]]:
+        """Give what errors call each file, and its place."""
+        if (self.path is None) == (self.paths is None):
+            raise RedoxConfigError("path, paths: give one of them")
+        if self.paths is None:
+            return [("path", self.path)]
+        if isinstance(self.paths, str) or not isinstance(self.paths, Sequence) or not self.paths:
+            raise RedoxConfigError("paths: must be a list of at least one path")
+        return [(f"paths[{number}]", place) for number, place in enumerate(self.paths)]
+
+
+def with_uploads(hook: RedoxHook, message: Any, *, headers: Any = None) -> Any:
+    """Upload what a message wants uploaded, each file once, and give a copy of the message with the URIs.
+
+    Before the first upload every file is looked at, and the message is encoded with placeholders, which finds one that is
+    too large or no JSON. A message without `$upload` is given back as it is.
+    """
+    from airflow_provider_redox.protocol.data_model import encode
+    from airflow_provider_redox.protocol.uploads import uploads_in, with_uris, without_uploads
+    from airflow_provider_redox.storage.inputs import file_to_upload
+
+    wanted = uploads_in(message)
+    if not wanted:
+        return message
+    files = {path: file_to_upload(path, where=f"payload: {place}") for path, place in wanted.items()}
+    encode(without_uploads(message))
+    calls = hook.client.calls
+    flows = {path: calls.upload(file, headers=headers) for path, file in files.items()}
+    return with_uris(message, {path: hook.client.run(flow) for path, flow in flows.items()})

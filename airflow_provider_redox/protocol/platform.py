@@ -1,0 +1,131 @@
+"""The Platform API's logs: what Redox knows of a message, found by where it went, what it was and when.
+
+It wants a user-level key, and so a connection of its own. Metadata only: no payload is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request, Wait
+from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.settings import Settings
+
+PAGE = 50
+"""Logs on a page, the most that Redox gives."""
+
+PAGES_AT_MOST = 20
+
+SETTLED_AFTER = 150.0
+"""Seconds after which a message that left would have a log: Redox itself gives up after about 120."""
+
+SKEW = 10.0
+"""Seconds that our clock may differ from Redox's."""
+
+_PAUSE = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What a message's log looks like.
+
+    :param since: when it was sent at the earliest, in seconds since the epoch.
+    :param until: when its log can have been made at the latest.
+    """
+
+    data_model: str
+    event_type: str
+    destination_id: str
+    since: float
+    until: float
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One log."""
+
+    id: str
+    status: str = ""
+
+
+class _Payload(msgspec.Struct):
+    results: list[Found]  # an answer without it does not say that there is none
+
+
+class _Meta(msgspec.Struct):
+    page: dict[str, Any] = {}
+
+
+class _Answer(msgspec.Struct):
+    payload: _Payload
+    meta: _Meta = msgspec.field(default_factory=_Meta)
+
+
+def find_logs(settings: Settings, env: Environment, sought: Sought, headers: Mapping[str, str]) -> Flow[list[Found]]:
+    """Search the logs' metadata (`POST v1/environments/{environmentId}/logs/search/metadata`), every page of it."""
+    if not settings.environment_id:
+        raise RedoxConfigError("extra.environment_id: missing in the Platform connection; the log search needs it")
+    found: dict[str, Found] = {}  # a log that is made meanwhile may move another one onto two pages
+    cursor: str | None = None
+    for _ in range(PAGES_AT_MOST):
+        request = _request(settings, sought, cursor, headers)
+        answer = yield from exchange(request, _read, repeatable=True, env=env)
+        found.update({log.id: log for log in answer.payload.results})
+        cursor = _next(answer)
+        if cursor is None:
+            return list(found.values())
+    raise RedoxProtocolError("the log search has too many pages; nothing can be said")
+
+
+def settle(settings: Settings, env: Environment, sought: Sought, headers: Mapping[str, str]) -> Flow[list[Found]]:
+    """Search until a log is found, or so long that one would be there; then once more."""
+    while True:
+        late = env.now() >= sought.until
+        found = yield from find_logs(settings, env, sought, headers)
+        if found or late:
+            return found
+        yield Wait(min(_PAUSE, max(sought.until - env.now(), 1.0)))
+
+
+def _request(settings: Settings, sought: Sought, cursor: str | None, headers: Mapping[str, str]) -> Request:
+    query = urlencode({"_count": PAGE, **({"_cursor": cursor} if cursor else {})})
+    path = f"/platform/v1/environments/{quote(settings.environment_id or '', safe='')}/logs/search/metadata?{query}"
+    body = {
+        "dataModel": sought.data_model,
+        "eventType": sought.event_type,
+        "destinationId": sought.destination_id,
+        "createdAfter": _iso(sought.since - SKEW),
+        "createdBefore": _iso(sought.until + SKEW),
+    }
+    kinds = {"content-type": "application/json", "accept": "application/json"}
+    label = "POST /platform/v1/environments/{id}/logs/search/metadata"
+    return Request("POST", f"{settings.base_url}{path}", label, {**headers, **kinds}, msgspec.json.encode(body))
+
+
+def _read(response: RedoxResponse) -> _Answer:
+    try:
+        return msgspec.convert(response.json(), _Answer)
+    except msgspec.ValidationError:
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer holds no list of logs") from None
+
+
+def _next(answer: _Answer) -> str | None:
+    """Take the cursor out of the next link, which is relative; nothing else of it is followed."""
+    links = answer.meta.page.get("links")
+    link = links.get("next") if isinstance(links, dict) else None
+    if not isinstance(link, str) or not link:
+        return None
+    cursors = parse_qs(urlsplit(link).query).get("_cursor")
+    if not cursors:
+        raise RedoxProtocolError("the log search names a next page without a cursor")
+    return cursors[0]
+
+
+def _iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,151 @@
+"""Files that are too large to stand inside a message: uploaded first, and named by the URI that the upload gives.
+
+A file travels as `multipart/form-data`, field `file`, to the connection's `extra.blob_url`, and is read while it is sent.
+Its name stays here: a file's name may be a patient's. `{"$upload": "path"}` anywhere in a payload stands for such a URI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol.effects import FileBody, RedoxResponse, Request
+
+MAX_BYTES = 30 * 1024 * 1024
+"""Bytes of one file (Redox, quotas and constraints, August 2025)."""
+
+PATH = "/upload"
+LABEL = f"POST (blob) {PATH}"
+MARK = "$upload"
+PLACEHOLDER = "https://blob.redoxengine.com/not-uploaded-yet"
+"""Stands for the URI while a payload is checked and nothing has been uploaded."""
+
+_KINDS = {
+    "pdf": "application/pdf",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "rtf": "application/rtf",
+    "txt": "text/plain",
+    "xml": "application/xml",
+    "html": "text/html",
+}
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}:[\x21-\x7e]{1,2000}")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to upload.
+
+    :param size: its bytes.
+    :param open: opens it at its start; called once for each try.
+    :param suffix: what its name ends with, such as `pdf`, without the dot.
+    """
+
+    size: int
+    open: Callable[[], BinaryIO] = field(repr=False)
+    suffix: str = ""
+
+
+def request(blob_url: str, file: File, headers: Mapping[str, str], *, boundary: str) -> Request:
+    """Make the request that uploads a file. Raises `RedoxConfigError` for one that Redox does not take."""
+    check_size(file.size, where="file")
+    suffix = file.suffix.lower()
+    name = f"file.{suffix}" if suffix in _KINDS else "file"
+    kind = _KINDS.get(suffix, "application/octet-stream")
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: {kind}\r\n\r\n'
+    ).encode("ascii")
+    tail = f"\r\n--{boundary}--\r\n".encode("ascii")
+    body = FileBody(file.open, file.size, head, tail)
+    form = {
+        "content-type": f"multipart/form-data; boundary={boundary}",
+        "content-length": str(body.length),
+        "accept": "application/json",
+    }
+    return Request("POST", f"{blob_url}{PATH}", LABEL, {**headers, **form}, file=body)
+
+
+def check_size(size: int, *, where: str) -> None:
+    """Raise `RedoxConfigError` for a file that is empty or larger than Redox takes."""
+    if size == 0:
+        raise RedoxConfigError(f"{where}: the file is empty")
+    if size > MAX_BYTES:
+        raise RedoxConfigError(f"{where}: the file has {size} bytes, and Redox takes {MAX_BYTES}")
+
+
+def read_uri(response: RedoxResponse) -> str:
+    """Read where the file is now. Redox answers `{"URI": "..."}`; other spellings and a Location header are taken too.
+
+    Raises `RedoxProtocolError` when there is none.
+    """
+    answer = response.json() if response.body.strip() else {}
+    told = {str(name).lower(): value for name, value in answer.items()} if isinstance(answer, dict) else {}
+    candidates = [told.get("uri"), told.get("url"), response.headers.get("location")]
+    found = next((one for one in candidates if isinstance(one, str) and _URI.fullmatch(one)), None)
+    if found is None:
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer does not say where the uploaded file is")
+    return found
+
+
+def uploads_in(payload: Any) -> dict[str, str]:
+    """Find what a payload wants uploaded: each path once, with the place in the payload that names it first.
+
+    Raises `RedoxConfigError` for a `$upload` that is not `{"$upload": "path"}`.
+    """
+    found: dict[str, str] = {}
+    for path, where in _marks(payload, ""):
+        found.setdefault(path, where)
+    return found
+
+
+def with_uris(payload: Any, uris: Mapping[str, str]) -> Any:
+    """Give a copy of a payload in which each `{"$upload": path}` is the URI of that path."""
+    if isinstance(payload, Mapping):
+        if MARK in payload:
+            return uris[payload[MARK]]
+        return {name: with_uris(value, uris) for name, value in payload.items()}
+    if isinstance(payload, list | tuple):
+        return [with_uris(value, uris) for value in payload]
+    return payload
+
+
+def replace_uploads(payload: Any, upload: Callable[[str], str]) -> Any:
+    """Upload what a payload names, each file once, and give a copy of it with URIs instead.
+
+    A payload that names nothing is given back as it is. Raises what `uploads_in` and `upload` raise.
+    """
+    found = uploads_in(payload)
+    return with_uris(payload, {path: upload(path) for path in found}) if found else payload
+
+
+def without_uploads(payload: Any) -> Any:
+    """Give a payload with a placeholder for each URI: to be checked before anything is uploaded."""
+    found = uploads_in(payload)
+    return with_uris(payload, dict.fromkeys(found, PLACEHOLDER)) if found else payload
+
+
+def _marks(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if MARK in value:
+            yield _marked(value, where), where
+            return
+        for name, inner in value.items():
+            shown = name if isinstance(name, str) and _FIELD.fullmatch(name) else "?"
+            yield from _marks(inner, f"{where}.{shown}" if where else shown)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _marks(inner, f"{where}[{number}]")
+
+
+def _marked(value: Mapping[str, Any], where: str) -> str:
+    path = value[MARK]
+    if len(value) != 1 or not isinstance(path, str) or not path:
+        raise RedoxConfigError(f'payload: {where or "the whole"}: must be {{"{MARK}": "path of a file"}} and nothing else')
+    return path

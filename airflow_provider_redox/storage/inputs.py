@@ -1,0 +1,88 @@
+"""Files that an author names to be sent: on local disk or on any store, checked before anything leaves.
+
+A complaint names the argument, never the path: a file's name may be a patient's.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from decimal import Decimal
+from os import PathLike, fspath
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.uploads import File, check_size
+from airflow_provider_redox.storage.files import Files
+
+_json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be sent as 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    files: Files
+    url: str
+    size: int
+
+
+def file_to_upload(place: Any, *, where: str) -> File:
+    """Find a file to upload, or take bytes as one.
+
+    Raises `RedoxConfigError` when it is gone, empty, a folder, or larger than Redox takes.
+    """
+    if isinstance(place, bytes):
+        check_size(len(place), where=where)
+        return File(len(place), lambda: io.BytesIO(place))
+    found = _find(place, where)
+    check_size(found.size, where=where)
+    name = found.url.rpartition("/")[2]
+    suffix = name.rpartition(".")[2] if "." in name else ""
+    return File(found.size, lambda: found.files.open(found.url), suffix)  # type: ignore[arg-type,return-value]
+
+
+def read_json(place: Any, *, where: str, limit: int) -> Any:
+    """Read a JSON file, digit for digit. Raises `RedoxConfigError` when it is gone, too large in bytes, or not JSON."""
+    found = _find(place, where)
+    if found.size > limit:
+        raise RedoxConfigError(f"{where}: the file has {found.size} bytes, and Redox takes {limit}")
+    text = found.files.read(found.url)
+    try:
+        return jsontext.decode(text or b"", _json)
+    except ValueError as error:
+        raise RedoxConfigError(f"{where}: the file is not JSON: {error}") from None
+
+
+def _find(place: Any, where: str) -> _Found:
+    if not isinstance(place, str | PathLike) or not fspath(place):
+        raise RedoxConfigError(f"{where}: must be the path or URL of a file")
+    url = str(place)
+    if "://" not in url:
+        if not url.startswith("/"):
+            raise RedoxConfigError(f"{where}: must be an absolute path or a URL such as s3://conn_id@bucket/key")
+        url = f"file://{url}"
+    try:
+        files = _Sized(url)
+    except RedoxConfigError:  # it speaks of results
+        files = None
+    if files is None:
+        raise RedoxConfigError(f"{where}: no driver for {url.partition('://')[0]}:// is installed on this worker")
+    size = files.size(url)
+    if size is None:
+        raise RedoxConfigError(f"{where}: there is no file at this place, or none that this worker can see")
+    return _Found(files, url, size)
+
+
+class _Sized(Files):
+    """Files whose size can be asked for."""
+
+    def size(self, url: str) -> int | None:
+        """Give the bytes of a file; None when there is none, or a folder."""
+        try:
+            with self._asking() as fs:
+                facts = fs.info(self._path(url))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return int(facts["size"]) if facts.get("type") == "file" and facts.get("size") is not None else None

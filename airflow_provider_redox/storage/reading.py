@@ -1,0 +1,156 @@
+"""Reading a result: the manifest, then its files as streams of lines, each file checked against what the manifest says.
+
+A file is read once, in blocks, whatever its size; one that is gzipped is opened on the way. Its checksum is that of the
+bytes as they lie on the store. What a file lacks can only be known at its end: the error comes after its lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.storage.files import Files
+
+_BLOCK = 1024 * 1024
+_LONGEST_LINE = 64 * 1024 * 1024  # no body of an answer may be longer, so no resource is
+_GZIP = b"\x1f\x8b"
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A file as a manifest lists it. What other tools leave out, `count` or `sha256`, is not checked."""
+
+    type: str
+    url: str
+    count: int | None = None
+    sha256: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What reading needs of a manifest; it may hold more."""
+
+    output: list[Listed]
+    error: list[Listed] = []
+
+    def files(self, resource_type: str | None) -> list[tuple[str, Listed]]:
+        """Give the files of a type, or all under `output`, each with the name that errors call it by."""
+        listed = self.output if resource_type is None else [*self.output, *self.error]
+        numbers: dict[str, int] = {}
+        named = []
+        for file in listed:
+            numbers[file.type] = number = numbers.get(file.type, 0) + 1
+            if resource_type in (None, file.type):
+                named.append((f"file {number} of type {file.type}", file))
+        return named
+
+
+def parse_manifest(manifest: Any) -> Manifest:
+    """Give a manifest from a mapping, or from the URL or path of a `manifest.json`. Raises `RedoxConfigError`."""
+    content = manifest if isinstance(manifest, Mapping) else _stored(manifest)
+    try:
+        return msgspec.convert(content, Manifest)
+    except msgspec.ValidationError as error:
+        raise RedoxConfigError(f"manifest: not what a search returns: {error}") from None
+
+
+def _stored(place: Any) -> Any:
+    url = str(place)
+    if not isinstance(place, str) and not hasattr(place, "__fspath__") and not hasattr(place, "fs"):
+        raise RedoxConfigError(
+            f"manifest: must be one manifest, or the URL or path of one, not {type(place).__name__}; "
+            "for the results of mapped tasks, call this for each"
+        )
+    if "://" not in url and not url.startswith("/"):
+        raise RedoxConfigError("manifest: must be an absolute path or a URL such as s3://conn_id@bucket/…/manifest.json")
+    text = Files(url).read(url)
+    if text is None:
+        raise RedoxConfigError("manifest: there is no file at this place; the search that writes it has not succeeded")
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise RedoxConfigError("manifest: the file at this place is not JSON") from None
+
+
+def lines(name: str, listed: Listed) -> Iterator[bytes]:
+    """Give the lines of one file. Raises `RedoxProtocolError` when it is not the file that the manifest speaks of."""
+    try:
+        file = Files(listed.url).open(listed.url)
+    except FileNotFoundError:
+        raise RedoxProtocolError(f"{name}: the manifest lists it, and it is not there") from None
+    with file:
+        yield from _checked(name, listed, file)
+
+
+def _checked(name: str, listed: Listed, file: IO[bytes]) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    count, rest = 0, bytearray()
+    for block in _unzipped(name, _blocks(file, digest)):
+        found, rest = _cut(rest, block)
+        count += len(found)
+        _refuse_more(name, listed, count, rest)
+        yield from found
+    count += bool(rest)
+    _refuse_other(name, listed, count, digest.hexdigest())
+    if rest:
+        yield bytes(rest)
+
+
+def _cut(rest: bytearray, block: bytes) -> tuple[list[bytes], bytearray]:
+    """Give the lines that end in a block, the first of them begun by the rest of the blocks before, and its own rest."""
+    end, newline, others = block.partition(b"\n")
+    rest += end
+    if not newline:
+        return [], rest
+    *whole, last = others.split(b"\n")
+    return [line for line in (bytes(rest), *whole) if line], bytearray(last)
+
+
+def _blocks(file: IO[bytes], digest: Any) -> Iterator[bytes]:
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        yield block
+
+
+def _unzipped(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Open a gzipped file, of one or more members, on the way; pass any other."""
+    first = next(blocks, b"")
+    if not first.startswith(_GZIP):
+        yield first
+        yield from blocks
+        return
+    try:
+        yield from _members(name, first, blocks)
+    except zlib.error:
+        raise RedoxProtocolError(f"{name}: its compression is damaged") from None
+
+
+def _members(name: str, first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    member, block = zlib.decompressobj(wbits=31), first
+    while block:
+        yield member.decompress(block, _BLOCK)
+        block = member.unconsumed_tail
+        if member.eof:
+            block = member.unused_data or next(blocks, b"")
+            member = zlib.decompressobj(wbits=31) if block else member
+        elif not block:
+            block = next(blocks, b"")
+    if not member.eof:
+        raise RedoxProtocolError(f"{name}: cut short, its compression does not end")
+
+
+def _refuse_more(name: str, listed: Listed, count: int, rest: bytearray) -> None:
+    if listed.count is not None and count > listed.count:
+        raise RedoxProtocolError(f"{name}: holds more than the {listed.count} lines that the manifest says")
+    if len(rest) > _LONGEST_LINE:
+        raise RedoxProtocolError(f"{name}: line {count + 1} is longer than any resource can be")
+
+
+def _refuse_other(name: str, listed: Listed, count: int, digest: str) -> None:
+    if listed.count is not None and count != listed.count:
+        raise RedoxProtocolError(f"{name}: holds {count} lines, and the manifest says {listed.count}")
+    if listed.sha256 is not None and digest != listed.sha256.lower():
+        raise RedoxProtocolError(f"{name}: its checksum is not the manifest's; it was changed after the search wrote it")

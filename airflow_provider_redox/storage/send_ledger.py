@@ -1,0 +1,82 @@
+"""Which keys were sent, across runs and DAGs: a small file for each key, made by who comes first.
+
+Object stores can make a file only if there is none (S3 If-None-Match, GCS generation 0), and so can a disk: of two
+tasks that hold the same key at once, one sends. The file's name is a hash of the key with a salt that lies in the
+ledger, and it holds a status, log IDs and who sent it; no key and no content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import UTC, datetime
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.files import Files
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One key.
+
+    :param status: `sending` or `accepted`.
+    :param by: the task instance, as `dag_id/run_id/task_id/map_index`.
+    :param at: when, in UTC.
+    """
+
+    status: str
+    by: str
+    at: str = ""
+    log_ids: list[str] = []
+
+
+class SendLedger:
+    """The ledger below one path, such as `s3://conn_id@bucket/redox/ledger`."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root.rstrip("/")
+        self._files = Files(self._root)
+        self._salt = b""
+
+    def url_of(self, *key: str) -> str:
+        """Give the place of a key."""
+        if not self._salt:
+            self._salt = self._shared_salt()
+        name = hmac.new(self._salt, "\0".join(key).encode(), hashlib.sha256).hexdigest()[:40]
+        return f"{self._root}/{name[:2]}/{name}.json"
+
+    def _shared_salt(self) -> bytes:
+        """Give the salt that all who use this ledger share; who comes first makes it."""
+        place = f"{self._root}/salt"
+        self._files.write_new(place, secrets.token_hex(32).encode())
+        salt = self._files.read(place)
+        if not salt:
+            raise RedoxConfigError("ledger_path: its file `salt` is empty; restore it, or begin a new ledger")
+        return salt
+
+    def claim(self, url: str, by: str) -> Entry | None:
+        """Take a key for a task instance. Gives None when it was free, and who has it when it was not."""
+        content = None
+        for _ in range(3):  # one that is there and cannot be read was given back in between
+            if self._files.write_new(url, msgspec.json.encode(Entry("sending", by, _now()))):
+                return None
+            if (content := self._files.read(url)) is not None:
+                break
+        try:
+            return msgspec.json.decode(content or b"", type=Entry)
+        except msgspec.MsgspecError:
+            return Entry("sending", "unknown")
+
+    def accepted(self, url: str, by: str, log_ids: tuple[str, ...]) -> None:
+        """Say that Redox has it."""
+        self._files.write(url, msgspec.json.encode(Entry("accepted", by, _now(), list(log_ids))))
+
+    def release(self, url: str) -> None:
+        """Say that it was not sent, or was refused."""
+        self._files.remove(url)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,137 @@
+"""What object stores and their drivers need to be told or asked differently: missing drivers, errors, uploads that fail.
+
+An error names the place, what kind of failure it was, and what to do. It never repeats a store's own text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+
+EXTRAS = {
+    "s3": ("s3", "s3a", "s3n"),
+    "gcs": ("gs", "gcs"),
+    "azure": ("abfs", "abfss", "adl"),
+}
+"""Our extras that bring a driver, with the schemes that it serves."""
+
+COPIES_LATE = EXTRAS["azure"]
+"""Stores that say that a copy is begun, not that it is there: removing its source then could lose it."""
+
+
+def missing_driver(root: str, error: Exception) -> RedoxConfigError:
+    """Say which driver is missing, and how to get it."""
+    scheme = root.partition("://")[0]
+    extra = next((name for name, schemes in EXTRAS.items() if scheme in schemes), None)
+    remedy = (
+        f"pip install 'airflow-provider-redox[{extra}]' brings it"
+        if extra
+        else "install the Airflow provider or the fsspec package of that store"
+    )
+    return RedoxConfigError(
+        f"output_path: no driver for {scheme}:// is installed on this worker ({type(error).__name__}); {remedy}"
+    )
+
+
+def check_place(root: str) -> None:
+    """Refuse a key where a connection ID belongs: a path is shown in many places. Raises `RedoxConfigError`."""
+    user, at, _ = root.partition("://")[2].partition("/")[0].rpartition("@")
+    if at and ":" in user:
+        raise RedoxConfigError(
+            "output_path: what stands before the @ must be a connection ID; keys belong in the connection"
+        )
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn what a driver raises into an error that names the place.
+
+    Raises `FileNotFoundError` and `FileExistsError` as they came, `RedoxConfigError` when there is no such bucket,
+    `PermissionError`, and `OSError` for the rest: a store's bad day is a matter for a retry.
+    """
+    try:
+        yield
+    except RedoxError:
+        raise
+    except Exception as error:
+        if not _is_of_a_store(error):
+            raise
+        code = _code(error)
+        if code == "NoSuchBucket":
+            raise RedoxConfigError(f"output_path: {place}: there is no such bucket") from None
+        if isinstance(error, FileNotFoundError | FileExistsError):
+            raise
+        if isinstance(error, PermissionError):
+            raise PermissionError(
+                f"{place}: the store refused access ({code}). The task must be allowed to list the bucket, and to read, "
+                "write and delete below this place"
+            ) from None
+        raise OSError(f"{place}: the store could not be used ({code})") from None
+
+
+class StoredFile:
+    """An open file of a store. What is written is visible when it has been closed, and never if that fails."""
+
+    def __init__(self, open_it: Callable[[], Any], named: Callable[[], AbstractContextManager[None]]) -> None:
+        self._named = named
+        with named():
+            self._file = open_it()
+        self._ended = False
+
+    def __enter__(self) -> StoredFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or fewer at the end."""
+        with self._named():
+            content: bytes = self._file.read(size)
+            return content
+
+    def write(self, block: Any) -> int:
+        """Write a block, all of it."""
+        with self._named():
+            return int(self._file.write(block))
+
+    def close(self) -> None:
+        """End it. An upload that cannot be ended is given up."""
+        if self._ended:
+            return
+        try:
+            with self._named():
+                self._file.close()
+        except BaseException:
+            self.abandon()
+            raise
+        self._ended = True
+
+    def abandon(self) -> None:
+        """Give up what has not been ended: no piece of it stays on the store, where its driver can take them back."""
+        if self._ended:
+            return
+        with contextlib.suppress(Exception):
+            self._file.discard()
+        self._file.closed = True  # else what was not flushed is uploaded when it is garbage collected
+        self._ended = True
+
+
+def _is_of_a_store(error: Exception) -> bool:
+    """Tell a store's or a driver's error from a mistake in code, which should show itself as it is."""
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in ("builtins", "airflow")
+
+
+def _code(error: Exception) -> str:
+    """Give the store's word for an error, such as AccessDenied; else the class of the error."""
+    for one in (error, error.__cause__):
+        response = getattr(one, "response", None)
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        if isinstance(code, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9.]{0,60}", code):
+            return code
+    return type(error).__name__

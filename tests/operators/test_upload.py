@@ -1,0 +1,162 @@
+"""Uploads from storage: by themselves, and as parts of a message."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
+from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.operators.upload import RedoxUploadOperator, with_uploads
+from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.protocol.uploads import MAX_BYTES
+from tests.support.sandbox import Sandbox
+
+
+def operator(**arguments: Any) -> RedoxUploadOperator:
+    made = RedoxUploadOperator(task_id="upload", **arguments)
+    made.hook.retry = RetryPolicy(attempts=3, base=0.01, cap=0.02)
+    return made
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> list[str]:
+    """Two files, named after patients as files are."""
+    for name in ("quillfeather.pdf", "featherstone.tif"):
+        (tmp_path / name).write_bytes(name.encode() * 1000)
+    return [f"{tmp_path}/quillfeather.pdf", f"file://{tmp_path}/featherstone.tif"]
+
+
+def fetched(uri: str) -> bytes:
+    headers = {"Authorization": f"Bearer {RedoxHook().get_access_token()}"}
+    return requests.get(uri, headers=headers, timeout=10).content
+
+
+def test_files_are_uploaded_in_their_order(execute: Callable[..., Any], scans: list[str], sandbox: Sandbox):
+    """Each URI gives its file's bytes back, and no file's name leaves the worker."""
+    result = execute(operator(paths=scans))
+    assert result["uploaded"] == 2
+    assert [fetched(uri) for uri in result["uris"]] == [b"quillfeather.pdf" * 1000, b"featherstone.tif" * 1000]
+    heads = [entry["body"].partition("\r\n\r\n")[0] for entry in sandbox.ledger("/upload")]
+    assert ['filename="file.pdf"' in heads[0], 'filename="file.tif"' in heads[1]] == [True, True]
+
+
+def test_one_file_is_a_list_of_one(execute: Callable[..., Any], scans: list[str]):
+    """The result has one shape."""
+    assert len(execute(operator(path=scans[0]))["uris"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "path, paths: give one of them"),
+        ({"path": "/x", "paths": ["/x"]}, "path, paths: give one of them"),
+        ({"paths": []}, "paths: must be a list"),
+        ({"paths": "/x"}, "paths: must be a list"),
+        ({"path": "/no/such/file"}, "path: there is no file"),
+        ({"path": "relative"}, "path: must be an absolute path"),
+    ],
+)
+def test_bad_paths_are_named_before_anything_is_sent(
+    execute: Callable[..., Any], sandbox: Sandbox, arguments: dict[str, Any], words: str
+):
+    """What cannot be right is a RedoxConfigError, with nothing sent."""
+    with pytest.raises(AirflowFailException) as caught:
+        execute(operator(**arguments))
+    assert isinstance(caught.value.__cause__, RedoxConfigError)
+    assert words in str(caught.value)
+    assert sandbox.ledger() == []
+
+
+def test_every_file_is_looked_at_before_the_first_is_sent(
+    execute: Callable[..., Any], scans: list[str], sandbox: Sandbox, tmp_path: Path
+):
+    """One that is gone, or too large, is found while nothing has been uploaded; it is named by number."""
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(MAX_BYTES + 1)
+    for bad, words in (
+        (f"{tmp_path}/gone", r"paths\[2\]: there is no file"),
+        (f"{tmp_path}/large", r"paths\[2\]: .* 31457281"),
+    ):
+        with pytest.raises(AirflowFailException, match=words):
+            execute(operator(paths=[*scans, bad]))
+    assert sandbox.ledger() == []
+
+
+def test_an_upload_is_sent_once(execute: Callable[..., Any], scans: list[str], sandbox: Sandbox):
+    """An unknown outcome fails for good, and no try of Airflow's own sends again."""
+    sandbox.fault("drop", when="after", match={"path": "/upload"}, times=9)
+    for facts in ({}, {"try_number": 2, "max_tries": 0}):
+        with pytest.raises(AirflowFailException) as caught:
+            execute(operator(path=scans[0]), **facts)
+        assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert sandbox.stats()["uploads"] == 1
+    assert operator(path="/x", retries=3).retries == 0
+
+
+def test_an_author_may_have_it_repeated(execute: Callable[..., Any], scans: list[str], sandbox: Sandbox):
+    """A second copy that no message names does no harm, if the author says so."""
+    sandbox.fault("drop", when="after", match={"path": "/upload"}, times=1)
+    assert execute(operator(path=scans[0], idempotent=True), try_number=2, max_tries=5)["uploaded"] == 1
+    assert operator(path="/x", retries=3, idempotent=True).retries == 3
+
+
+# ── in a message ──
+
+
+def media(*paths: Any, **more: Any) -> dict[str, Any]:
+    contents = [{"$upload": path} for path in paths]
+    return {
+        "Meta": {"DataModel": "Media", "EventType": "New"},
+        "Media": {"FileContents": contents[0], "More": contents, **more},
+    }
+
+
+def test_a_messages_files_are_uploaded_and_replaced(redox_connection: Sandbox, scans: list[str]):
+    """Each file is uploaded once and stands in the message as its URI."""
+    sent = with_uploads(RedoxHook(), media(*scans))
+    assert fetched(sent["Media"]["FileContents"]) == b"quillfeather.pdf" * 1000
+    assert sent["Media"]["More"][0] == sent["Media"]["FileContents"]
+    assert redox_connection.stats()["uploads"] == 2
+
+
+def test_a_message_without_files_is_given_back(redox_connection: Sandbox):
+    """And nothing is sent."""
+    message = {"Meta": {"DataModel": "Media"}}
+    assert with_uploads(RedoxHook(), message) is message
+    assert redox_connection.ledger() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"Other": {"$upload": "/no/such/file"}}, r"payload: Media\.Other: there is no file"),
+        ({"Other": {"$upload": 7}}, r"payload: Media\.Other: must be"),
+        ({"Other": object()}, "JSON cannot carry"),
+        ({"Other": "x" * (40 * 1024 * 1024)}, "41943... bytes, and Redox takes 41943040"),
+    ],
+    ids=["gone", "no path", "no JSON", "too large"],
+)
+def test_a_message_that_cannot_be_sent_uploads_nothing(
+    redox_connection: Sandbox, scans: list[str], more: dict[str, Any], words: str
+):
+    """All that can be known before the first upload is checked before it."""
+    with pytest.raises(RedoxConfigError, match=words) as caught:
+        with_uploads(RedoxHook(), media(*scans, **more))
+    assert "quillfeather" not in str(caught.value)
+    assert redox_connection.ledger() == []
+
+
+def test_a_message_with_its_files_arrives(redox_connection: Sandbox, scans: list[str]):
+    """The whole way: upload, replace, send."""
+    hook = RedoxHook()
+    hook.post_data_model(with_uploads(hook, media(scans[0])))
+    (message,) = redox_connection.control("GET", "messages")
+    assert message["body"]["Media"]["FileContents"].startswith(f"{redox_connection.url}/blob/")
+    assert "quillfeather" not in json.dumps(message["body"])

@@ -1,0 +1,227 @@
+"""What a search insists on: that no filter was ignored, that the total came, that it ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxProtocolError
+from airflow_provider_redox.protocol.effects import RedoxResponse, Tell
+from airflow_provider_redox.protocol.fhir import Endpoint
+from airflow_provider_redox.protocol.paging import Walk, start_walk
+from airflow_provider_redox.protocol.terms import Terms, counts_only, ignored_filters, terms
+
+from .flows import World, answer, said_by
+
+BASE = Endpoint("https://api.redoxengine.com", "hospital", "Production")
+SHAPING = (
+    "_count=5&_sort=_id&_include=a&_revinclude=b&_summary=false&_elements=id&_total=accurate&_contained=both&_format=json"
+)
+
+
+# ── filters ──
+
+
+@pytest.mark.parametrize(
+    ("form", "said", "ignored"),
+    [
+        ("family=Green&gender=male", "https://x/Patient?family=Green", ["gender"]),
+        ("family=Green&gender=male&_id=1", "https://x/Patient?gender=male", ["_id", "family"]),
+        ("family=Green&gender=male", "https://x/Patient?gender=male&family=Green&_count=50", []),
+        ("family=Green", "", []),
+        ("family=Green", "https://x/Patient", []),
+        ("family=Green", "https://x/Patient?", []),
+        ("family=Green", "http://[", []),
+        ("family=Green", "Patient?_getpages=7b1f", []),
+        ("name:exact=Green", "https://x/Patient?name=Green", []),
+        ("name=Green", "https://x/Patient?name:contains=Green", []),
+        ("subject:Patient.name=Green", "https://x/Observation?subject.name:exact=Green", []),
+        ("date=ge2026-01-01&date=lt2026-02-01", "https://x/Observation?date=ge2026-01-01", ["date"]),
+        ("date=ge2026-01-01&date=lt2026-02-01", "https://x/Observation?date=ge2026-01-01&date=lt2026-02-01", []),
+        ("name=a%26gender%3Dmale&gender=male", "https://x/Patient?name=a%26gender%3Dmale", ["gender"]),
+        ("_has:Observation:patient:code=1", "https://x/Patient?_has:Observation:patient:code=1", []),
+        (SHAPING, "https://x/Patient?_page=2", []),
+        *(
+            (f"{name}=x", "https://x/Patient?_count=5", [name])
+            for name in ("_id", "_lastUpdated", "_tag", "_profile", "_has")
+        ),
+    ],
+)
+def test_a_filter_that_the_self_link_does_not_name_was_ignored(form: str, said: str, ignored: list[str]) -> None:
+    """Names count, up to modifier and chain, and how often; what shapes the answer is no filter; no query says nothing."""
+    assert ignored_filters(form.encode(), said) == ignored
+
+
+@pytest.mark.parametrize(
+    ("form", "only"),
+    [
+        ("_summary=count", True),
+        ("_count=0", True),
+        ("_total=estimate", True),
+        ("_summary=true&_count=10&_total=accurate", False),
+        ("code=_count%3D0", False),
+    ],
+)
+def test_a_search_for_a_number_or_an_estimate_has_no_total_to_hold_against(form: str, *, only: bool) -> None:
+    """Where nothing is sent but a count, or the count is an estimate, the total says nothing about the pages."""
+    assert counts_only(form.encode()) is only
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"max_pages": 0}, "max_pages"),
+        ({"max_pages": True}, "max_pages"),
+        ({"max_pages": "5"}, "max_pages"),
+        ({"on_total_mismatch": "ignore"}, "on_total_mismatch: must be fail or warn"),
+        ({"handling": "Strict"}, "handling: must be strict or lenient"),
+        ({"handling": None}, "handling"),
+    ],
+)
+def test_terms_that_make_no_sense_are_refused_by_name(wrong: dict[str, Any], named: str) -> None:
+    """A wrong term is a RedoxConfigError that names it."""
+    with pytest.raises(RedoxConfigError, match=named):
+        terms(**wrong)
+
+
+# ── a walk on its terms ──
+
+
+def page(*ids: str, said: str = "", following: str = "", modes: tuple[str | None, ...] = (), **more: Any) -> RedoxResponse:
+    """Make a page of patients; `modes` are their search modes."""
+    marks = modes or ("match",) * len(ids)
+    entries = [
+        {"resource": {"resourceType": "Patient", "id": one}, **({"search": {"mode": mark}} if mark else {})}
+        for one, mark in zip(ids, marks, strict=True)
+    ]
+    urls = {"self": said, "next": following}
+    links = [{"relation": relation, "url": url} for relation, url in urls.items() if url]
+    return answer(200, json.dumps({"resourceType": "Bundle", "type": "searchset", "entry": entries, "link": links, **more}))
+
+
+def walk(world: World, form: str = "family=Green", headers: dict[str, str] | None = None, **options: Any) -> Walk:
+    """Walk a search to its end."""
+    search = start_walk(BASE, "Patient", form.encode(), headers=headers or {}, env=world.env(), terms=Terms(**options))
+    while world.run(search.next_page()) is not None:
+        pass
+    return search
+
+
+def stopped(*pages: RedoxResponse, **options: Any) -> RedoxError:
+    with pytest.raises(RedoxError) as raised:
+        walk(World(*pages), **options)
+    return raised.value
+
+
+def warnings(world: World) -> list[str]:
+    return [effect.words for effect in world.asked if isinstance(effect, Tell)]
+
+
+@pytest.mark.parametrize("handling", ["strict", "lenient"])
+def test_the_server_is_told_how_to_take_unknown_parameters(handling: str) -> None:
+    """The first request says so in a Prefer header; the links of the server's own making need none."""
+    world = World(page("a", following="Patient?_page=2"), page("b"))
+    walk(world, handling=handling)
+    assert [request.headers.get("prefer") for request in world.sent] == [f"handling={handling}", None]
+
+
+def test_the_authors_own_preference_is_kept() -> None:
+    """A Prefer header of the author's, or of the connection's, is sent as it is."""
+    world = World(page("a"))
+    walk(world, headers={"prefer": "respond-async"})
+    assert world.sent[0].headers["prefer"] == "respond-async"
+
+
+def test_an_ignored_filter_is_an_error_on_the_first_page() -> None:
+    """It names the parameter and the page, and neither the value nor the link; no further page is asked for."""
+    world = World(page("a", said="Patient?gender=male", following="Patient?_page=2"))
+    with pytest.raises(RedoxProtocolError, match="the parameter family") as raised:
+        walk(world, "family=Green&gender=male")
+    assert raised.value.__notes__ == ["The search for Patient stopped at page 1."]
+    assert "Green" not in said_by(raised.value)
+    assert "male" not in said_by(raised.value)
+
+
+def test_an_ignored_filter_is_a_warning_for_the_lenient() -> None:
+    """With handling lenient, the search goes on, and the log is told the parameter's name, without its value."""
+    world = World(page("a", said="Patient?gender=male"))
+    assert walk(world, "family=Green&gender=male", handling="lenient").position.pages == 1
+    (words,) = warnings(world)
+    assert "family" in words
+    assert "Green" not in words
+    assert "gender" not in words
+
+
+def test_only_the_first_page_says_what_was_understood() -> None:
+    """The self link of a later page is its cursor, and no word about filters."""
+    walk(World(page("a", said="Patient?family=Green", following="Patient?_page=2"), page("b", said="Patient?_page=2")))
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        (page("a", "b", total=2),),
+        (page("a", "b"),),
+        (page("a", "b", total=0),),
+        (page("a", total=2, following="Patient?_page=2"), page("b", total=2)),
+        (page("a", total=9, following="Patient?_page=2"), page("b", total=8)),
+        (
+            page("a", total=9, following="Patient?_page=2"),
+            page("b", total=8, following="Patient?_page=3"),
+            page("c", total=9),
+        ),
+        (page("a", "b", total=2, modes=(None, None)),),
+    ],
+    ids=["right", "none", "too small", "right on two", "changing", "changing and back", "no modes"],
+)
+def test_a_total_that_is_right_or_small_or_changes_is_no_error(pages: tuple[RedoxResponse, ...]) -> None:
+    """Only a total that is the same on every page, and more than came, says that something is missing."""
+    world = World(*pages)
+    assert walk(world).position.missing == 0
+    assert warnings(world) == []
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        (page("a", "b", total=3),),
+        (page("a", total=3, following="Patient?_page=2"), page("b", total=3)),
+        (page("a", "b", total=3, following="Patient?_page=2"), page("b", total=3)),
+        (page("a", "b", "c", total=3, modes=("match", "match", "include")),),
+        (page("a", "b", "c", total=3, modes=(None, "match", "outcome")),),
+    ],
+    ids=["one page", "two pages", "a duplicate", "an include", "an outcome"],
+)
+def test_a_total_of_more_than_came_is_an_error(pages: tuple[RedoxResponse, ...]) -> None:
+    """Duplicates and what was included count for nothing; the error tells how many are missing, and the last page."""
+    error = stopped(*pages)
+    assert isinstance(error, RedoxProtocolError)
+    assert "1 are missing" in str(error)
+    assert error.__notes__ == [f"The search for Patient stopped at page {len(pages)}."]
+
+
+@pytest.mark.parametrize(("total", "mismatch"), [(2, None), (3, 1)])
+def test_searches_that_share_their_results_have_totals_of_their_own(total: int, mismatch: int | None) -> None:
+    """What another search gave is found by this one too, and what this one misses is missed whatever another gave."""
+    seen: set[int] = set()
+    for one in (page("a", "b", "c", total=3), page("b", "c", total=total)):
+        world = World(one)
+        where: dict[str, Any] = {"headers": {}, "env": world.env(), "seen": seen, "shared": True}
+        search = start_walk(BASE, "Patient", b"", terms=Terms(on_total_mismatch="warn"), **where)
+        world.run(search.next_page())
+    assert search.position.missing == (mismatch or 0)
+
+
+def test_a_total_of_more_than_came_can_be_a_warning() -> None:
+    """With on_total_mismatch warn, the search is complete; the log and the walk know how many may be missing."""
+    world = World(page("a", total=3))
+    assert walk(world, on_total_mismatch="warn").position.missing == 2
+    (words,) = warnings(world)
+    assert "2 may be missing" in words
+
+
+def test_a_search_for_a_count_is_complete_without_resources() -> None:
+    """`_summary=count` is answered with a total and no entries."""
+    assert walk(World(page(total=162)), "_summary=count").position.missing == 0
