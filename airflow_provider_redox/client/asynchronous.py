@@ -115,7 +115,7 @@ class AsyncClient(Driver):
             data=_payload(body),
             headers={**self.own_headers, "accept-encoding": ACCEPTED, **request.headers},
             allow_redirects=False,
-            proxy=network.proxy_for(request.url),
+            proxy=self.proxy_for(request.url),
         ) as response:
             return await self._read(response)
 

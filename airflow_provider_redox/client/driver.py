@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 
 import airflow_provider_redox
+from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import pace_for
 from airflow_provider_redox.client.slots import MemorySlot, NoSlot, TokenSlot
@@ -64,6 +65,7 @@ class Driver:
         self.memory = MemorySlot(settings.fingerprint)
         self.tokens: Mapping[Place, TokenSlot] = {Place.MEMORY: self.memory, Place.SHARED: shared or NoSlot()}
         self.pace = pace_for(settings.base_url, settings.requests_per_5min)
+        self._proxies: dict[str, str | None] = {}
         self.own_headers = {"user-agent": f"airflow-provider-redox/{airflow_provider_redox.__version__}"}
 
     @property
@@ -71,6 +73,13 @@ class Driver:
         """One lock for each connection and process: threads that miss the token together ask for it once."""
         with _locks_lock:
             return _locks.setdefault(self.settings.fingerprint, threading.Lock())
+
+    def proxy_for(self, url: str) -> str | None:
+        """Give the proxy for a URL, looked up once for each origin."""
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxies:
+            self._proxies[origin] = network.proxy_for(url)
+        return self._proxies[origin]
 
     def sign(self, message: bytes, kid: str | None) -> bytes:
         """Sign with the connection's key of this key ID, by default with its first."""

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import urllib3
 
-from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
 from airflow_provider_redox.client.connections import bytes_left, new_pool, sending
 from airflow_provider_redox.client.driver import Driver, explain
@@ -64,7 +63,8 @@ class SyncClient(Driver):
             case Send(request, attempt):
                 return self.noted(request, attempt, self._send(request))
             case Turn():
-                return self._sleep(self.pace.reserve())
+                pause = self.pace.reserve()
+                return self._sleep(pause) if pause > 0 else None
             case Wait(seconds):
                 return self._sleep(seconds)
             case Bearer(refused):
@@ -120,7 +120,7 @@ class SyncClient(Driver):
         return answer
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        proxy = network.proxy_for(url)
+        proxy = self.proxy_for(url)
         if proxy not in self._pools:
             self._pools[proxy] = new_pool(proxy, self.settings.ca_file, self.settings.timeout)
         return self._pools[proxy]

@@ -115,7 +115,7 @@ class Drain:
         self.tell("An earlier try left %d pages, %d resources; going on.", self.progress.pages, self.progress.resources)
 
     def _begin_anew(self) -> None:
-        self.results.discard()
+        self.results.begin_anew()
         self.progress, self._before = Progress(), 0
         self._walks = self.start(set())
 

@@ -1,13 +1,17 @@
 """What a next try needs to go on where a killed or failed one stopped: the parts that stand, and where the search was.
 
-It lies beside the results, sealed: the link of a next page can hold what was asked. It is taken up only by the same
-search of the same task instance, while it is fresh, and twice at most without a page of progress; anything else
-begins anew.
+It lies beside the results, sealed: the link of a next page can hold what was asked. The state is a small file, replaced
+after each segment. On a disk each page adds a line to a journal beside the parts, which costs a single write; a line that
+was only half written, as by a kill, does not open and is left aside.
+
+A checkpoint is taken up only by the same search of the same task instance, while it is fresh, and a few times at most
+without a page of progress; anything else begins anew.
 """
 
 from __future__ import annotations
 
 import time
+from typing import IO
 
 import msgspec
 
@@ -18,32 +22,42 @@ from airflow_provider_redox.storage.parts import Written
 RESUMABLE_FOR = 6 * 3600
 """Seconds for which a checkpoint is good: servers forget their cursors, and a result should be of one time."""
 
-TRIES = 2
+TRIES = 3
 """Tries that may begin at the same page; then the search begins anew."""
+
+
+class Point(msgspec.Struct):
+    """Where a search is after a page.
+
+    :param progress: the search's own state, as JSON.
+    :param started: the parts under way; only a disk shows them.
+    :param pages: pages in the parts under way.
+    :param at: seconds since the epoch.
+    """
+
+    progress: msgspec.Raw = msgspec.Raw(b"null")
+    started: list[Written] = []
+    pages: int = 0
+    at: float = 0.0
 
 
 class Saved(msgspec.Struct):
     """The state of a result that is not complete.
 
     :param search: a digest of what is searched for.
-    :param progress: the search's own state, as JSON.
     :param parts: the parts that are complete.
-    :param started: the parts under way; only a disk shows them.
-    :param pages: pages in the parts under way.
+    :param journal: where the points after `point` are; empty when there are none.
     :param whole: whether nothing is left but to make the result visible.
     :param obsolete: files of an earlier result, to be removed after that.
-    :param at: seconds since the epoch.
-    :param tries: tries that began here.
+    :param tries: tries that began at `point`.
     """
 
     search: str
-    progress: msgspec.Raw
+    point: Point
     parts: list[Written] = []
-    started: list[Written] = []
-    pages: int = 0
+    journal: str = ""
     whole: bool = False
     obsolete: list[str] = []
-    at: float = 0.0
     tries: int = 0
 
 
@@ -55,39 +69,61 @@ class Checkpoint:
     """
 
     def __init__(self, files: Files, url: str, *, seal: Seal, search: str) -> None:
-        self._files, self._url, self._seal, self._search = files, url, seal, search
+        self._files, self._url, self._seal = files, url, seal
+        self.search = search
         self.exists = False
-
-    @property
-    def search(self) -> str:
-        """The digest of what is searched for."""
-        return self._search
+        self._journal: IO[bytes] | None = None
 
     def load(self) -> Saved | None:
-        """Give what lies here if it can be taken up, and count the try."""
+        """Give what lies here if it can be taken up, with the last point of its journal."""
         text = self._files.read(self._url)
         clear = None if text is None else self._seal.open(text.decode("ascii", "replace"))
         try:
             saved = None if clear is None else msgspec.json.decode(clear, type=Saved)
+            last = self._last_point(saved.journal) if saved else None
         except msgspec.MsgspecError:
             return None
-        if saved is None or saved.search != self._search or (saved.tries >= TRIES and not saved.whole):
+        if saved is None or saved.search != self.search:
             return None
-        if not 0 <= time.time() - saved.at <= RESUMABLE_FOR:
-            return None
-        self._put(msgspec.structs.replace(saved, tries=saved.tries + 1))
-        return saved
+        if last is not None:
+            saved.point, saved.tries = last, 0
+        stuck = saved.tries >= TRIES and not saved.whole
+        return None if stuck or not 0 <= time.time() - saved.point.at <= RESUMABLE_FOR else saved
+
+    def _last_point(self, journal: str) -> Point | None:
+        lines = (self._files.read(journal) if journal else None) or b""
+        for line in reversed(lines.split(b"\n")):
+            clear = self._seal.open(line.decode("ascii", "replace"))
+            if clear is not None:
+                return msgspec.json.decode(clear, type=Point)
+        return None
 
     def save(self, saved: Saved) -> None:
-        """Put a state here."""
-        saved.at, saved.tries = time.time(), 0
-        self._put(saved)
+        """Put a state here; its journal, if it has one, begins empty."""
+        self.close()
+        saved.point.at = time.time()
+        self._files.replace(self._url, self._sealed(saved))
+        self.exists = True
+        if saved.journal:
+            self._journal = self._files.create(saved.journal)
+
+    def note(self, point: Point) -> None:
+        """Add a point to the journal."""
+        point.at = time.time()
+        if self._journal is not None:
+            self._journal.write(self._sealed(point) + b"\n")
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     def remove(self) -> None:
         """Take it away."""
+        self.close()
         self._files.remove(self._url)
         self.exists = False
 
-    def _put(self, saved: Saved) -> None:
-        self._files.replace(self._url, self._seal.close(msgspec.json.encode(saved)).encode())
-        self.exists = True
+    def _sealed(self, content: Saved | Point) -> bytes:
+        return self._seal.close(msgspec.json.encode(content)).encode()

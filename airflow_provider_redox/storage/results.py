@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
-from airflow_provider_redox.storage.checkpoint import Checkpoint, Saved
+from airflow_provider_redox.storage.checkpoint import Checkpoint, Point, Saved
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.parts import BrokenPartError, Part, Written, blocks, lines, suffix_of
@@ -65,6 +65,7 @@ class Results:
         self._progress = msgspec.Raw(b"null")
         self._obsolete: list[str] = []
         self._whole = self._was_whole = False
+        self._segment = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -81,8 +82,10 @@ class Results:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for part in self._open.values():
             part.abandon()
+        if self._checkpoint is not None:
+            self._checkpoint.close()
         if self._checkpoint is None or not self._checkpoint.exists:
-            self._files.remove(self._layout.staging)
+            self._tidy(self._layout.staging)
 
     def restore(self, note: Callable[[str, bytes], None]) -> bytes | None:
         """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.
@@ -90,26 +93,28 @@ class Results:
         :param note: is told each line that stands already, with its kind.
         """
         saved = self._checkpoint.load() if self._checkpoint else None
-        if saved is None:
-            self.discard()
+        if saved is None or bytes(saved.point.progress) == b"null":  # the latter: killed before its first page was kept
+            self.begin_anew()
             return None
         try:
             self._take_up(saved, note)
         except (BrokenPartError, ValueError, msgspec.MsgspecError):  # the latter where note() cannot read a line
             _log.warning("What an earlier try left is damaged or gone; the search begins anew.")
-            self.discard()
+            self.begin_anew()
             return None
-        return bytes(saved.progress)
+        self._save(tries=saved.tries + 1)
+        return bytes(saved.point.progress)
 
     def _take_up(self, saved: Saved, note: Callable[[str, bytes], None]) -> None:
         for part in saved.parts:
             self._tell_lines(part, self._place(part, saved), note)
-        for earlier in saved.started:
+        for earlier in saved.point.started:
             self._tell_lines(earlier, earlier.url, note)
             self._part(earlier.kind, earlier.number).take_over(earlier)
         self._parts, self._obsolete, self._was_whole = list(saved.parts), saved.obsolete, saved.whole
         self._numbers = {part.kind: part.number + 1 for part in saved.parts}
-        self._pages, self._progress = saved.pages, saved.progress
+        self._pages, self._progress = saved.point.pages, saved.point.progress
+        self._whole = saved.whole
 
     def _place(self, part: Written, saved: Saved) -> str:
         """Say where a part lies: a try that was killed while it made its result visible has moved some."""
@@ -118,6 +123,11 @@ class Results:
     def _tell_lines(self, part: Written, url: str, note: Callable[[str, bytes], None]) -> None:
         for line in lines(blocks(self._files, part, url), compressed=bool(self._suffix)):
             note(part.kind, line)
+
+    def begin_anew(self) -> None:
+        """Take away what an earlier try left. A place that cannot be written is found here, before the first page."""
+        self.discard()
+        self._save()
 
     def discard(self) -> None:
         """Take away what is staged, and the checkpoint; what follows begins anew."""
@@ -144,8 +154,8 @@ class Results:
         if self._pages >= self._limits.pages or any(part.size >= self._limits.size for part in self._open.values()):
             self._end_segment()
             self._save()
-        elif self._files.shows_writes:
-            self._save()
+        elif self._files.shows_writes and self._checkpoint is not None:
+            self._checkpoint.note(self._point)
 
     def _end_segment(self) -> None:
         for part in self._open.values():
@@ -153,12 +163,19 @@ class Results:
             self._numbers[part.kind] = part.number + 1
         self._open, self._pages = {}, 0
 
-    def _save(self) -> None:
+    @property
+    def _point(self) -> Point:
+        return Point(self._progress, [part.written for part in self._open.values()], self._pages)
+
+    def _save(self, *, tries: int = 0) -> None:
+        """Put down the state; what follows on a disk goes to a journal of this try, one for each segment."""
         if self._checkpoint is None:
             return
-        started = [part.written for part in self._open.values()]
+        self._segment += 1
+        place = f"{self._layout.staging}/{self._attempt}/journal.{self._segment:05d}"
+        journal = place if self._files.shows_writes and not self._whole else ""
         self._checkpoint.save(
-            Saved(self._checkpoint.search, self._progress, self._parts, started, self._pages, self._whole, self._obsolete)
+            Saved(self._checkpoint.search, self._point, self._parts, journal, self._whole, self._obsolete, tries)
         )
 
     def commit(self, *, transaction_time: str, request: str, extension: dict[str, Any]) -> dict[str, Any]:
@@ -182,13 +199,17 @@ class Results:
         return manifest
 
     def _remove_obsolete(self, current: set[str]) -> None:
-        """Remove files of the earlier result. The new one stands already, so a file that cannot be removed is only told."""
+        """Remove files of the earlier result."""
         leftovers = [url for url in self._obsolete if url not in current]
         for url in (*leftovers, self._layout.staging, self._layout.checkpoint):
-            try:
-                self._files.remove(url)
-            except Exception as error:  # noqa: BLE001  (each store has errors of its own)
-                _log.warning("A file of an earlier try could not be removed (%s): %s", type(error).__name__, url)
+            self._tidy(url)
+
+    def _tidy(self, url: str) -> None:
+        """Remove what is of no more use. The result stands, or has failed, already: a failure here is only told."""
+        try:
+            self._files.remove(url)
+        except Exception as error:  # noqa: BLE001  (each store has errors of its own)
+            _log.warning("A file of an earlier try could not be removed (%s): %s", type(error).__name__, url)
 
     def _part(self, kind: str, number: int) -> Part:
         url = self._layout.staged(kind, number, self._attempt, self._suffix)

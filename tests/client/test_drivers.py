@@ -301,8 +301,8 @@ def test_the_pace_is_kept(driver: Driver) -> None:
         drive.client._sleep = waits.append if drive.kind == "blocking" else options["sleep"]
         for _ in range(3):
             drive.read()
-    assert waits[:2] == [0, 0]
-    assert 290 < waits[2] <= 300
+    (wait,) = [seconds for seconds in waits if seconds]
+    assert 290 < wait <= 300
 
 
 def test_message_is_not_changed(sandbox: Sandbox, driver: Driver) -> None:

@@ -246,6 +246,19 @@ def test_the_checkpoint_says_nothing_to_a_reader_of_the_bucket(execute: Callable
     assert pages_asked(sandbox) - before == PAGES
 
 
+def test_a_line_of_the_journal_that_was_half_written_costs_one_page(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox
+):
+    """A kill in the middle of a write leaves a line that does not open; the one before it is taken up."""
+    expected = outputs(execute(search(output)))
+    failing(execute, sandbox, output, after=7)
+    journal = max(Path(output.removeprefix("file://")).rglob("journal.*"))
+    journal.write_bytes(journal.read_bytes()[:-30])
+    before = pages_asked(sandbox)
+    assert outputs(execute(search(output))) == expected
+    assert pages_asked(sandbox) - before == PAGES - 7 + 1
+
+
 def test_a_part_that_was_changed_in_between_is_not_gone_on_with(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """What an earlier try wrote is checked by its checksum before it is taken up."""
     expected = outputs(execute(search(output)))
