@@ -37,10 +37,12 @@ def sandbox_process() -> Iterator[Sandbox]:
 @pytest.fixture
 def sandbox(sandbox_process: Sandbox) -> Sandbox:
     """The sandbox at its start, and no token left in this process."""
+    from airflow_provider_redox.client.pacing import forget_budgets
     from airflow_provider_redox.client.slots import MemorySlot
 
     sandbox_process.reset()
     MemorySlot.forget_all()
+    forget_budgets()
     return sandbox_process
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import airflow_provider_redox
 from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
-from airflow_provider_redox.client.pacing import pace_for
+from airflow_provider_redox.client.pacing import budget_for, pace_for
 from airflow_provider_redox.client.slots import MemorySlot, NoSlot, TokenSlot
 from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.effects import Failure, Happened, Place, Request
@@ -30,14 +30,15 @@ _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
 
 
-def real_environment(retry: RetryPolicy | None = None) -> Environment:
-    """Give the machine's own clocks and randomness."""
+def real_environment(retry: RetryPolicy | None = None, *, origin: str = "") -> Environment:
+    """Give the machine's own clocks and randomness, and the retry budget that this process has for a server."""
     return Environment(
         now=time.time,
         monotonic=time.monotonic,
         jitter=random.random,
         new_jti=lambda: secrets.token_urlsafe(24),
         retry=retry or RetryPolicy(),
+        budget=budget_for(origin),
     )
 
 
@@ -59,7 +60,7 @@ class Driver:
         body_limit: int = LIMIT,
     ) -> None:
         self.settings = settings
-        self.env = env or real_environment()
+        self.env = env or real_environment(origin=settings.base_url)
         self.calls = Calls(settings, self.env)
         self.body_limit = body_limit
         self.memory = MemorySlot(settings.fingerprint)

@@ -92,7 +92,7 @@ class RedoxHook(BaseHook):
         from airflow_provider_redox.token_cache import shared_slot
 
         settings = settings_from(self.get_connection(self.redox_conn_id))
-        return SyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry))
+        return SyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry, origin=settings.base_url))
 
     def request(self, method: str, path: str, **options: Any) -> RedoxResponse:
         """Send any request below the connection's host; see `Calls.request` for the options.
@@ -257,7 +257,9 @@ class RedoxAsyncHook(BaseHook):
         # Everything that talks to Airflow goes through asgiref's one thread. On 3.2.1 common-compat's
         # get_async_connection masks on the loop's own thread, which with a Variable read elsewhere hangs the triggerer.
         settings = await sync_to_async(self._settings)()
-        return AsyncClient(settings, shared=shared_slot(settings), env=real_environment(self.retry))
+        return AsyncClient(
+            settings, shared=shared_slot(settings), env=real_environment(self.retry, origin=settings.base_url)
+        )
 
     def _settings(self) -> Settings:
         from airflow_provider_redox.hooks.connection import settings_from

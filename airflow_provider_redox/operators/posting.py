@@ -137,7 +137,8 @@ class Posting:
 
     def _give_up(self, error: Exception) -> None:
         """Give the key back when the message did not arrive, and it is ours to give. Never hides the error."""
-        if self.claim is None or not self.holds or self.sending.doubt or getattr(error, "log_ids", ()):
+        partly = bool(getattr(error, "log_ids", None))
+        if self.claim is None or not self.holds or self.sending.doubt or partly:
             return
         try:
             self.claim.ledger.release(self.claim.url)

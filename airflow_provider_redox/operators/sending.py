@@ -94,8 +94,8 @@ class Sending:
         """Send, or do not, and give what Redox has. Raises `RedoxAmbiguousOutcomeError` when nobody can tell."""
         earlier = self.record.earlier()
         over = earlier is None or (earlier.outcome in ("unsent", "refused") and not earlier.log_ids)
-        self.doubt = not (over or self.resend)
-        if earlier is None or not self.doubt:
+        self.doubt = not over
+        if earlier is None or over or self.resend:
             return self._first(self._next(earlier))
         if earlier.outcome == "accepted":
             return self._again(earlier)

@@ -27,7 +27,7 @@ from airflow_provider_redox.protocol.effects import (
     Wait,
 )
 from airflow_provider_redox.protocol.keys import SigningKey
-from airflow_provider_redox.protocol.outcomes import UNREADABLE, RetryPolicy, Step, decide
+from airflow_provider_redox.protocol.outcomes import UNREADABLE, RetryBudget, RetryPolicy, Step, decide
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token, parse_token, token_form
 
@@ -46,6 +46,8 @@ class Environment:
     :param monotonic: seconds of a clock that never jumps.
     :param jitter: a number in [0, 1).
     :param new_jti: a fresh random string of at least 128 bits.
+    :param retry: how patient one request is.
+    :param budget: how many retries all requests may make together.
     """
 
     now: Callable[[], float]
@@ -53,6 +55,7 @@ class Environment:
     jitter: Callable[[], float]
     new_jti: Callable[[], str]
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    budget: RetryBudget = field(default_factory=RetryBudget)
 
 
 def exchange(
@@ -157,6 +160,7 @@ def _persist(
         if step is Step.DONE and isinstance(happened, RedoxResponse):
             judged = _judged(read, happened, repeatable=repeatable)
             if not isinstance(judged, _Unreadable):
+                env.budget.earn()
                 return judged
             unreadable, step = judged.error, judged.step
         renew = step is Step.RENEW and not renewed
@@ -166,7 +170,7 @@ def _persist(
         if step is Step.RETRY:
             elapsed = env.monotonic() - started
             pause = env.retry.pause(happened, attempt=attempt, elapsed=elapsed, now=env.now(), jitter=env.jitter())
-            if pause is not None:
+            if pause is not None and env.budget.spend():
                 yield Wait(pause)
                 attempt += 1
                 continue

@@ -114,6 +114,33 @@ class RetryPolicy:
         return pause if elapsed + pause <= self.deadline else None
 
 
+@dataclass(slots=True)
+class RetryBudget:
+    """How many retries the requests of a process may make together, so that an outage does not become a storm.
+
+    Each retry takes one; each request that comes to a good end gives back a share of one. A server that fails now and
+    then is tried again without end, one that fails most of the time is not.
+
+    :param reserve: retries at the beginning, and at most.
+    :param share: what a good end gives back.
+    """
+
+    reserve: float = 20.0
+    share: float = 0.2
+    spent: float = 0.0
+
+    def earn(self) -> None:
+        """Give back the share of a request that came to a good end."""
+        self.spent = max(self.spent - self.share, 0.0)
+
+    def spend(self) -> bool:
+        """Take one retry. Says whether there was one."""
+        if self.spent + 1 > self.reserve:
+            return False
+        self.spent += 1
+        return True
+
+
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Read Retry-After, in seconds or as a date (RFC 9110 section 10.2.3). None when absent, negative or garbage."""
     value = headers.get("retry-after", "").strip()

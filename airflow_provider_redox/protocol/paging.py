@@ -85,7 +85,7 @@ class Walk:
     taken_up: bool = False
     _own: set[int] = field(default_factory=set, repr=False)
     _extras: set[int] = field(default_factory=set, repr=False)
-    _versions: set[str] = field(default_factory=set, repr=False)
+    _versions: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _nameless: set[int] = field(default_factory=set, repr=False)
     _links: set[str] = field(default_factory=set, repr=False)
     _prints: set[int] = field(default_factory=set, repr=False)
@@ -102,7 +102,9 @@ class Walk:
         total that then seems to be missed is a reason to begin anew.
         """
         self.position, self._by_post, self._requests = position, position.by_post, position.requests
-        self.taken_up, self._versions = position.pages > 0, set(position.versions)
+        self.taken_up = position.pages > 0
+        for version in position.versions:
+            self._meet(version)
         self._own = set(self.seen) if self.shared and self.taken_up else set()
 
     @property
@@ -195,10 +197,9 @@ class Walk:
             if resource.id is None:
                 fresh.append(resource)
                 matches += is_match
-                is_news = is_news or identity not in self._nameless
-                self._nameless.add(identity)
+                is_news = _added(self._nameless, identity) or is_news
                 continue
-            if not self._is_first(identity):
+            if not _added(self._known, identity):
                 matches += is_match and self._was_extra(identity)
                 continue
             is_news = True
@@ -206,7 +207,7 @@ class Walk:
                 self._extras.add(identity)
             elif resource.version is None or not self._has_other_version(base, resource.version):
                 matches += 1
-            if self._is_new(identity):
+            if not self.shared or _added(self.seen, identity):
                 fresh.append(resource)
         self._note(hash(tuple(told)), is_empty=not told, is_news=is_news)
         position = self.position
@@ -214,18 +215,10 @@ class Walk:
         self.position = msgspec.structs.replace(position, matches=position.matches + matches, duplicates=duplicates)
         return fresh
 
-    def _is_first(self, identity: int) -> bool:
-        """Say whether this search has not given it before. A search that shares its results keeps a list of its own."""
-        if not self.shared:
-            return identity not in self.seen
-        before = len(self._own)
-        self._own.add(identity)
-        return len(self._own) > before
-
-    def _is_new(self, identity: int) -> bool:
-        before = len(self.seen)
-        self.seen.add(identity)
-        return len(self.seen) > before
+    @property
+    def _known(self) -> set[int]:
+        """The identities that this search has given. A search that shares its results keeps a set of its own."""
+        return self._own if self.shared else self.seen
 
     def _was_extra(self, identity: int) -> bool:
         """Say whether it was given as an included resource, and is a match now."""
@@ -238,12 +231,18 @@ class Walk:
 
         It is looked for under each version that was met, as long as these are few, as counted versions are.
         """
+        if version not in self._versions:
+            self._meet(version)
+        known = self._known
+        others = self._versions.get(version)
+        return bool(others) and any(base ^ other in known for other in others or ())
+
+    def _meet(self, version: str) -> None:
+        """Keep, for each version, what the others add to an identity; nothing any more when there are too many."""
         if len(self._versions) <= VERSIONS_AT_MOST:
-            self._versions.add(version)
-        if len(self._versions) == 1 or len(self._versions) > VERSIONS_AT_MOST:
-            return False
-        known = self._own if self.shared else self.seen
-        return any(base ^ _digest_of_version(other) in known for other in self._versions if other != version)
+            met = (*self._versions, version)
+            few = met if len(met) <= VERSIONS_AT_MOST else ()
+            self._versions = {one: [_digest_of_version(other) for other in few if other != one] for one in met}
 
     def _is_match(self, resource: Resource) -> bool:
         return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
@@ -343,6 +342,13 @@ def identity_of(resource: Resource) -> tuple[int, int]:
     if version is None or resource.id is None:
         return _digest(named), _digest(resource.line)
     return _digest(named), _digest_of_version(version)
+
+
+def _added(known: set[int], identity: int) -> bool:
+    """Add an identity. Says whether it was new."""
+    before = len(known)
+    known.add(identity)
+    return len(known) > before
 
 
 def key_of(resource: Resource) -> int | None:
