@@ -34,15 +34,21 @@ def sandbox_process() -> Iterator[Sandbox]:
     running.stop()
 
 
+@pytest.fixture(autouse=True)
+def full_budgets() -> None:
+    """Let no test use up the retries of another."""
+    from airflow_provider_redox.client.pacing import forget_budgets
+
+    forget_budgets()
+
+
 @pytest.fixture
 def sandbox(sandbox_process: Sandbox) -> Sandbox:
     """The sandbox at its start, and no token left in this process."""
-    from airflow_provider_redox.client.pacing import forget_budgets
     from airflow_provider_redox.client.slots import MemorySlot
 
     sandbox_process.reset()
     MemorySlot.forget_all()
-    forget_budgets()
     return sandbox_process
 
 

@@ -112,11 +112,6 @@ def test_the_writeback_on_the_page_is_written(redox_connection: Sandbox, tmp_pat
     assert redox_connection.stats()["messages"] == 1
 
 
-def test_a_post_that_is_mapped_as_on_the_page_is_not_retried(redox_connection: Sandbox):
-    """The page on sending: `retries=0` in `partial` holds against default_args."""
-    assert run(DOCS / "sending.md")["dag"].get_task("note").retries == 0
-
-
 def test_the_trigger_ends_when_the_log_is_decided(redox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch):
     """The page on hooks: its trigger waits for the log of a message and tells how it ended."""
     monkeypatch.setenv("AIRFLOW_CONN_REDOX_PLATFORM", redox_connection.connection_json)
