@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+
+_INDEX = re.compile("0|[1-9][0-9]{0,8}")
 
 
 def find(document: Any, pointer: str, *, where: str) -> str:
@@ -23,6 +26,6 @@ def find(document: Any, pointer: str, *, where: str) -> str:
 def _step(value: Any, token: str) -> Any:
     if isinstance(value, Mapping):
         return value.get(token)
-    if isinstance(value, list | tuple) and token.isdigit() and int(token) < len(value):
+    if isinstance(value, list | tuple) and _INDEX.fullmatch(token) and int(token) < len(value):
         return value[int(token)]
     return None
