@@ -113,13 +113,14 @@ class Posting:
             return None
         entry = self.claim.ledger.claim(self.claim.url, self.claim.by)
         self.holds = entry is None or (entry.by == self.claim.by and entry.status != "accepted")
-        if entry is None or self.holds or self.sending.resend:
+        if entry is None or self.holds:
+            return None
+        if self.sending.resend or (entry.status != "accepted" and self.sending.on_ambiguous == "resend"):
+            self.claim.ledger.join(self.claim.url, entry, self.claim.by)
             return None
         if entry.status == "accepted":
             _log.warning("The ledger says that %s has sent a message with this key; it is not sent again.", entry.by)
             return Outcome(tuple(entry.log_ids), None, self.claim.url, by_this_try=False)
-        if self.sending.on_ambiguous == "resend":
-            return None
         raise RedoxAmbiguousOutcomeError(
             f"Another task, {entry.by}, began to send a message with this key ({entry.at or 'when is unknown'}), and the "
             "ledger does not say what came of it. Nothing was sent now. If that task is running, wait for it; if it is not, "
@@ -198,7 +199,8 @@ def _claim(operator: RedoxDataModelPostOperator, ti: Any, payload: Mapping[str, 
         return None
     key = find(payload, operator.idempotency_key, where="idempotency_key")
     ledger = SendLedger(_rooted(operator.ledger_path))
-    url = ledger.url_of(subject.data_model, subject.event_type, *sorted(subject.destinations), key)
+    places = sorted(place.strip().lower() for place in subject.destinations)
+    url = ledger.url_of(subject.data_model.replace(" ", ""), subject.event_type, *places, key)
     return Claim(ledger, url, f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}")
 
 

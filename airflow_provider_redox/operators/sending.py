@@ -79,6 +79,7 @@ class Sending:
     :param resend: whether to send whatever earlier tries did.
     :param search: needed to reconcile.
     :param doubt: whether Redox may have the message all the same, when `run` has failed.
+    :param aside: whether something else is being done just now than to send it.
     """
 
     client: SyncClient
@@ -89,6 +90,7 @@ class Sending:
     resend: bool = False
     search: Search | None = None
     doubt: bool = True
+    aside: bool = False
 
     def run(self) -> Outcome:
         """Send, or do not, and give what Redox has. Raises `RedoxAmbiguousOutcomeError` when nobody can tell."""
@@ -126,25 +128,33 @@ class Sending:
             self.record.begin(trace)
             log_ids, trace_id = self.client.run(self._watched(flow))
         except RedoxError as error:
-            outcome = "ambiguous" if self.doubt else outcome_of(error)
+            outcome = self._outcome_of(error)
             self.doubt = outcome == "ambiguous"
             self.record.failed(error, outcome, self.client.env.now())
             error.add_note(f"The message's line is in {self.record.url}.")
             raise
         return Outcome(log_ids, trace_id, self.record.accepted(log_ids=log_ids, trace_id=trace_id))
 
+    def _outcome_of(self, error: RedoxError) -> str:
+        """Say what became of the message; an error on the way, such as no token to be had, is not an answer to it."""
+        told = outcome_of(error)
+        if self.doubt:
+            return "ambiguous"
+        return "unsent" if self.aside and told == "ambiguous" else told
+
     def _watched(self, flow: Flow[T]) -> Flow[T]:
-        """Pass a flow on, and see when it repeats what may have arrived: its last error does not tell of that."""
+        """Pass a flow on, and see what its last error does not tell: that it repeats what may have arrived, or waits."""
         happened: Any = None
         last: Happened | None = None
         try:
             while True:
                 effect = flow.send(happened)
                 sends = isinstance(effect, Send)
-                before = self.doubt or (sends and _may_have_arrived(last))
-                self.doubt = before or sends  # whatever happens now, until it is told
+                before = self.doubt or _may_have_arrived(last)
+                self.doubt, self.aside = before or sends, not sends  # whatever happens now, until it is told
                 happened = yield effect
-                self.doubt, last = before, happened if sends else last
+                self.doubt, self.aside = before, False
+                last = happened if sends else last
         except StopIteration as end:
             answer: T = end.value
             return answer

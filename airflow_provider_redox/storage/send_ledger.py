@@ -17,12 +17,14 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files
 
+_AND = " and "
+
 
 class Entry(msgspec.Struct, frozen=True):
     """One key.
 
     :param status: `sending` or `accepted`.
-    :param by: the task instance, as `dag_id/run_id/task_id/map_index`.
+    :param by: the task instance, as `dag_id/run_id/task_id/map_index`; several that may have sent it, with `and` between.
     :param at: when, in UTC.
     """
 
@@ -68,6 +70,13 @@ class SendLedger:
             return msgspec.json.decode(content or b"", type=Entry)
         except msgspec.MsgspecError:
             return Entry("sending", "unknown")
+
+    def join(self, url: str, entry: Entry, by: str) -> None:
+        """Say that one more sends what another may have sent. From then on it is nobody's own, to send or to give back."""
+        others = entry.by.split(_AND)
+        if entry.status != "accepted" and by not in others:
+            both = Entry(entry.status, _AND.join([*others, by]), _now())
+            self._files.write(url, msgspec.json.encode(both))
 
     def accepted(self, url: str, by: str, log_ids: tuple[str, ...]) -> None:
         """Say that Redox has it."""

@@ -80,7 +80,8 @@ class SendRecord:
         """
         line, mark = self._line(), self._marker.read()
         if mark is not None and (line is None or (line.outcome == "sending" and mark.status != "sending")):
-            return Trace(mark.status, mark.hash, line.sent_at if line else 0.0)
+            line = Trace(mark.status, mark.hash, line.sent_at if line else 0.0)
+        self._trace = line or self._trace  # a try that settles what another one sent says so of the same message
         return line
 
     def _line(self) -> Trace | None:

@@ -15,9 +15,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
+    RedoxAuthError,
     RedoxConfigError,
     RedoxDestinationError,
+    RedoxProtocolError,
+    RedoxRateLimitError,
     RedoxResponseError,
+    RedoxServerError,
     RedoxTransportError,
 )
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
@@ -261,6 +265,54 @@ def test_a_refused_message_may_be_recorded_and_sent_when_it_is_mended(
     summary = execute(post(output, payload=wrong, on_refused="record"))
     assert (summary["accepted"], summary["refused"], summary["log_ids"]) == (0, 1, [])
     assert execute(post(output), try_number=2, max_tries=1)["accepted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [({"status": 401}, RedoxAuthError), ({"status": 429, "headers": {"Retry-After": "0"}}, RedoxRateLimitError)],
+)
+def test_a_refused_key_and_a_busy_server_are_no_refusal_of_the_message(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, fault: dict[str, Any], error: type[Exception]
+):
+    """With on_refused="record" the task fails all the same: the message itself was not looked at."""
+    sandbox.fault("status", match={"path": "/endpoint"}, times=2, **fault)
+    operator = post(output, on_refused="record")
+    operator.hook.retry = RetryPolicy(attempts=2, base=0.01)
+    with pytest.raises((AirflowFailException, error)) as caught:
+        execute(operator)
+    assert isinstance(caught.value.__cause__ or caught.value, error)
+    assert execute(post(output), try_number=2, max_tries=2)["accepted"] == 1
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 500}, {"kind": "drop"}, {"kind": "html"}])
+def test_a_message_that_got_no_token_is_unsent(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, fault: dict[str, Any]
+):
+    """The token endpoint's silence is not the message's: nothing left, and a later try sends."""
+    sandbox.fault(match={"path": "/auth/token"}, times=2, **fault)
+    operator = post(output)
+    operator.hook.retry = RetryPolicy(attempts=2, base=0.01)
+    with pytest.raises((RedoxTransportError, RedoxServerError, RedoxProtocolError)):
+        execute(operator)
+    assert only_line(output)["outcome"] == "unsent"
+    assert execute(post(output), try_number=2, max_tries=2)["accepted"] == 1
+
+
+def test_an_upload_whose_answer_was_lost_leaves_nothing_open(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, tmp_path: Path
+):
+    """A message whose file could not be uploaded has not left: a later try sends it."""
+    scan = tmp_path / "scan.pdf"
+    scan.write_bytes(b"%PDF-1.7")
+    media = {"Meta": {"DataModel": "Media", "EventType": "New"}, "Media": {"FileContents": {"$upload": str(scan)}}}
+    sandbox.fault("drop", when="after", match={"path": "/upload"}, times=2)
+    operator = post(output, payload=media)
+    operator.hook.retry = RetryPolicy(attempts=2, base=0.01)
+    with pytest.raises(RedoxTransportError) as caught:
+        execute(operator)
+    assert "the message itself was not sent" in " ".join(caught.value.__notes__)
+    assert execute(post(output, payload=media), try_number=2, max_tries=2)["accepted"] == 1
+    assert sandbox.stats()["messages"] == 1
 
 
 def test_several_destinations_get_a_log_each(execute: Callable[..., Any], output: str, sandbox: Sandbox):
