@@ -49,7 +49,7 @@ bench: $(READY)  ## measure the search beside its peers, about six minutes (CLIE
 	@sh scripts/bench.sh $(VENV) $(CLIENTS)
 
 lock: $(READY)  ## resolve requirements/*.in again (LOCK_DATE=YYYY-MM-DD sets the day)
-	@sh scripts/lock.sh $(BIN)/uv $(LOCK_DATE)
+	@sh scripts/lock.sh $(CURDIR)/$(BIN)/uv $(LOCK_DATE)
 
 clean:  ## remove what make built
 	rm -rf $(VENV) .venvs docs/_build dist .demo

@@ -25,9 +25,10 @@ from airflow_provider_redox.exceptions import (
     RedoxResponseError,
     RedoxServerError,
 )
+from airflow_provider_redox.protocol.gathered import key_of
 from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Page, Resource, read_line
-from airflow_provider_redox.protocol.paging import Position, Walk, key_of
+from airflow_provider_redox.protocol.paging import Position, Walk
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES, Report
 from airflow_provider_redox.seal import Seal

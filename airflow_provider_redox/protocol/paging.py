@@ -12,10 +12,8 @@ A walk can be left after any page and taken up again from its `position`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -25,15 +23,12 @@ from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import mentioned_names, refusal
 from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type, link_as_form
+from airflow_provider_redox.protocol.gathered import Gathered
 from airflow_provider_redox.protocol.pages import Page, Resource, read_page
 from airflow_provider_redox.protocol.terms import Terms, counts_only, ignored_filters
 
 BARREN_PAGES_AT_MOST = 20
 """Pages in a row that bring nothing new. Some servers send empty pages while they filter; none sends them for long."""
-
-
-VERSIONS_AT_MOST = 16
-"""Different versions up to which a search looks for a resource under each of them."""
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -68,8 +63,9 @@ class Position(msgspec.Struct, frozen=True):
 class Walk:
     """One search on its way. `next_page()` is a flow that gives the next page, or None after the last.
 
-    :param seen: the identities of resources already given; shared by searches whose results go to one place.
-    :param shared: whether other searches share it.
+    :param gathered: what was given already.
+    :param astray: whether it is not a request that failed, but the way that the pages lead.
+    :param taken_up: whether it went on where an earlier walk was left.
     """
 
     endpoint: Endpoint
@@ -77,16 +73,11 @@ class Walk:
     form: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     env: Environment = field(repr=False)
+    gathered: Gathered = field(repr=False)
     terms: Terms = field(default_factory=Terms)
-    seen: set[int] = field(default_factory=set, repr=False)
-    shared: bool = False
     position: Position = field(default_factory=Position, repr=False)
     astray: bool = False
     taken_up: bool = False
-    _own: set[int] = field(default_factory=set, repr=False)
-    _extras: set[int] = field(default_factory=set, repr=False)
-    _versions: dict[str, list[int]] = field(default_factory=dict, repr=False)
-    _nameless: set[int] = field(default_factory=set, repr=False)
     _links: set[str] = field(default_factory=set, repr=False)
     _prints: set[int] = field(default_factory=set, repr=False)
     _barren: int = 0
@@ -98,14 +89,12 @@ class Walk:
     def take_up(self, position: Position) -> None:
         """Go on where an earlier walk of the same search was left.
 
-        What was a match and what was included is forgotten. So fewer matches may be counted than there are, never more: a
-        total that then seems to be missed is a reason to begin anew.
+        Matches may be counted short then: a total that seems to be missed is a reason to begin anew.
         """
         self.position, self._by_post, self._requests = position, position.by_post, position.requests
         self.taken_up = position.pages > 0
-        for version in position.versions:
-            self._meet(version)
-        self._own = set(self.seen) if self.shared and self.taken_up else set()
+        if self.taken_up:
+            self.gathered.go_on(position.versions)
 
     @property
     def requests(self) -> int:
@@ -118,10 +107,7 @@ class Walk:
         return self.taken_up and not self._moved
 
     def next_page(self) -> Flow[Page | None]:
-        """Fetch and check the next page.
-
-        Sets `astray` when it is not a request that failed, but the way that the pages lead.
-        """
+        """Fetch and check the next page."""
         if self.position.ended:
             return None
         number = self.position.pages + 1
@@ -187,72 +173,16 @@ class Walk:
         return Request("POST", address, label, headers, link_as_form(url, self._by_post or b""))
 
     def _taken(self, page: Page) -> list[Resource]:
-        """Give the resources that no earlier page gave, and note what this page brought."""
-        fresh, matches, told, is_news = [], 0, [], False
-        for resource in page.resources:
-            base, version = identity_of(resource)
-            identity = base ^ version
-            told.append(identity)
-            is_match = self._is_match(resource)
-            if resource.id is None:
-                fresh.append(resource)
-                matches += is_match
-                is_news = _added(self._nameless, identity) or is_news
-                continue
-            if not _added(self._known, identity):
-                matches += is_match and self._was_extra(identity)
-                continue
-            is_news = True
-            if not is_match:
-                self._extras.add(identity)
-            elif resource.version is None or not self._has_other_version(base, resource.version):
-                matches += 1
-            if not self.shared or _added(self.seen, identity):
-                fresh.append(resource)
-        self._note(hash(tuple(told)), is_empty=not told, is_news=is_news)
-        position = self.position
-        duplicates = position.duplicates + len(page.resources) - len(fresh)
-        self.position = msgspec.structs.replace(position, matches=position.matches + matches, duplicates=duplicates)
-        return fresh
-
-    @property
-    def _known(self) -> set[int]:
-        """The identities that this search has given. A search that shares its results keeps a set of its own."""
-        return self._own if self.shared else self.seen
-
-    def _was_extra(self, identity: int) -> bool:
-        """Say whether it was given as an included resource, and is a match now."""
-        known = identity in self._extras
-        self._extras.discard(identity)
-        return known
-
-    def _has_other_version(self, base: int, version: str) -> bool:
-        """Say whether this search has given another version of it: one that was changed meanwhile is no second match.
-
-        It is looked for under each version that was met, as long as these are few, as counted versions are.
-        """
-        if version not in self._versions:
-            self._meet(version)
-        known = self._known
-        others = self._versions.get(version)
-        return bool(others) and any(base ^ other in known for other in others or ())
-
-    def _meet(self, version: str) -> None:
-        """Keep, for each version, what the others add to an identity; nothing any more when there are too many."""
-        if len(self._versions) <= VERSIONS_AT_MOST:
-            met = (*self._versions, version)
-            few = met if len(met) <= VERSIONS_AT_MOST else ()
-            self._versions = {one: [_digest_of_version(other) for other in few if other != one] for one in met}
-
-    def _is_match(self, resource: Resource) -> bool:
-        return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
-
-    def _note(self, print_: int, *, is_empty: bool, is_news: bool) -> None:
-        """Count pages in a row that bring nothing that this search has not had."""
-        if self._by_post and not is_empty and print_ in self._prints:
+        """Give the resources that no earlier page gave, and count pages in a row that bring nothing new."""
+        taken = self.gathered.take(page)
+        if self._by_post and page.resources and taken.print_ in self._prints:
             raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
-        self._barren = 0 if is_news else self._barren + 1
-        self._prints.add(print_)
+        self._prints.add(taken.print_)
+        self._barren = 0 if taken.is_news else self._barren + 1
+        position = self.position
+        duplicates = position.duplicates + len(page.resources) - len(taken.fresh)
+        self.position = msgspec.structs.replace(position, matches=position.matches + taken.matches, duplicates=duplicates)
+        return taken.fresh
 
     def _checked_next(self, page: Page) -> str | None:
         if page.next_link is None:
@@ -280,7 +210,7 @@ class Walk:
             pages=position.pages + 1,
             requests=self._requests,
             totals=position.totals if told else (*position.totals, page.total),
-            versions=position.versions if len(position.versions) == len(self._versions) else tuple(sorted(self._versions)),
+            versions=self.gathered.versions,
             date=position.date or self._date,
         )
         self._moved = True
@@ -326,41 +256,7 @@ def start_walk(
 ) -> Walk:
     """Begin a search, or take one up. Raises `RedoxConfigError` for a name that is no resource type."""
     kind = checked_type(resource_type)
-    walk = Walk(endpoint, kind, form, headers, env, terms or Terms(), seen if seen is not None else set(), shared)
+    gathered = Gathered(kind, seen if seen is not None else set(), shared)
+    walk = Walk(endpoint, kind, form, headers, env, gathered, terms or Terms())
     walk.take_up(position or Position())
     return walk
-
-
-def identity_of(resource: Resource) -> tuple[int, int]:
-    """Tell resources apart by two numbers of 120 bits, one of type and ID, one of the version; together, by exclusive or.
-
-    Where a server names no version, the content decides: two hospitals behind one gateway may use the same ID. A number
-    takes 48 bytes of memory, the bytes of such a digest 64.
-    """
-    named = f"{resource.type}/{resource.id or ''}".encode("utf-8", "surrogatepass")
-    version = resource.version
-    if version is None or resource.id is None:
-        return _digest(named), _digest(resource.line)
-    return _digest(named), _digest_of_version(version)
-
-
-def _added(known: set[int], identity: int) -> bool:
-    """Add an identity. Says whether it was new."""
-    before = len(known)
-    known.add(identity)
-    return len(known) > before
-
-
-def key_of(resource: Resource) -> int | None:
-    """Give what a walk keeps of a resource in `seen`; None for one without an ID, which is never taken for a duplicate."""
-    base, version = identity_of(resource)
-    return None if resource.id is None else base ^ version
-
-
-@lru_cache(maxsize=1024)
-def _digest_of_version(version: str) -> int:
-    return _digest(version.encode("utf-8", "surrogatepass"))
-
-
-def _digest(content: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(content, digest_size=15).digest())

@@ -75,7 +75,7 @@ class Checkpoint:
         self._journal: IO[bytes] | None = None
 
     def load(self) -> Saved | None:
-        """Give what lies here if it can be taken up, with the last point of its journal."""
+        """Give what lies here, with the last point of its journal; None when nothing can be read."""
         text = self._files.read(self._url)
         clear = None if text is None else self._seal.open(text.decode("ascii", "replace"))
         try:
@@ -83,12 +83,15 @@ class Checkpoint:
             last = self._last_point(saved.journal) if saved else None
         except msgspec.MsgspecError:
             return None
-        if saved is None or saved.search != self.search:
-            return None
-        if last is not None:
+        if saved is not None and last is not None:
             saved.point, saved.tries = last, 0
+        return saved
+
+    def is_usable(self, saved: Saved) -> bool:
+        """Say whether a state can be taken up: the same search, fresh, not stuck, and with a page at least."""
         stuck = saved.tries >= TRIES and not saved.whole
-        return None if stuck or not 0 <= time.time() - saved.point.at <= RESUMABLE_FOR else saved
+        fresh = 0 <= time.time() - saved.point.at <= RESUMABLE_FOR
+        return saved.search == self.search and fresh and not stuck and bytes(saved.point.progress) != b"null"
 
     def _last_point(self, journal: str) -> Point | None:
         lines = (self._files.read(journal) if journal else None) or b""

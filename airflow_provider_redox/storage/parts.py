@@ -11,12 +11,13 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.members import members, packed
 
 _BLOCK = 1024 * 1024
 COMPRESSIONS = {None: "", "gzip": ".gz"}
@@ -53,7 +54,7 @@ class Part:
         self._file: IO[bytes] = files.create(url)
         self._count = 0
         self._digest = hashlib.sha256()
-        self._pack = _gzipped if url.endswith(".gz") else _plain
+        self._pack = packed if url.endswith(".gz") else _plain
 
     def write(self, lines: list[bytes]) -> int:
         """Add lines as one block. Gives its size in bytes."""
@@ -117,31 +118,15 @@ def blocks(files: Files, part: Written, url: str | None = None) -> Iterator[byte
 def lines(pieces: Iterator[bytes], *, compressed: bool) -> Iterator[bytes]:
     """Cut blocks of a file into lines. Raises `BrokenPartError` when its compression is damaged."""
     rest = b""
-    for piece in _unpacked(pieces) if compressed else pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from whole
+    try:
+        for piece in members(pieces) if compressed else pieces:
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+    except (zlib.error, EOFError):
+        raise BrokenPartError from None
     if rest:
         yield rest
 
 
-def _unpacked(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        for piece in pieces:
-            left: Any = piece
-            while left:
-                if inflater.eof:
-                    inflater = zlib.decompressobj(wbits=31)
-                yield inflater.decompress(left, _BLOCK)
-                left = inflater.unconsumed_tail or inflater.unused_data
-    except zlib.error:
-        raise BrokenPartError from None
-
-
 def _plain(block: bytes) -> bytes:
     return block
-
-
-def _gzipped(block: bytes) -> bytes:
-    """Make one member of a gzip file; zlib writes no time and no name into it (RFC 1952)."""
-    return zlib.compress(block, 6, wbits=31)

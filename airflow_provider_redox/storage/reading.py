@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import IO, Any
 
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.members import members
 
 _BLOCK = 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024  # no body of an answer may be longer, so no resource is
@@ -123,23 +125,11 @@ def _unzipped(name: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield from blocks
         return
     try:
-        yield from _members(name, first, blocks)
+        yield from members(chain((first,), blocks))
     except zlib.error:
         raise RedoxProtocolError(f"{name}: its compression is damaged") from None
-
-
-def _members(name: str, first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    member, block = zlib.decompressobj(wbits=31), first
-    while block:
-        yield member.decompress(block, _BLOCK)
-        block = member.unconsumed_tail
-        if member.eof:
-            block = member.unused_data or next(blocks, b"")
-            member = zlib.decompressobj(wbits=31) if block else member
-        elif not block:
-            block = next(blocks, b"")
-    if not member.eof:
-        raise RedoxProtocolError(f"{name}: cut short, its compression does not end")
+    except EOFError:
+        raise RedoxProtocolError(f"{name}: cut short, its compression does not end") from None
 
 
 def _refuse_more(name: str, listed: Listed, count: int, rest: bytearray) -> None:

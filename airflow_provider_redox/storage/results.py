@@ -93,7 +93,10 @@ class Results:
         :param note: is told each line that stands already, with its kind.
         """
         saved = self._checkpoint.load() if self._checkpoint else None
-        if saved is None or bytes(saved.point.progress) == b"null":  # the latter: killed before its first page was kept
+        if saved is not None:
+            moved = [self._final(part) for part in saved.parts] if saved.whole else []
+            self._obsolete = [*saved.obsolete, *moved]  # what this result does not replace is removed with it
+        if self._checkpoint is None or saved is None or not self._checkpoint.is_usable(saved):
             self.begin_anew()
             return None
         try:
@@ -111,7 +114,7 @@ class Results:
         for earlier in saved.point.started:
             self._tell_lines(earlier, earlier.url, note)
             self._part(earlier.kind, earlier.number).take_over(earlier)
-        self._parts, self._obsolete, self._was_whole = list(saved.parts), saved.obsolete, saved.whole
+        self._parts, self._was_whole = list(saved.parts), saved.whole
         self._numbers = {part.kind: part.number + 1 for part in saved.parts}
         self._pages, self._progress = saved.point.pages, saved.point.progress
         self._whole = saved.whole
@@ -223,7 +226,7 @@ class Results:
         return {"type": part.kind, "url": place, "count": part.count, "sha256": part.sha256}
 
     def _final(self, part: Written) -> str:
-        return self._layout.result(part.kind, part.number, self._suffix)
+        return self._layout.result(part.kind, part.number, ".gz" if part.url.endswith(".gz") else "")
 
     def _earlier_urls(self) -> set[str]:
         """Give the files of an earlier result of the same task, so that none of them outlives this one."""

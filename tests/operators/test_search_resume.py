@@ -162,6 +162,23 @@ def test_killed_again_and_again_a_search_comes_to_its_end(
     assert pages_asked(sandbox) - before <= PAGES + kills * again
 
 
+def test_what_an_interrupted_commit_has_moved_does_not_outlive_another_result(
+    execute: Callable[..., Any], place: str, sandbox: Sandbox, killer: Killer
+):
+    """Killed while it moved its files, then given a smaller search: only what the new manifest names is left."""
+    execute(search(place))
+    operations = killer.done
+    wipe(place)
+    killer.left = operations - 4
+    with pytest.raises(KilledError):
+        execute(search(place))
+    killer.left = None
+    assert len(contents(place)) > 1
+    manifest = execute(search(place, resource_type="Patient", search_params={"_id": "no-such-patient"}))
+    assert manifest["output"] == []
+    assert contents(place) == {}
+
+
 def failing(execute: Callable[..., Any], sandbox: Sandbox, place: str, *, after: int, **arguments: Any) -> None:
     """Let a try fail after some pages, for a reason that passes."""
     sandbox.fault("status", status=503, match={"path": "Observation"}, skip=after, times=5)

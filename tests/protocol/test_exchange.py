@@ -41,7 +41,7 @@ from airflow_provider_redox.protocol.effects import (
     Wait,
 )
 from airflow_provider_redox.protocol.exchange import exchange, mint, obtain
-from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.protocol.outcomes import RetryBudget, RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token
 
@@ -599,3 +599,18 @@ def test_pauses_of_a_token_request_are_waits_of_the_flow() -> None:
     world = World(answer(429), token_answer())
     world.run(mint(settings(), env=world.env()))
     assert [effect for effect in world.asked if isinstance(effect, Wait)] == [Wait(30.5)]
+
+
+def test_all_requests_share_a_budget_of_retries() -> None:
+    """When the budget is spent a request is not tried again; those that come to a good end fill it up."""
+    world = World(answer(503), answer(503), DONE, answer(503), DONE)
+    budget = RetryBudget(reserve=2, share=0.5)
+    env = replace(world.env(), budget=budget)
+    exchanged = lambda: world.run(exchange(REQUEST, read_json, repeatable=True, env=env))  # noqa: E731
+    assert exchanged() == {"done": True}
+    with pytest.raises(RedoxServerError):
+        exchanged()
+    assert len(world.sent) == 4
+    assert exchanged() == {"done": True}
+    assert budget.spend()
+    assert not budget.spend()

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxResponseError
 from airflow_provider_redox.protocol.effects import Happened, Request, Stage
 from airflow_provider_redox.protocol.fhir import Endpoint
+from airflow_provider_redox.protocol.gathered import key_of
 from airflow_provider_redox.protocol.pages import read_line
-from airflow_provider_redox.protocol.paging import BARREN_PAGES_AT_MOST, Position, Walk, key_of, start_walk
+from airflow_provider_redox.protocol.paging import BARREN_PAGES_AT_MOST, Position, Walk, start_walk
 from airflow_provider_redox.protocol.terms import Terms
 
 from .flows import World, answer, failure

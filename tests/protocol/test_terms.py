@@ -156,7 +156,8 @@ def test_an_ignored_filter_is_a_warning_for_the_lenient() -> None:
 
 def test_only_the_first_page_says_what_was_understood() -> None:
     """The self link of a later page is its cursor, and no word about filters."""
-    walk(World(page("a", said="Patient?family=Green", following="Patient?_page=2"), page("b", said="Patient?_page=2")))
+    pages = page("a", said="Patient?family=Green", following="Patient?_page=2"), page("b", said="Patient?_count=1")
+    assert walk(World(*pages)).position.pages == 2
 
 
 @pytest.mark.parametrize(

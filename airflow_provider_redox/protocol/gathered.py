@@ -1,0 +1,154 @@
+"""What a search has given so far: which resources, how many different matches, and whether it still brings anything new.
+
+Resources are told apart by type, ID and version. A match counts once for its type and ID: one that was changed while the
+pages were read, and comes again in a new version, is another resource, but no second match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from airflow_provider_redox.protocol.pages import Page, Resource
+
+VERSIONS_AT_MOST = 16
+"""Different versions up to which a resource is looked for under each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a page brought.
+
+    :param fresh: the resources that no earlier page gave.
+    :param matches: matches that were not counted before.
+    :param is_news: whether this search had not had something of it.
+    :param print_: a number that pages with the same resources share.
+    """
+
+    fresh: list[Resource]
+    matches: int
+    is_news: bool
+    print_: int
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The resources of one search.
+
+    :param resource_type: what is searched for: the type of a match that is not marked as one.
+    :param seen: the keys of what was given; shared by searches whose results go to one place.
+    :param shared: whether other searches share it. A search that shares its results keeps a set of its own.
+    """
+
+    resource_type: str
+    seen: set[int]
+    shared: bool = False
+    _own: set[int] = field(default_factory=set)
+    _extras: set[int] = field(default_factory=set)
+    _versions: dict[str, list[int]] = field(default_factory=dict)
+    _nameless: set[int] = field(default_factory=set)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The different versions of resources, up to a few."""
+        return tuple(self._versions)
+
+    def go_on(self, versions: tuple[str, ...]) -> None:
+        """Go on with what `seen` holds.
+
+        What was a match and what was included is forgotten. So fewer matches may be counted than there are, never more.
+        """
+        for version in versions:
+            self._meet(version)
+        self._own = set(self.seen) if self.shared else set()
+
+    def take(self, page: Page) -> Taken:
+        """Take in a page."""
+        fresh, matches, told, is_news = [], 0, [], False
+        for resource in page.resources:
+            base, version = identity_of(resource)
+            key = base ^ version
+            told.append(key)
+            is_match = self._is_match(resource)
+            if resource.id is None:
+                fresh.append(resource)
+                matches += is_match
+                is_news = _added(self._nameless, key) or is_news
+                continue
+            if not _added(self._known, key):
+                matches += is_match and self._was_extra(key)
+                continue
+            is_news = True
+            if not is_match:
+                self._extras.add(key)
+            elif resource.version is None or not self._has_other_version(base, resource.version):
+                matches += 1
+            if not self.shared or _added(self.seen, key):
+                fresh.append(resource)
+        return Taken(fresh, matches, is_news, hash(tuple(told)))
+
+    @property
+    def _known(self) -> set[int]:
+        return self._own if self.shared else self.seen
+
+    def _is_match(self, resource: Resource) -> bool:
+        return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
+
+    def _was_extra(self, key: int) -> bool:
+        """Say whether it was given as an included resource, and is a match now."""
+        known = key in self._extras
+        self._extras.discard(key)
+        return known
+
+    def _has_other_version(self, base: int, version: str) -> bool:
+        """Say whether this search has given another version of it.
+
+        It is looked for under each version that was met, as long as these are few, as counted versions are.
+        """
+        if version not in self._versions:
+            self._meet(version)
+        known, others = self._known, self._versions.get(version)
+        return bool(others) and any(base ^ other in known for other in others or ())
+
+    def _meet(self, version: str) -> None:
+        """Keep, for each version, what the others add to a key; nothing any more when there are too many."""
+        if len(self._versions) <= VERSIONS_AT_MOST:
+            met = (*self._versions, version)
+            few = met if len(met) <= VERSIONS_AT_MOST else ()
+            self._versions = {one: [_digest_of_version(other) for other in few if other != one] for one in met}
+
+
+def identity_of(resource: Resource) -> tuple[int, int]:
+    """Tell resources apart by two numbers of 120 bits, one of type and ID, one of the version; together, by exclusive or.
+
+    Where a server names no version, the content decides: two hospitals behind one gateway may use the same ID. A number
+    takes 48 bytes of memory, the bytes of such a digest 64.
+    """
+    named = f"{resource.type}/{resource.id or ''}".encode("utf-8", "surrogatepass")
+    version = resource.version
+    if version is None or resource.id is None:
+        return _digest(named), _digest(resource.line)
+    return _digest(named), _digest_of_version(version)
+
+
+def key_of(resource: Resource) -> int | None:
+    """Give what is kept of a resource in `seen`; None for one without an ID, which is never taken for a duplicate."""
+    base, version = identity_of(resource)
+    return None if resource.id is None else base ^ version
+
+
+def _added(known: set[int], key: int) -> bool:
+    """Add a key. Says whether it was new."""
+    before = len(known)
+    known.add(key)
+    return len(known) > before
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_version(version: str) -> int:
+    return _digest(version.encode("utf-8", "surrogatepass"))
+
+
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(content, digest_size=15).digest())
