@@ -9,7 +9,7 @@ import io
 from dataclasses import dataclass
 from decimal import Decimal
 from os import PathLike, fspath
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -22,10 +22,16 @@ _json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be sent as 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FoundFile:
+    """A file that is there."""
+
     files: Files
     url: str
     size: int
+
+    def open(self) -> IO[bytes]:
+        """Open it to read from its start."""
+        return self.files.open(self.url)
 
 
 def file_to_upload(place: Any, *, where: str) -> File:
@@ -36,16 +42,16 @@ def file_to_upload(place: Any, *, where: str) -> File:
     if isinstance(place, bytes):
         check_size(len(place), where=where)
         return File(len(place), lambda: io.BytesIO(place))
-    found = _find(place, where)
+    found = found_file(place, where)
     check_size(found.size, where=where)
     name = found.url.rpartition("/")[2]
     suffix = name.rpartition(".")[2] if "." in name else ""
-    return File(found.size, lambda: found.files.open(found.url), suffix)  # type: ignore[arg-type,return-value]
+    return File(found.size, found.open, suffix)  # type: ignore[arg-type]
 
 
 def read_json(place: Any, *, where: str, limit: int) -> Any:
     """Read a JSON file, digit for digit. Raises `RedoxConfigError` when it is gone, too large in bytes, or not JSON."""
-    found = _find(place, where)
+    found = found_file(place, where)
     if found.size > limit:
         raise RedoxConfigError(f"{where}: the file has {found.size} bytes, and Redox takes {limit}")
     text = found.files.read(found.url)
@@ -55,7 +61,8 @@ def read_json(place: Any, *, where: str, limit: int) -> Any:
         raise RedoxConfigError(f"{where}: the file is not JSON: {error}") from None
 
 
-def _find(place: Any, where: str) -> _Found:
+def found_file(place: Any, where: str) -> FoundFile:
+    """Find a file by its path or URL. Raises `RedoxConfigError` when there is none."""
     if not isinstance(place, str | PathLike) or not fspath(place):
         raise RedoxConfigError(f"{where}: must be the path or URL of a file")
     url = str(place)
@@ -72,7 +79,7 @@ def _find(place: Any, where: str) -> _Found:
     size = files.size(url)
     if size is None:
         raise RedoxConfigError(f"{where}: there is no file at this place, or none that this worker can see")
-    return _Found(files, url, size)
+    return FoundFile(files, url, size)
 
 
 class _Sized(Files):
