@@ -32,7 +32,7 @@ from airflow_provider_redox.protocol.effects import (
     Turn,
     Wait,
 )
-from airflow_provider_redox.protocol.exchange import obtain
+from airflow_provider_redox.protocol.sharing import obtain
 
 T = TypeVar("T")
 
@@ -79,16 +79,16 @@ class AsyncClient(Driver):
             case Bearer(refused):
                 return await self._bearer(refused)
             case Recall(place):
-                return await sync_to_async(self.tokens[place].load)()
-            case Remember(place, token):
-                return await sync_to_async(self.tokens[place].save)(token)
+                return await sync_to_async(self.slots[place].load)()
+            case Remember(place, entry):
+                return await sync_to_async(self.slots[place].save)(entry)
             case Sign(message, kid):
                 return await asyncio.to_thread(self.sign, message, kid)
             case Tell(words):
                 return self.tell(words)
 
     async def _bearer(self, refused: str | None) -> str:
-        fresh = self.token_at_hand(refused)
+        fresh = self.token_at_hand(refused, busy=self._loop_lock().locked())
         if fresh is None:
             async with self._loop_lock():
                 fresh = await self.run(obtain(self.settings, refused, env=self.env))

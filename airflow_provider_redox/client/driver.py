@@ -11,12 +11,13 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import airflow_provider_redox
 from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import budget_for, pace_for
-from airflow_provider_redox.client.slots import MemorySlot, NoSlot, TokenSlot
+from airflow_provider_redox.client.slots import ALONE, MemorySlot, Shared, Slot
 from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.effects import Failure, Happened, Place, Request
 from airflow_provider_redox.protocol.exchange import Environment
@@ -39,6 +40,7 @@ def real_environment(retry: RetryPolicy | None = None, *, origin: str = "") -> E
         new_jti=lambda: secrets.token_urlsafe(24),
         retry=retry or RetryPolicy(),
         budget=budget_for(origin),
+        place=random.random(),  # noqa: S311  (nothing hangs on it)
     )
 
 
@@ -55,7 +57,7 @@ class Driver:
         self,
         settings: Settings,
         *,
-        shared: TokenSlot | None = None,
+        shared: Shared = ALONE,
         env: Environment | None = None,
         body_limit: int = LIMIT,
     ) -> None:
@@ -64,7 +66,11 @@ class Driver:
         self.calls = Calls(settings, self.env)
         self.body_limit = body_limit
         self.memory = MemorySlot(settings.fingerprint)
-        self.tokens: Mapping[Place, TokenSlot] = {Place.MEMORY: self.memory, Place.SHARED: shared or NoSlot()}
+        self.slots: Mapping[Place, Slot[Any]] = {
+            Place.MEMORY: self.memory,
+            Place.SHARED: shared.token,
+            Place.CLAIM: shared.claim,
+        }
         self.pace = pace_for(settings.base_url, settings.requests_per_5min)
         self._proxies: dict[str, str | None] = {}
         self.own_headers = {"user-agent": f"airflow-provider-redox/{airflow_provider_redox.__version__}"}
@@ -87,11 +93,11 @@ class Driver:
         keys = [key for key in self.settings.keys if kid in (None, key.kid)]
         return keys[0].sign(message)
 
-    def token_at_hand(self, refused: str | None) -> Token | None:
-        """Give this process's token if it is fresh and not the refused one."""
-        token = self.memory.load()
-        usable = token is not None and token.value != refused and token.is_fresh(self.env.now())
-        return token if usable else None
+    def token_at_hand(self, refused: str | None, *, busy: bool) -> Token | None:
+        """Give this process's token if it serves, and either need not be renewed yet or another thread is about it."""
+        held, now = self.memory.load(), self.env.now()
+        serves = held is not None and held.token.serves(now, refused) and (busy or not held.is_due(now))
+        return held.token if held is not None and serves else None
 
     @staticmethod
     def tell(words: str) -> None:

@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from airflow_provider_redox.protocol.token import Token
+from airflow_provider_redox.protocol.token import Claim, Held, Token
+
+T = TypeVar("T")
 
 
-class TokenSlot(Protocol):
-    """A place for one connection's token. Broken, foreign, tampered or expired content is None; saving may do nothing."""
+class Slot(Protocol[T]):
+    """A place for one thing of one connection. Broken, foreign or tampered content is None; saving may do nothing."""
 
-    def load(self) -> Token | None:
-        """Give the token that lies here, or None."""
+    def load(self) -> T | None:
+        """Give what lies here, or None."""
         ...
 
-    def save(self, token: Token) -> None:
-        """Put the token here."""
+    def save(self, entry: T) -> bool:
+        """Put this here, and say whether that could be done."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the workers share: the token, and the claim of the one who renews it."""
+
+    token: Slot[Token]
+    claim: Slot[Claim]
 
 
 class MemorySlot:
     """This process's memory, shared by all clients with the same fingerprint."""
 
-    _tokens: dict[str, Token] = {}  # noqa: RUF012  (shared on purpose)
+    _tokens: dict[str, Held] = {}  # noqa: RUF012  (shared on purpose)
     _guard = threading.Lock()
 
     def __init__(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
 
-    def load(self) -> Token | None:
+    def load(self) -> Held | None:
         """Give the token that lies here, or None."""
         return self._tokens.get(self._fingerprint)
 
-    def save(self, token: Token) -> None:
+    def save(self, entry: Held) -> bool:
         """Put the token here."""
         with self._guard:
-            self._tokens[self._fingerprint] = token
+            self._tokens[self._fingerprint] = entry
+        return True
 
     @classmethod
     def forget_all(cls) -> None:
@@ -48,9 +60,13 @@ class MemorySlot:
 class NoSlot:
     """Nowhere: nothing is kept."""
 
-    def load(self) -> Token | None:
+    def load(self) -> None:
         """Give None."""
-        return None
 
-    def save(self, token: Token) -> None:
+    def save(self, entry: object) -> bool:  # noqa: ARG002
         """Keep nothing."""
+        return False
+
+
+ALONE = Shared(NoSlot(), NoSlot())
+"""Nobody else to share with."""

@@ -28,7 +28,7 @@ from airflow_provider_redox.protocol.effects import (
     Turn,
     Wait,
 )
-from airflow_provider_redox.protocol.exchange import obtain
+from airflow_provider_redox.protocol.sharing import obtain
 
 T = TypeVar("T")
 
@@ -70,16 +70,16 @@ class SyncClient(Driver):
             case Bearer(refused):
                 return self._bearer(refused)
             case Recall(place):
-                return self.tokens[place].load()
-            case Remember(place, token):
-                return self.tokens[place].save(token)
+                return self.slots[place].load()
+            case Remember(place, entry):
+                return self.slots[place].save(entry)
             case Sign(message, kid):
                 return self.sign(message, kid)
             case Tell(words):
                 return self.tell(words)
 
     def _bearer(self, refused: str | None) -> str:
-        fresh = self.token_at_hand(refused)
+        fresh = self.token_at_hand(refused, busy=self.lock.locked())
         if fresh is None:
             with self.lock:
                 fresh = self.run(obtain(self.settings, refused, env=self.env))

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.token import Token
+from airflow_provider_redox.protocol.token import Claim, Held, Token
 
 T = TypeVar("T")
 
@@ -147,25 +147,26 @@ class Bearer:
 
 
 class Place(enum.Enum):
-    """Where a token may lie: this process's memory, or what all workers share."""
+    """Where a token may lie: this process's memory, or what all workers share; and where they claim its renewal."""
 
     MEMORY = "memory"
     SHARED = "shared"
+    CLAIM = "claim"
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Give the token that lies there, or None."""
+    """Give what lies there, or None: `Held` in memory, a `Token` in the shared place, a `Claim` beside it."""
 
     place: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Put the token there."""
+    """Put this there, and say whether that could be done."""
 
     place: Place
-    token: Token
+    entry: Held | Token | Claim
 
 
 Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Bearer | Recall | Remember

@@ -15,10 +15,7 @@ from airflow_provider_redox.protocol.effects import (
     Bearer,
     Flow,
     Happened,
-    Place,
-    Recall,
     RedoxResponse,
-    Remember,
     Request,
     Send,
     Sign,
@@ -48,6 +45,7 @@ class Environment:
     :param new_jti: a fresh random string of at least 128 bits.
     :param retry: how patient one request is.
     :param budget: how many retries all requests may make together.
+    :param place: of this process among those that may renew a token, in [0, 1); the lowest thinks of it first.
     """
 
     now: Callable[[], float]
@@ -56,6 +54,7 @@ class Environment:
     new_jti: Callable[[], str]
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     budget: RetryBudget = field(default_factory=RetryBudget)
+    place: float = 0.0
 
 
 def exchange(
@@ -80,20 +79,6 @@ def exchange(
         return request.with_headers(authorization=f"Bearer {token}")
 
     return (yield from _persist(authorized, read, repeatable=repeatable, env=env, refused=refused))
-
-
-def obtain(settings: Settings, refused: str | None, *, env: Environment) -> Flow[Token]:
-    """Find a fresh token that is not the refused one: in memory, in what the workers share, or by a new assertion."""
-    for place in (Place.MEMORY, Place.SHARED):
-        found: Token | None = yield Recall(place)
-        if found is not None and found.value != refused and found.is_fresh(env.now()):
-            if place is Place.SHARED:
-                yield Remember(Place.MEMORY, found)
-            return found
-    token = yield from mint(settings, env=env)
-    yield Remember(Place.MEMORY, token)
-    yield Remember(Place.SHARED, token)
-    return token
 
 
 def mint(settings: Settings, *, env: Environment) -> Flow[Token]:

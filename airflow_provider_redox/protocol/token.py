@@ -31,8 +31,45 @@ class Token:
 
     def is_fresh(self, now: float) -> bool:
         """Say whether it may still be used: until min(30 s, 10 % of its life) before its end."""
-        margin = min(30.0, 0.1 * (self.expires_at - self.issued_at))
-        return self.issued_at - LONGEST_LIFETIME <= now < self.expires_at - margin
+        return self.issued_at - LONGEST_LIFETIME <= now < self.expires_at - self._tenth
+
+    def serves(self, now: float, refused: str | None) -> bool:
+        """Say whether it may be used, and is not the one that was refused (its value)."""
+        return self.value != refused and self.is_fresh(now)
+
+    def renewal(self, place: float) -> float:
+        """Give when a worker thinks of renewing it: in the last such stretch of its use, by the worker's place in [0, 1)."""
+        return self.expires_at - (2 - place) * self._tenth
+
+    @property
+    def _tenth(self) -> float:
+        return min(30.0, 0.1 * (self.expires_at - self.issued_at))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A token in a process's memory, and when that process is to look for a younger one (seconds since the epoch)."""
+
+    token: Token
+    due: float = math.inf
+
+    def is_due(self, now: float) -> bool:
+        """Say whether it is time to look for a younger one."""
+        return now >= self.due
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a worker writes where others read it, before it asks for a new token.
+
+    :param nonce: tells it from any other claim.
+    :param term: names the token that is to be replaced.
+    :param at: when it was made, by its worker's clock, in seconds since the epoch.
+    """
+
+    nonce: str
+    term: str
+    at: float
 
 
 def token_form(*, assertion: str, scope: str | None) -> bytes:

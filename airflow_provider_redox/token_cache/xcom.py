@@ -1,4 +1,4 @@
-"""The token in an XCom, shared by the tasks of one DAG run.
+"""The token and the claim, each in an XCom, shared by the tasks of one DAG run.
 
 An XCom belongs to a task instance. So that all tasks of a run find the same one, it lies at the first unmapped task of the
 DAG without an upstream, by name; failing that at the first unmapped task, or at the mapped task's own instance 0. That
@@ -11,20 +11,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from airflow_provider_redox.protocol.token import Token
-from airflow_provider_redox.token_cache.seal import TokenSeal
+from airflow_provider_redox.token_cache.seal import EntrySeal
 
 _log = logging.getLogger(__name__)
 
 
 class XComSlot:
-    """One XCom of the running DAG run, `redox_cache__<fingerprint>`."""
+    """One XCom of the running DAG run, under the seal's name."""
 
-    def __init__(self, seal: TokenSeal) -> None:
+    def __init__(self, seal: EntrySeal[Any]) -> None:
         self._seal = seal
 
-    def load(self) -> Token | None:
-        """Give the token that lies here, or None."""
+    def load(self) -> Any:
+        """Give what lies here, or None."""
         from airflow.providers.common.compat.sdk import XCom
 
         place = _place()
@@ -33,20 +32,22 @@ class XComSlot:
         try:
             return self._seal.open(XCom.get_one(key=self._seal.name, **place))
         except Exception as error:  # noqa: BLE001  (best effort: a cache that fails costs one token, never a task)
-            _log.debug("The run's token could not be read (%s).", type(error).__name__)
+            _log.debug("%s could not be read (%s).", self._seal.name, type(error).__name__)
             return None
 
-    def save(self, token: Token) -> None:
-        """Put the token here, sealed, if that can be done."""
+    def save(self, entry: Any) -> bool:
+        """Put this here, sealed, and say whether that could be done."""
         from airflow.providers.common.compat.sdk import XCom
 
         place = _place()
         if place is None:
-            return
+            return False
         try:
-            XCom.set(key=self._seal.name, value=self._seal.close(token), **place)
+            XCom.set(key=self._seal.name, value=self._seal.close(entry), **place)
         except Exception as error:  # noqa: BLE001  (two tasks that write at once may collide)
-            _log.debug("The token could not be shared with the run (%s).", type(error).__name__)
+            _log.debug("%s could not be written (%s).", self._seal.name, type(error).__name__)
+            return False
+        return True
 
 
 def _place() -> dict[str, Any] | None:

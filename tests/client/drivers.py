@@ -19,7 +19,7 @@ from airflow_provider_redox.protocol.effects import Bearer, Flow
 from airflow_provider_redox.protocol.keys import parse_keys
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
-from airflow_provider_redox.protocol.token import Token
+from airflow_provider_redox.protocol.token import Held, Token
 from tests.support.wire import TOKEN
 
 PATIENT = "Featherstonehaugh"
@@ -140,5 +140,5 @@ def connection_to(url: str, **extra: Any) -> dict[str, Any]:
 def with_token(connection: dict[str, Any], value: str = TOKEN) -> dict[str, Any]:
     """Put a token into this process's memory, so that the first request that a server sees is the one under test."""
     now = real_environment().now()
-    MemorySlot(settings_of(connection).fingerprint).save(Token(value, now, now + 300))
+    MemorySlot(settings_of(connection).fingerprint).save(Held(Token(value, now, now + 300)))
     return connection

@@ -25,7 +25,7 @@ from airflow_provider_redox.protocol.effects import (
 )
 from airflow_provider_redox.protocol.exchange import Environment
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
-from airflow_provider_redox.protocol.token import Token
+from airflow_provider_redox.protocol.token import Claim, Held, Token
 
 NOW = 1_767_225_600.0
 """The first second of 2026, UTC."""
@@ -45,7 +45,7 @@ class World:
         self.sign = sign
         self.clock = NOW
         self.asked: list[Effect] = []
-        self.places: dict[Place, Token | None] = dict.fromkeys(Place)
+        self.places: dict[Place, Held | Token | Claim | None] = dict.fromkeys(Place)
         self.jtis = [f"jti-{number}" for number in range(100)]
         self._bearers = count(1)
         self._jti = iter(self.jtis)
@@ -86,8 +86,9 @@ class World:
                 return f"token-{next(self._bearers)}"
             case Recall(place):
                 return self.places[place]
-            case Remember(place, token):
-                self.places[place] = token
+            case Remember(place, entry):
+                self.places[place] = entry
+                return True
         return None
 
     @property

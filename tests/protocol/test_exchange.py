@@ -28,10 +28,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.protocol.effects import (
     Bearer,
     Happened,
-    Place,
-    Recall,
     RedoxResponse,
-    Remember,
     Request,
     Send,
     Sign,
@@ -40,10 +37,9 @@ from airflow_provider_redox.protocol.effects import (
     Turn,
     Wait,
 )
-from airflow_provider_redox.protocol.exchange import exchange, mint, obtain
+from airflow_provider_redox.protocol.exchange import exchange, mint
 from airflow_provider_redox.protocol.outcomes import RetryBudget, RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
-from airflow_provider_redox.protocol.token import Token
 
 from .flows import NOW, Reply, World, answer, failure, said_by
 from .material import CLIENT_ID, settings, signing_key
@@ -371,57 +367,6 @@ def fail_to_mint(*happened: Reply) -> tuple[RedoxError, World]:
     with pytest.raises(RedoxError) as raised:
         world.run(mint(settings(), env=world.env()))
     return raised.value, world
-
-
-def test_a_token_in_memory_is_used() -> None:
-    """A fresh token in this process is given without a look at anything else."""
-    world = World()
-    world.places[Place.MEMORY] = held = Token("held", NOW, NOW + 300)
-    assert world.run(obtain(settings(), None, env=world.env())) == held
-    assert world.asked == [Recall(Place.MEMORY)]
-
-
-def test_a_token_that_the_workers_share_is_used_and_kept() -> None:
-    """A fresh token in the shared place is given and put into memory."""
-    world = World()
-    world.places[Place.SHARED] = held = Token("held", NOW, NOW + 300)
-    assert world.run(obtain(settings(), None, env=world.env())) == held
-    assert world.asked == [Recall(Place.MEMORY), Recall(Place.SHARED), Remember(Place.MEMORY, held)]
-
-
-def test_a_new_token_is_put_into_both_places() -> None:
-    """With nothing in either place an assertion is signed and sent, and the token is kept and shared."""
-    world = World(token_answer())
-    token = world.run(obtain(settings(), None, env=world.env()))
-    assert token == Token("new", NOW, NOW + 300)
-    order = [type(effect).__name__ for effect in world.asked]
-    assert order == ["Recall", "Recall", "Turn", "Sign", "Send", "Remember", "Remember"]
-    assert world.places == {Place.MEMORY: token, Place.SHARED: token}
-
-
-@pytest.mark.parametrize("place", Place)
-def test_a_stale_token_is_not_used(place: Place) -> None:
-    """A token near its end, wherever it lies, is replaced."""
-    world = World(token_answer())
-    world.places[place] = Token("stale", NOW - 280, NOW + 20)
-    assert world.run(obtain(settings(), None, env=world.env())).value == "new"
-
-
-@pytest.mark.parametrize("place", Place)
-def test_the_refused_token_is_not_used_again(place: Place) -> None:
-    """A token that was refused is replaced though it is fresh by the clock."""
-    world = World(token_answer())
-    world.places[place] = Token("refused", NOW, NOW + 300)
-    assert world.run(obtain(settings(), "refused", env=world.env())).value == "new"
-
-
-def test_a_token_that_another_worker_renewed_is_used() -> None:
-    """After a refusal the shared place is read before a new token is asked for."""
-    world = World()
-    world.places[Place.MEMORY] = Token("refused", NOW, NOW + 300)
-    world.places[Place.SHARED] = Token("renewed", NOW, NOW + 300)
-    assert world.run(obtain(settings(), "refused", env=world.env())).value == "renewed"
-    assert world.sent == []
 
 
 def test_the_token_request_goes_to_the_token_endpoint() -> None:

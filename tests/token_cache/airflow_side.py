@@ -21,7 +21,8 @@ from airflow.utils import db
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.exceptions import RedoxResponseError
 from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
-from airflow_provider_redox.token_cache.seal import TokenSeal
+from airflow_provider_redox.protocol.token import Token
+from airflow_provider_redox.token_cache import seal_of
 
 _running = [""]
 
@@ -84,7 +85,7 @@ class Deferring(BaseOperator):
 
 def name_of(conn_id: str) -> str:
     settings = RedoxHook(conn_id).client.settings
-    return TokenSeal(settings.key, settings.fingerprint).name
+    return seal_of(settings, Token).name
 
 
 def sharing(conn_id: str) -> DAG:

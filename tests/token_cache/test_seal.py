@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from joserfc.jwk import RSAKey
 
 from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
-from airflow_provider_redox.protocol.token import Token
-from airflow_provider_redox.token_cache.seal import TokenSeal
+from airflow_provider_redox.protocol.token import Claim, Token
+from airflow_provider_redox.token_cache.seal import EntrySeal
 
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP384R1())
 KEY = SigningKey(RSA_KEY, "RS384", "kid-1")
 TOKEN = Token("eyJhbGciOi.t0k3n-v4lue", 1_750_000_000.0, 1_750_000_300.0)
-SEAL = TokenSeal(KEY, "f1ngerprint")
+SEAL = EntrySeal(KEY, "f1ngerprint", Token)
 
 times = st.floats(allow_nan=False, allow_infinity=False)
 tokens = st.builds(Token, st.text(max_size=200).filter(lambda text: text.isprintable()), times, times)
@@ -43,7 +43,7 @@ def test_round_trip(token: Token) -> None:
 @pytest.mark.parametrize("key", [KEY, SigningKey(EC_KEY, "ES384", "kid-1")], ids=["RSA", "EC"])
 def test_both_kinds_of_key(key: SigningKey) -> None:
     """RSA and EC keys seal."""
-    assert TokenSeal(key, "x").open(TokenSeal(key, "x").close(TOKEN)) == TOKEN
+    assert EntrySeal(key, "x", Token).open(EntrySeal(key, "x", Token).close(TOKEN)) == TOKEN
 
 
 def test_never_the_same() -> None:
@@ -100,16 +100,26 @@ def test_far_too_long() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        TokenSeal(KEY, "another-fingerprint"),
-        TokenSeal(SigningKey(rsa.generate_private_key(65537, 2048), "RS384", "kid-1"), "f1ngerprint"),
-        TokenSeal(SigningKey(EC_KEY, "ES384", "kid-1"), "f1ngerprint"),
+        EntrySeal(KEY, "another-fingerprint", Token),
+        EntrySeal(SigningKey(rsa.generate_private_key(65537, 2048), "RS384", "kid-1"), "f1ngerprint", Token),
+        EntrySeal(SigningKey(EC_KEY, "ES384", "kid-1"), "f1ngerprint", Token),
     ],
     ids=["another connection", "another key", "a key of another kind"],
 )
-def test_another_seal(other: TokenSeal) -> None:
+def test_another_seal(other: EntrySeal[Token]) -> None:
     """An entry of another connection or another key does not open, in either direction."""
     assert other.open(SEAL.close(TOKEN)) is None
     assert SEAL.open(other.close(TOKEN)) is None
+
+
+def test_a_claim_is_no_token() -> None:
+    """An entry put into the place of the other kind does not open, so that nobody can pass a claim off as a token."""
+    claims = EntrySeal(KEY, "f1ngerprint", Claim)
+    claim = Claim("n0nce", "term", 1.0)
+    assert claims.open(claims.close(claim)) == claim
+    assert SEAL.open(claims.close(claim)) is None
+    assert claims.open(SEAL.close(TOKEN)) is None
+    assert claims.name == f"{SEAL.name}__claim"
 
 
 def test_a_later_version() -> None:
@@ -140,7 +150,7 @@ def derived(key: SigningKey, fingerprint: str) -> bytes:
 @pytest.mark.parametrize("key", [KEY, SigningKey(EC_KEY, "ES384", "kid-1")], ids=["RSA", "EC"])
 def test_the_format(key: SigningKey) -> None:
     """An entry is `v1.`, then base64url of nonce and AES-256-GCM, under a key that HKDF derives from the private key."""
-    sealed = base64.urlsafe_b64decode(TokenSeal(key, "f1ngerprint").close(TOKEN).removeprefix("v1."))
+    sealed = base64.urlsafe_b64decode(EntrySeal(key, "f1ngerprint", Token).close(TOKEN).removeprefix("v1."))
     clear = AESGCM(derived(key, "f1ngerprint")).decrypt(sealed[:12], sealed[12:], b"f1ngerprint")
     assert json.loads(clear) == {"value": TOKEN.value, "issued_at": TOKEN.issued_at, "expires_at": TOKEN.expires_at}
 
@@ -159,8 +169,8 @@ def test_encodings_of_one_key() -> None:
     ).private_key()
     jwk = json.dumps(RSAKey.import_key(pem(PrivateFormat.PKCS8)).as_dict(private=True))
     texts = [pem(PrivateFormat.PKCS8), pem(PrivateFormat.TraditionalOpenSSL).replace("\n", "\\n"), jwk]
-    seals = [TokenSeal(parse_keys(text)[0], "f1ngerprint") for text in texts]
-    seals.append(TokenSeal(replace(KEY, private=swapped), "f1ngerprint"))
+    seals = [EntrySeal(parse_keys(text)[0], "f1ngerprint", Token) for text in texts]
+    seals.append(EntrySeal(replace(KEY, private=swapped), "f1ngerprint", Token))
     for one in seals:
         for other in seals:
             assert one.open(other.close(TOKEN)) == TOKEN
@@ -169,4 +179,4 @@ def test_encodings_of_one_key() -> None:
 def test_the_name() -> None:
     """The entry's name tells the connections apart and fits Airflow's 250 characters."""
     assert SEAL.name == "redox_cache__f1ngerprint"
-    assert TokenSeal(KEY, "x" * 32).name != TokenSeal(KEY, "y" * 32).name
+    assert EntrySeal(KEY, "x" * 32, Token).name != EntrySeal(KEY, "y" * 32, Token).name

@@ -10,9 +10,9 @@ from airflow.providers.common.compat.sdk import redact
 
 from airflow_provider_redox.client.slots import MemorySlot, NoSlot
 from airflow_provider_redox.hooks.redox import RedoxHook
-from airflow_provider_redox.protocol.token import Token
-from airflow_provider_redox.token_cache import shared_slot
-from airflow_provider_redox.token_cache.seal import TokenSeal
+from airflow_provider_redox.protocol.token import Claim, Token
+from airflow_provider_redox.token_cache import seal_of, shared_slots
+from airflow_provider_redox.token_cache.seal import EntrySeal
 from airflow_provider_redox.token_cache.variable import VariableSlot
 from airflow_provider_redox.token_cache.xcom import XComSlot
 from tests.client.drivers import connection_to, settings_of
@@ -21,20 +21,28 @@ from tests.support.sandbox import Sandbox
 TOKEN = Token("t0k3n", 1.0, 2.0)
 
 
+def held_by(hook: RedoxHook) -> Token:
+    held = hook.client.memory.load()
+    assert held is not None
+    return held.token
+
+
 @pytest.mark.parametrize(
     ("backend", "slot"), [(None, VariableSlot), ("variable", VariableSlot), ("xcom", XComSlot), ("memory", NoSlot)]
 )
 def test_the_slot_that_is_named(backend: str | None, slot: type) -> None:
     """extra.cache_backend names the slot; a Variable is the default."""
-    assert type(shared_slot(settings_of(connection_to("http://127.0.0.1", cache_backend=backend)))) is slot
+    shared = shared_slots(settings_of(connection_to("http://127.0.0.1", cache_backend=backend)))
+    assert type(shared.token) is type(shared.claim) is slot
 
 
 @pytest.mark.parametrize("backend", ["variable", "xcom", "memory"])
 def test_outside_a_task(backend: str) -> None:
     """Outside a task, loading gives nothing and saving does nothing, without an error."""
-    slot = shared_slot(settings_of(connection_to("http://127.0.0.1", cache_backend=backend)))
-    slot.save(TOKEN)
-    assert slot.load() is None
+    shared = shared_slots(settings_of(connection_to("http://127.0.0.1", cache_backend=backend)))
+    assert not shared.token.save(TOKEN)
+    assert not shared.claim.save(Claim("nonce", "", 1.0))
+    assert (shared.token.load(), shared.claim.load()) == (None, None)
 
 
 @pytest.mark.parametrize("backend", ["variable", "xcom", "memory"])
@@ -51,7 +59,7 @@ def test_a_hook_outside_a_task(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 def test_a_variable_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Variable that Airflow finds anywhere, such as in the environment, is opened; rubbish there is nothing."""
     settings = settings_of(connection_to("http://127.0.0.1"))
-    seal = TokenSeal(settings.key, settings.fingerprint)
+    seal = seal_of(settings, Token)
     monkeypatch.setenv(f"AIRFLOW_VAR_{seal.name.upper()}", seal.close(TOKEN))
     assert VariableSlot(seal).load() == TOKEN
     monkeypatch.setenv(f"AIRFLOW_VAR_{seal.name.upper()}", "rubbish")
@@ -65,9 +73,9 @@ def test_a_bad_entry_is_a_new_token(sandbox: Sandbox, monkeypatch: pytest.Monkey
     other = settings_of(connection_to("http://127.0.0.1"))
     now = 4_000_000_000.0
     entry = {
-        "expired": TokenSeal(settings.key, settings.fingerprint).close(Token("old", 1.0, 301.0)),
-        "from the future": TokenSeal(settings.key, settings.fingerprint).close(Token("young", now, now + 300)),
-        "of another key": TokenSeal(other.key, settings.fingerprint).close(Token("foreign", 1.0, now)),
+        "expired": seal_of(settings, Token).close(Token("old", 1.0, 301.0)),
+        "from the future": seal_of(settings, Token).close(Token("young", now, now + 300)),
+        "of another key": EntrySeal(other.key, settings.fingerprint, Token).close(Token("foreign", 1.0, now)),
         "rubbish": "v1.AAAA",
     }[state]
     monkeypatch.setenv(f"AIRFLOW_VAR_REDOX_CACHE__{settings.fingerprint.upper()}", entry)
@@ -84,7 +92,7 @@ def test_a_shared_token_is_used(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
     settings = settings_of(sandbox.connection)
     hook = RedoxHook()
     token = hook.get_access_token()
-    sealed = TokenSeal(settings.key, settings.fingerprint).close(hook.client.memory.load() or TOKEN)
+    sealed = seal_of(settings, Token).close(held_by(hook))
     monkeypatch.setenv(f"AIRFLOW_VAR_REDOX_CACHE__{settings.fingerprint.upper()}", sealed)
     MemorySlot.forget_all()
     assert RedoxHook().get_access_token() == token
@@ -97,7 +105,7 @@ def test_a_refused_shared_token_is_not_used_again(sandbox: Sandbox, monkeypatch:
     settings = settings_of(sandbox.connection)
     hook = RedoxHook()
     hook.get_access_token()
-    sealed = TokenSeal(settings.key, settings.fingerprint).close(hook.client.memory.load() or TOKEN)
+    sealed = seal_of(settings, Token).close(held_by(hook))
     monkeypatch.setenv(f"AIRFLOW_VAR_REDOX_CACHE__{settings.fingerprint.upper()}", sealed)
     sandbox.control("POST", "revoke")
     MemorySlot.forget_all()
@@ -109,7 +117,7 @@ def test_a_refused_shared_token_is_not_used_again(sandbox: Sandbox, monkeypatch:
 def test_the_name_is_not_sensitive() -> None:
     """Airflow's masker does not take the entry's name for a secret's: each masked value slows a long process down."""
     settings: Any = settings_of(connection_to("http://127.0.0.1"))
-    shown = {TokenSeal(settings.key, settings.fingerprint).name: "as it is"}
+    shown = {seal_of(settings, Token).name: "as it is"}
     assert redact(shown) == shown
 
 
