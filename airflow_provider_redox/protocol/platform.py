@@ -47,11 +47,15 @@ class Sought:
     until: float
 
 
-class Found(msgspec.Struct, frozen=True):
-    """One log."""
+class Found(msgspec.Struct, frozen=True, rename="camel"):
+    """One log, as far as it is read.
+
+    :param created_at: in ISO 8601; empty when the answer does not say it.
+    """
 
     id: str
     status: str = ""
+    created_at: str = ""
 
 
 class _Payload(msgspec.Struct):
@@ -68,16 +72,19 @@ class _Answer(msgspec.Struct):
 
 
 def find_logs(settings: Settings, env: Environment, sought: Sought, headers: Mapping[str, str]) -> Flow[list[Found]]:
-    """Search the logs' metadata (`POST v1/environments/{environmentId}/logs/search/metadata`), every page of it."""
-    if not settings.environment_id:
-        raise RedoxConfigError("extra.environment_id: missing in the Platform connection; the log search needs it")
+    """Search the logs' metadata, every page of it."""
+    filters = {
+        "dataModel": sought.data_model,
+        "eventType": sought.event_type,
+        "destinationId": sought.destination_id,
+        "createdAfter": iso(sought.since - SKEW),
+        "createdBefore": iso(sought.until + SKEW),
+    }
     found: dict[str, Found] = {}  # a log that is made meanwhile may move another one onto two pages
     cursor: str | None = None
     for _ in range(PAGES_AT_MOST):
-        request = _request(settings, sought, cursor, headers)
-        answer = yield from exchange(request, _read, repeatable=True, env=env)
-        found.update({log.id: log for log in answer.payload.results})
-        cursor = _next(answer)
+        logs, cursor = yield from page_of_logs(settings, env, filters, cursor, headers)
+        found.update({log.id: log for log in logs})
         if cursor is None:
             return list(found.values())
     raise RedoxProtocolError("the log search has too many pages; nothing can be said")
@@ -93,19 +100,20 @@ def settle(settings: Settings, env: Environment, sought: Sought, headers: Mappin
         yield Wait(min(_PAUSE, max(sought.until - env.now(), 1.0)))
 
 
-def _request(settings: Settings, sought: Sought, cursor: str | None, headers: Mapping[str, str]) -> Request:
+def page_of_logs(
+    settings: Settings, env: Environment, filters: Mapping[str, str], cursor: str | None, headers: Mapping[str, str]
+) -> Flow[tuple[list[Found], str | None]]:
+    """Fetch one page of the search (`POST v1/environments/{environmentId}/logs/search/metadata`), and the next cursor."""
+    if not settings.environment_id:
+        raise RedoxConfigError("extra.environment_id: missing in the Platform connection; the log search needs it")
     query = urlencode({"_count": PAGE, **({"_cursor": cursor} if cursor else {})})
-    path = f"/platform/v1/environments/{quote(settings.environment_id or '', safe='')}/logs/search/metadata?{query}"
-    body = {
-        "dataModel": sought.data_model,
-        "eventType": sought.event_type,
-        "destinationId": sought.destination_id,
-        "createdAfter": _iso(sought.since - SKEW),
-        "createdBefore": _iso(sought.until + SKEW),
-    }
+    path = f"/platform/v1/environments/{quote(settings.environment_id, safe='')}/logs/search/metadata?{query}"
     kinds = {"content-type": "application/json", "accept": "application/json"}
     label = "POST /platform/v1/environments/{id}/logs/search/metadata"
-    return Request("POST", f"{settings.base_url}{path}", label, {**headers, **kinds}, msgspec.json.encode(body))
+    body = msgspec.json.encode(filters)
+    request = Request("POST", f"{settings.base_url}{path}", label, {**headers, **kinds}, body)
+    answer = yield from exchange(request, _read, repeatable=True, env=env)
+    return answer.payload.results, _next(answer)
 
 
 def _read(response: RedoxResponse) -> _Answer:
@@ -127,5 +135,6 @@ def _next(answer: _Answer) -> str | None:
     return cursors[0]
 
 
-def _iso(moment: float) -> str:
+def iso(moment: float) -> str:
+    """Write a time as the Platform API reads it."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

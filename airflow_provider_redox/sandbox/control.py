@@ -96,6 +96,18 @@ def _messages(sandbox: Sandbox, _call: Call) -> Any:
     return sandbox.messages
 
 
+def _logs(sandbox: Sandbox, _call: Call) -> Any:
+    return [log.as_json(sandbox.now()) for log in sandbox.logs]
+
+
+def _add_logs(sandbox: Sandbox, call: Call) -> Any:
+    return {"ids": [log.id for log in sandbox.logs.add(call.json(), sandbox.now())]}
+
+
+def _end_logs(sandbox: Sandbox, call: Call) -> Any:
+    return {"ids": [log.id for log in sandbox.logs.end(call.json(), sandbox.now())]}
+
+
 def _reset(sandbox: Sandbox, _call: Call) -> Any:
     sandbox.reset()
     return {"reset": True}
@@ -109,5 +121,6 @@ HANDLERS: dict[str, dict[str, Callable[[Sandbox, Call], Any]]] = {
     "revoke": {"POST": _revoke},
     "stats": {"GET": _stats},
     "messages": {"GET": _messages},
+    "logs": {"GET": _logs, "POST": _add_logs, "PATCH": _end_logs},
     "reset": {"POST": _reset},
 }

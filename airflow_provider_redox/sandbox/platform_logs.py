@@ -5,7 +5,7 @@ Redox shows page links relative to ``/platform/v1``; so does this.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from . import intervals
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MAX_COUNT = 50
 FILTERS = ("dataModel", "eventType", "status", "type", "destinationId")
 TIMES = ("createdAfter", "createdBefore", "updatedAfter", "updatedBefore")
-IGNORED = ("dataMode", "serviceRegion", "sourceId", "facilityCode")
+IGNORED = ("serviceRegion", "sourceId", "facilityCode")
+MODES = ("realtime", "backfill")
 
 
 def _refusal(status: int, text: str) -> Refusal:
@@ -32,10 +33,11 @@ def _refusal(status: int, text: str) -> Refusal:
 
 def get_log(sandbox: Sandbox, call: Call) -> Answer:
     """Answer ``GET /platform/v1/organizations/{organization}/logs/{log}``."""
-    log = sandbox.logs.by_id.get(call.groups["log"])
-    if call.groups["organization"] != ORGANIZATION_ID or log is None:
+    log, now = sandbox.logs.by_id.get(call.groups["log"]), sandbox.now()
+    mode = _mode(dict(call.query_pairs()).get("dataMode"))
+    if call.groups["organization"] != ORGANIZATION_ID or log is None or log.visible > now or log.data_mode != mode:
         raise _refusal(404, "no such log in this organization")
-    return json_answer({"meta": {"version": "1.0.0"}, "payload": {"result": log.as_json(sandbox.now())}})
+    return json_answer({"meta": {"version": "1.0.0"}, "payload": {"result": log.as_json(now)}})
 
 
 def search_logs(sandbox: Sandbox, call: Call) -> Answer:
@@ -43,16 +45,22 @@ def search_logs(sandbox: Sandbox, call: Call) -> Answer:
     if call.groups["environment"] != ENVIRONMENT_ID:
         raise _refusal(404, "no such environment")
     wanted = _wanted(call)
+    mode = _mode(wanted.pop("dataMode", None))
+    times = {name: _time(name, wanted[name]) for name in TIMES if name in wanted}
     now = sandbox.now()
-    found = [shown for log in sandbox.logs if _fits(shown := _shown(log, now), wanted)]
+    seen = (log for log in sandbox.logs if log.visible <= now and log.data_mode == mode)
+    found = [log for log in seen if _in_time(log, times, now) and _fits(log, wanted, now)]
     count, offset = _page(call)
-    rows = found[offset : offset + count]
+    rows = [log.as_json(now) for log in found[offset : offset + count]]
     page = {"links": _links(call, count, offset, len(found)), "total": len(found)}
     return json_answer({"meta": {"version": "1.0.0", "page": page}, "payload": {"results": rows}})
 
 
-def _shown(log: Log, now: float) -> dict[str, Any]:
-    return log.as_json(now)
+def _mode(value: object) -> str:
+    mode = MODES[0] if value is None else value
+    if mode not in MODES:
+        raise _refusal(400, f"dataMode must be one of {', '.join(MODES)}")
+    return str(mode)
 
 
 def _wanted(call: Call) -> dict[str, str]:
@@ -62,11 +70,9 @@ def _wanted(call: Call) -> dict[str, str]:
         raise _refusal(400, str(error)) from None
     if not isinstance(wanted, dict):
         raise _refusal(400, "the body must be an object of filters")
-    unknown = set(wanted) - {*FILTERS, *TIMES, *IGNORED}
+    unknown = set(wanted) - {*FILTERS, *TIMES, *IGNORED, "dataMode"}
     if unknown:
         raise _refusal(400, f"unknown filter: {min(unknown)[:40]}")
-    for name in set(TIMES) & set(wanted):
-        _time(name, wanted[name])
     return wanted
 
 
@@ -77,17 +83,20 @@ def _time(name: str, value: object) -> float:
         raise _refusal(400, f"{name} must be an ISO 8601 time") from None
 
 
-def _fits(shown: dict[str, Any], wanted: dict[str, str]) -> bool:
-    facts = shown | {"destinationId": shown["destination"]["id"]}
-    if any(facts[name] != wanted[name] for name in FILTERS if name in wanted):
-        return False
-    return all(_in_time(facts, name, wanted[name]) for name in TIMES if name in wanted)
+def _fits(log: Log, wanted: dict[str, str], now: float) -> bool:
+    if not any(name in wanted for name in FILTERS):
+        return True
+    facts = (log.data_model, log.event_type, log.status(now), log.kind, log.destination_id)
+    return all(wanted.get(name, fact) == fact for name, fact in zip(FILTERS, facts, strict=True))
 
 
-def _in_time(facts: dict[str, Any], name: str, value: str) -> bool:
-    happened = intervals.parse(facts["createdAt" if name.startswith("created") else "updatedAt"]).low
-    limit = _time(name, value)
-    return happened >= limit if name.endswith("After") else happened < limit
+def _in_time(log: Log, times: dict[str, float], now: float) -> bool:
+    for name, limit in times.items():
+        # What is shown has milliseconds, and so has what is compared.
+        happened = round(log.created if name.startswith("created") else log.updated(now), 3)
+        if not (happened >= limit if name.endswith("After") else happened < limit):
+            return False
+    return True
 
 
 def _page(call: Call) -> tuple[int, int]:

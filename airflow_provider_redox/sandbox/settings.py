@@ -23,7 +23,9 @@ class Settings:
     """The switches of a sandbox; times are seconds.
 
     ``clock_offset`` moves the server's clock. ``final_status`` may be a list: new logs take its entries in order, the
-    last for all that follow. ``token_response`` overrides parts of the token answer, null removes one.
+    last for all that follow. ``failing_attempts`` of a delivery fail before the last one, ``delivery_seconds`` each, and
+    ``log_delay`` seconds go by until a new log can be seen. ``token_response`` overrides parts of the token answer, null
+    removes one.
     ``destination_errors`` makes every Data Model query answer 200 with these ``Meta.Errors``. ``total_offset`` is added
     to a searchset's total. ``shift`` resources are inserted before each further page of a search, which then begins with
     what the page before ended with; below 0 they vanish, and as many are never shown. The total stays what it was.
@@ -44,6 +46,8 @@ class Settings:
     patient_search_rule: bool = True
     get_search: bool = False
     delivery_seconds: float = 2
+    failing_attempts: int = 0
+    log_delay: float = 0
     final_status: str | list[str] = "succeeded"
     destination_errors: list[dict[str, Any]] | None = None
     clock_offset: float = 0
@@ -83,6 +87,10 @@ def _integer(value: object) -> bool:
 
 def _count(value: object) -> bool:
     return isinstance(value, int) and _integer(value) and value > 0
+
+
+def _natural(value: object) -> bool:
+    return isinstance(value, int) and _integer(value) and value >= 0
 
 
 def _boolean(value: object) -> bool:
@@ -135,6 +143,8 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "patient_search_rule": (_boolean, "true or false"),
     "get_search": (_boolean, "true or false"),
     "delivery_seconds": (_not_negative, "a number of seconds"),
+    "failing_attempts": (_natural, "an integer from 0"),
+    "log_delay": (_not_negative, "a number of seconds"),
     "final_status": (_final, f"one of {', '.join(FINAL_STATUSES)}, or a list of them"),
     "destination_errors": (_errors_or_none, "a list of objects or null"),
     "clock_offset": (_number, "a number of seconds"),

@@ -108,3 +108,64 @@ def test_an_unknown_filter_is_refused(redox: Client, body: Any, query: str) -> N
 def test_another_environment_is_not_found(redox: Client) -> None:
     """Logs belong to the environment in the path."""
     assert redox.call("POST", "/platform/v1/environments/other/logs/search/metadata", json={}).status_code == 404
+
+
+def test_attempts_fail_before_the_last_one(redox: Client) -> None:
+    """With failing_attempts a log is pending, then failed while it is tried again, and then what final_status says."""
+    redox.settings(delivery_seconds=0.3, failing_attempts=1)
+    log, seen = send(redox), []
+    while not seen or seen[-1] != "succeeded":
+        seen.append(look(redox, log).json()["payload"]["result"]["status"])
+    assert list(dict.fromkeys(seen)) == ["pending", "failed", "succeeded"]
+    assert look(redox, log).json()["payload"]["result"]["attempts"]["total"] == 2
+
+
+def test_a_log_may_appear_late(redox: Client) -> None:
+    """Until log_delay is over a new log is not found, neither by its ID nor by a search."""
+    redox.settings(log_delay=30)
+    log = send(redox)
+    assert (look(redox, log).status_code, find(redox).json()["payload"]["results"]) == (404, [])
+    redox.settings(clock_offset=31)
+    assert look(redox, log).status_code == 200
+
+
+def test_others_send_too(redox: Client) -> None:
+    """Ordered logs lie between one's own by age, go elsewhere, and have been there all the time."""
+    log = send(redox)
+    assert len(redox.control("POST", "logs", {"count": 3, "age": 60}).json()["ids"]) == 3
+    found = find(redox).json()["payload"]["results"]
+    assert [row["id"] for row in found][-1] == log
+    assert sorted(row["createdAt"] for row in found) == [row["createdAt"] for row in found]
+    assert redox.extra["destinations"]["general"]["id"] not in {row["destination"]["id"] for row in found[:3]}
+
+
+def test_a_log_can_be_ended_by_hand(redox: Client) -> None:
+    """PATCH logs gives a status to the named logs, or to all."""
+    redox.settings(delivery_seconds=3600)
+    first, second = send(redox), send(redox)
+    redox.control("PATCH", "logs", {"status": "failed", "ids": [first]})
+    ends = [look(redox, log).json()["payload"]["result"]["status"] for log in (first, second)]
+    assert ends == ["failed", "pending"]
+    redox.control("PATCH", "logs", {"status": "filtered"})
+    assert {row["status"] for row in redox.control("GET", "logs").json()} == {"filtered"}
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [("POST", {"count": 0}), ("POST", {"canary": 1}), ("POST", []), ("PATCH", {"status": "lost"}), ("PATCH", {"ids": []})],
+)
+def test_an_order_of_logs_is_checked(redox: Client, method: str, body: Any) -> None:
+    """An order that makes no sense is 400 and changes nothing."""
+    assert redox.control(method, "logs", body).status_code == 400
+    assert redox.control("GET", "logs").json() == []
+
+
+def test_backfills_are_apart(redox: Client) -> None:
+    """A log of a backfill is found only by who asks for dataMode backfill."""
+    (log,) = redox.control("POST", "logs", {"data_mode": "backfill"}).json()["ids"]
+    assert look(redox, log).status_code == 404
+    path = f"/platform/v1/organizations/{redox.extra['organization_id']}/logs/{log}?dataMode=backfill"
+    assert redox.call("GET", path).status_code == 200
+    assert find(redox).json()["payload"]["results"] == []
+    assert len(find(redox, {"dataMode": "backfill"}).json()["payload"]["results"]) == 1
+    assert find(redox, {"dataMode": "other"}).status_code == 400
