@@ -50,12 +50,12 @@ class Sought:
 class Found(msgspec.Struct, frozen=True, rename="camel"):
     """One log, as far as it is read.
 
-    :param created_at: in ISO 8601; empty when the answer does not say it.
+    :param created_at: when, in ISO 8601, as far as the answer says it.
     """
 
     id: str
     status: str = ""
-    created_at: str = ""
+    created_at: Any = None
 
 
 class _Payload(msgspec.Struct):
