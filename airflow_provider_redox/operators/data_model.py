@@ -42,7 +42,10 @@ class RedoxDataModelPostOperator(RedoxOperator):
     :param on_refused: `fail`, or `record`: a message that Redox refuses does not fail the task.
     :param on_ambiguous: when nobody can tell: `fail`; `resend`, which may double the message; or `reconcile`: ask the
         Platform API's logs by time, destination and event, take it as accepted if there is one, and send it again if there
-        is none.
+        is none, where the search is seen to see that destination.
+    :param correlation_key: for `reconcile`, a JSON Pointer to a text that no other message holds: Redox's search then looks
+        into payloads (its key needs the role for that), and only a log that holds the text is taken for the message's.
+    :param correlation_category: what Redox's search calls the kind of that text, where it wants to be told.
     :param resend: let the first try after a clear send, whatever earlier tries did.
     :param platform_conn_id: the connection for the Platform API; `extra.platform_conn_id` by default.
     """
@@ -60,6 +63,8 @@ class RedoxDataModelPostOperator(RedoxOperator):
         validate: str = "off",
         on_refused: str = "fail",
         on_ambiguous: str = "fail",
+        correlation_key: str | None = None,
+        correlation_category: str | None = None,
         resend: bool = False,
         platform_conn_id: str | None = None,
         **kwargs: Any,
@@ -73,6 +78,8 @@ class RedoxDataModelPostOperator(RedoxOperator):
         self.validate = validate
         self.on_refused = on_refused
         self.on_ambiguous = on_ambiguous
+        self.correlation_key = correlation_key
+        self.correlation_category = correlation_category
         self.resend = resend
         self.platform_conn_id = platform_conn_id
         self.depend_on(payload)

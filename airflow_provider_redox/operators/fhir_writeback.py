@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.once import refuse_second_try, summary
+from airflow_provider_redox.operators.once import answered, check_choice, send_once, told
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 class RedoxFhirWritebackOperator(RedoxOperator):
     """Send a FHIR message Bundle to a writeback operation such as `$observation-create`, at most once.
 
-    `retries` is 0, whatever the task or the DAG's default_args say, and an unknown outcome is a
-    `RedoxAmbiguousOutcomeError`: a writeback that is sent twice is written twice. Done means that Redox has taken it, not
+    A writeback that is sent twice is written twice. So a line in storage and a marker in Airflow's database are written
+    before it leaves, and a retry, a clear or another worker reads them: what was taken is not sent again, and what may have
+    been sent raises `RedoxAmbiguousOutcomeError`. Airflow's `retries` may be used. Done means that Redox has taken it, not
     that the destination has written it.
 
     A Bundle without a MessageHeader gets one on a copy: eventUri of the operation, the connection's source, and an ID that
     is the same whenever this task of this run sends the same Bundle. A Bundle that has one is sent as it is.
 
     The result is `{"status": 200, "trace_id": "...", "results_url": "..."}`; the answer's body is in `results_url`, which is
-    None when there is none.
+    None when there is none. `"already_sent": 1` says that an earlier try sent it.
 
     :param resource_type: the FHIR resource type that is written, such as `Observation`.
     :param operation: its operation, such as `$observation-create`.
@@ -35,6 +36,9 @@ class RedoxFhirWritebackOperator(RedoxOperator):
     :param bundle_path: a JSON file in storage that holds the Bundle, instead of `bundle`; sent digit for digit, and no
         template.
     :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    :param on_ambiguous: when nobody can tell: `fail`, or `resend`, which may write it twice; with the same bytes, by which a
+        receiver can know it.
+    :param resend: let the first try after a clear send, whatever earlier tries did.
     """
 
     template_fields: Sequence[str] = (
@@ -53,15 +57,18 @@ class RedoxFhirWritebackOperator(RedoxOperator):
         bundle: Mapping[str, Any] | None = None,
         bundle_path: str | None = None,
         output_path: str | None = None,
+        on_ambiguous: str = "fail",
+        resend: bool = False,
         **kwargs: Any,
     ) -> None:
-        kwargs["retries"] = 0
         super().__init__(**kwargs)
         self.resource_type = resource_type
         self.operation = operation
         self.bundle = bundle
         self.bundle_path = bundle_path
         self.output_path = output_path
+        self.on_ambiguous = on_ambiguous
+        self.resend = resend
         self.depend_on(bundle)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -69,8 +76,9 @@ class RedoxFhirWritebackOperator(RedoxOperator):
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
-            bundle = self._bundle(context)
-            flow = self.hook.client.calls.writeback(
+            check_choice(self.on_ambiguous)
+            bundle, calls = self._bundle(context), self.hook.client.calls
+            request = calls.prepared_writeback(
                 self.resource_type,
                 self.operation,
                 bundle,
@@ -79,12 +87,19 @@ class RedoxFhirWritebackOperator(RedoxOperator):
                 headers=self.headers,
                 message_id=_message_id(context["ti"], bundle),
             )
-            file = AnswerFile(self.layout(context, self.output_path), "FhirWriteback")
-            refuse_second_try(context["ti"])
-            file.prove()
-            response = self.hook.client.run(flow)
-        self.log.info("Redox has taken the writeback, HTTP %d.", response.status)
-        return summary(response, file.keep_if_possible(response))
+            layout = self.layout(context, self.output_path)
+            file, again = AnswerFile(layout, "FhirWriteback"), self.on_ambiguous == "resend"
+            outcome = send_once(
+                self,
+                context,
+                layout,
+                what=request.label,
+                content=b"\0".join((request.url.encode(), request.body or b"")),
+                send=lambda: answered(calls.write(request, repeatable=again), file),
+                noun="writeback",
+            )
+        self.log.info("Redox has taken the writeback.")
+        return told(outcome)
 
     def _bundle(self, context: Context) -> Any:
         from airflow_provider_redox.protocol.data_model import MAX_BYTES

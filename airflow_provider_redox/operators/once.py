@@ -1,29 +1,82 @@
-"""What operators share that send what may not be sent twice: no retries, and no try that nobody asked for."""
+"""What operators share that send one request which may not be sent twice, and is no message with a line of its own.
+
+A line in the task's workspace and a marker in Airflow's database are written before it leaves, as for a message; see
+`sending.py`. An earlier try's answer is given again from the line.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError
+from airflow_provider_redox.exceptions import RedoxConfigError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.operators.base import RedoxOperator
+    from airflow_provider_redox.operators.sending import Outcome, Sent
+    from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
+    from airflow_provider_redox.storage.bodies import AnswerFile
+    from airflow_provider_redox.storage.layout import Layout
+
+CHOICES = ("fail", "resend")
 
 
-def refuse_second_try(ti: Any) -> None:
-    """Refuse a try that Airflow began by itself: an earlier one may have sent what this one would send again.
+def check_choice(on_ambiguous: str) -> None:
+    """Refuse what `on_ambiguous` cannot be. Raises `RedoxConfigError`."""
+    if on_ambiguous not in CHOICES:
+        raise RedoxConfigError(f"on_ambiguous: must be one of {', '.join(CHOICES)}")
 
-    It begins them for a mapped task with `.partial(retries=...)`, and, whatever `retries` says, for a task whose scheduler
-    is gone. An author's clear is a decision; it sets max_tries to the tries before it plus `retries`, which is 0.
+
+def send_once(
+    operator: RedoxOperator,
+    context: Context,
+    layout: Layout,
+    *,
+    what: str,
+    content: bytes,
+    send: Callable[[], Flow[Sent]],
+    number: int = 0,
+    noun: str = "request",
+) -> Outcome:
+    """Send, or find that an earlier try of this task instance sent it. Raises `RedoxAmbiguousOutcomeError`.
+
+    The operator has `on_ambiguous` and `resend`.
+
+    :param what: what an error and the line may say of it.
+    :param content: what tells it from another request; it is kept as a keyed hash.
+    :param number: tells apart what one task sends.
     """
-    tried = getattr(ti, "try_number", 1) or 1
-    if tried == 1 or getattr(ti, "max_tries", 0) == tried - 1:
-        return
-    raise RedoxAmbiguousOutcomeError(
-        f"This is try {tried} of a task that sends what may not be sent twice, and an earlier try may have sent it. Look "
-        "for it in the Redox dashboard's logs, and clear the task to send it again. A mapped task needs retries=0 in "
-        ".partial(...)"
-    )
+    from airflow_provider_redox.operators.sending import Sending, Subject, is_first_try
+    from airflow_provider_redox.seal import keyed_hash
+    from airflow_provider_redox.storage.send_marker import marker_of
+    from airflow_provider_redox.storage.send_record import SendRecord
+
+    client, ti, choices = operator.hook.client, context["ti"], vars(operator)
+    digest = keyed_hash(client.settings.key, purpose="request", content=content)
+    record = SendRecord(layout, layout.sent(number), known={"what": what}, marker=marker_of(ti))
+    resend = choices["resend"] and is_first_try(ti, operator.retries or 0)
+    subject = Subject(what, (), digest, noun)
+    return Sending(client, subject, record, lambda _: send(), choices["on_ambiguous"], resend).run()
 
 
-def summary(response: Any, results_url: str | None) -> dict[str, Any]:
+def answered(flow: Flow[RedoxResponse], file: AnswerFile) -> Flow[Sent]:
+    """Keep the body of the answer to what may not be sent again, and say what a later try is to know of it."""
+    from airflow_provider_redox.operators.sending import Sent
+
+    response = yield from flow
+    facts = summary(response, file.keep_if_possible(response))
+    return Sent(trace_id=facts["trace_id"], facts=facts)
+
+
+def told(outcome: Outcome) -> dict[str, Any]:
+    """Give what XCom holds of a request that Redox has taken."""
+    known = {"status": None, "trace_id": outcome.trace_id, "results_url": None, **outcome.facts}
+    return known if outcome.by_this_try else {**known, "already_sent": 1}
+
+
+def summary(response: RedoxResponse, results_url: str | None) -> dict[str, Any]:
     """Give what XCom may hold of an answer: its status, its trace ID, and where its body is."""
     from airflow_provider_redox.protocol.failures import trace_of
 

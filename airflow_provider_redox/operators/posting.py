@@ -14,7 +14,7 @@ from airflow_provider_redox.exceptions import (
     RedoxError,
 )
 from airflow_provider_redox.operators.data_model import addressee
-from airflow_provider_redox.operators.sending import Outcome, Search, Sending, Subject, is_first_try, search_with
+from airflow_provider_redox.operators.sending import Outcome, Search, Sending, Sent, Subject, is_first_try
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.data_model import Accepted, encode
 from airflow_provider_redox.protocol.effects import Flow
@@ -76,23 +76,26 @@ class Posting:
                 error.add_note("This was an upload of one of the message's files; the message itself was not sent.")
                 raise
 
-        def send(begun: float) -> Flow[tuple[tuple[str, ...], str | None]]:
+        def send(begun: float) -> Flow[Sent]:
             whole = completed(replace_uploads(payload, upload), begun)
             again = True if operator.on_ambiguous == "resend" else None
-            return _ids(calls.post_message(whole, operator.headers, repeatable=again))
+            return _sent(calls.post_message(whole, operator.headers, repeatable=again))
 
         message = completed(checked, client.env.now())
         datamodels.check(message, operator.validate)
         calls.post_message(message, operator.headers)  # encodes it: too large or not JSON is said now
         subject = _subject(message, encode(payload), client.settings.key)
+        layout = operator.layout(context, operator.results_path, addressee(message))
         record = SendRecord(
-            operator.layout(context, operator.results_path, addressee(message)),
-            known={"data_model": subject.data_model, "event_type": subject.event_type},
+            layout,
+            layout.result("DataModelPost", 0),
+            known={"data_model": message["Meta"]["DataModel"], "event_type": message["Meta"]["EventType"]},
             marker=marker_of(ti),
         )
+        search = _search(operator, message, payload, subject)
         resend = operator.resend and is_first_try(ti, operator.retries or 0)
-        sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, _search(operator))
-        return cls(sending, _claim(operator, ti, payload, subject))
+        sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, search)
+        return cls(sending, _claim(operator, ti, payload, message["Meta"], subject))
 
     def run(self) -> Outcome:
         """Send, or find that it was sent. Raises as `Sending.run` does."""
@@ -165,9 +168,9 @@ class Posting:
         return told if outcome.by_this_try else {**told, "already_sent": 1}
 
 
-def _ids(flow: Flow[Accepted]) -> Flow[tuple[tuple[str, ...], str | None]]:
+def _sent(flow: Flow[Accepted]) -> Flow[Sent]:
     accepted = yield from flow
-    return accepted.log_ids, accepted.trace_id
+    return Sent(accepted.log_ids, accepted.trace_id)
 
 
 def _subject(message: Mapping[str, Any], payload: bytes, key: SigningKey) -> Subject:
@@ -176,14 +179,17 @@ def _subject(message: Mapping[str, Any], payload: bytes, key: SigningKey) -> Sub
     places = tuple(str(place.get("ID")) for place in meta["Destinations"] if isinstance(place, Mapping))
     content = b"\0".join([payload, *sorted(place.encode() for place in places)])
     digest = keyed_hash(key, purpose="payload", content=content)
-    return Subject(f"{meta['DataModel']} {meta['EventType']}", meta["DataModel"], meta["EventType"], places, digest)
+    return Subject(f"{meta['DataModel']} {meta['EventType']}", places, digest)
 
 
-def _search(operator: RedoxDataModelPostOperator) -> Search | None:
+def _search(
+    operator: RedoxDataModelPostOperator, message: Mapping[str, Any], payload: Mapping[str, Any], subject: Subject
+) -> Search | None:
     """Make what reconciles, before anything is sent: its connection may be wrong."""
     if operator.on_ambiguous != "reconcile":
         return None
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.operators.reconciling import Reconciler
 
     conn_id = operator.platform_conn_id or operator.hook.client.settings.platform_conn_id
     if not conn_id:
@@ -191,16 +197,21 @@ def _search(operator: RedoxDataModelPostOperator) -> Search | None:
     client = RedoxHook(conn_id).client
     if not client.settings.environment_id:
         raise RedoxConfigError(f"extra.environment_id: missing in the connection {conn_id}; the log search needs it")
-    return search_with(client)
+    pointer, meta = operator.correlation_key, message["Meta"]
+    term = None if pointer is None else find(payload, pointer, where="correlation_key")
+    category = operator.correlation_category
+    return Reconciler(client, meta["DataModel"], meta["EventType"], subject.destinations, term, category)
 
 
-def _claim(operator: RedoxDataModelPostOperator, ti: Any, payload: Mapping[str, Any], subject: Subject) -> Claim | None:
+def _claim(
+    operator: RedoxDataModelPostOperator, ti: Any, payload: Mapping[str, Any], meta: Mapping[str, Any], subject: Subject
+) -> Claim | None:
     if operator.idempotency_key is None or operator.ledger_path is None:
         return None
     key = find(payload, operator.idempotency_key, where="idempotency_key")
     ledger = SendLedger(_rooted(operator.ledger_path))
     places = sorted(place.strip().lower() for place in subject.destinations)
-    url = ledger.url_of(subject.data_model.replace(" ", ""), subject.event_type, *places, key)
+    url = ledger.url_of(meta["DataModel"].replace(" ", ""), meta["EventType"], *places, key)
     return Claim(ledger, url, f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}")
 
 

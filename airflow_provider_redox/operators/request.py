@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.once import refuse_second_try, summary
+from airflow_provider_redox.operators.once import answered, check_choice, send_once, summary, told
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.protocol.effects import Request
 
 
 class RedoxRequestOperator(RedoxOperator):
     """Send one request of any method to any path below the connection's host, and write the answer's body to storage.
 
     A request that only asks (`GET`, `HEAD`, a FHIR `_search`, or any with `idempotent=True`) is repeated after faults that
-    pass, and Airflow's retries are free. Any other is sent at most once: `retries` is 0, whatever the task or the DAG's
-    default_args say, and an unknown outcome is a `RedoxAmbiguousOutcomeError`. Every status but 2xx is an error.
+    pass, by Airflow's retries too. Any other is sent at most once: a line in storage and a marker in Airflow's database are
+    written before it leaves, and a retry, a clear or another worker reads them. What was done is not sent again, and what
+    may have been sent raises `RedoxAmbiguousOutcomeError`. Every status but 2xx is an error.
 
     The result is `{"status": 200, "trace_id": "...", "results_url": "..."}`; `results_url` is None when there is no body.
+    `"already_sent": 1` says that an earlier try sent it.
 
     :param method: GET, HEAD, POST, PUT, PATCH or DELETE.
     :param path: below the connection's host, such as `fhir/R4/general-hospital/Development/Observation/_search`; or an
@@ -33,6 +38,8 @@ class RedoxRequestOperator(RedoxOperator):
     :param data: text or bytes, sent as they are; name their Content-Type in `headers`.
     :param idempotent: whether the same request twice is the same as once. By default, method and path decide that.
     :param output_path: where the body goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    :param on_ambiguous: when nobody can tell: `fail`, or `resend`, which may do it twice.
+    :param resend: let the first try after a clear send, whatever earlier tries did.
 
     Path, query_params, form, json and data are templated when the task runs, and kept out of rendered fields and of the
     serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
@@ -51,10 +58,10 @@ class RedoxRequestOperator(RedoxOperator):
         data: bytes | str | None = None,
         idempotent: bool | None = None,
         output_path: str | None = None,
+        on_ambiguous: str = "fail",
+        resend: bool = False,
         **kwargs: Any,
     ) -> None:
-        if not _only_asks(method, path, idempotent):
-            kwargs["retries"] = 0
         super().__init__(**kwargs)
         self.method = method
         self.path = path
@@ -64,6 +71,8 @@ class RedoxRequestOperator(RedoxOperator):
         self.data = data
         self.idempotent = idempotent
         self.output_path = output_path
+        self.on_ambiguous = on_ambiguous
+        self.resend = resend
         self.depend_on(path, query_params, form, json, data)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -71,24 +80,34 @@ class RedoxRequestOperator(RedoxOperator):
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
-            path = self._path(context)
-            flow = self.hook.client.calls.request(
-                self.method,
-                path,
-                params=self.rendered(self.query_params, context),
-                form=self.rendered(self.form, context),
-                json=self.rendered(self.json, context),
-                data=self.rendered(self.data, context),
-                headers=self.headers,
-                idempotent=self.idempotent,
+            check_choice(self.on_ambiguous)
+            request, calls = self._request(context), self.hook.client.calls
+            layout = self.layout(context, self.output_path)
+            file = AnswerFile(layout, "Response")
+            if _only_asks(self.method, urlsplit(request.url).path, self.idempotent):
+                response = self.hook.client.run(calls.send(request, idempotent=True))
+                return summary(response, file.keep(response))
+            again = True if self.on_ambiguous == "resend" else self.idempotent
+            outcome = send_once(
+                self,
+                context,
+                layout,
+                what=request.label,
+                content=b"\0".join((request.method.encode(), request.url.encode(), request.body or b"")),
+                send=lambda: answered(calls.send(request, idempotent=again), file),
             )
-            file = AnswerFile(self.layout(context, self.output_path), "Response")
-            repeatable = _only_asks(self.method, path, self.idempotent)
-            if not repeatable:
-                refuse_second_try(context["ti"])
-                file.prove()
-            response = self.hook.client.run(flow)
-        return summary(response, file.keep(response) if repeatable else file.keep_if_possible(response))
+        return told(outcome)
+
+    def _request(self, context: Context) -> Request:
+        return self.hook.client.calls.prepared(
+            self.method,
+            self._path(context),
+            params=self.rendered(self.query_params, context),
+            form=self.rendered(self.form, context),
+            json=self.rendered(self.json, context),
+            data=self.rendered(self.data, context),
+            headers=self.headers,
+        )
 
     def _path(self, context: Context) -> str:
         path = self.rendered(self.path, context)
@@ -97,10 +116,8 @@ class RedoxRequestOperator(RedoxOperator):
         return path
 
 
-def _only_asks(method: Any, path: Any, idempotent: bool | None) -> bool:  # noqa: FBT001
+def _only_asks(method: str, path: str, idempotent: bool | None) -> bool:  # noqa: FBT001
     """Say what method and path alone tell. Some Data Model messages only ask too; the query operator knows them."""
     if idempotent is not None:
         return idempotent
-    verb = method.upper() if isinstance(method, str) else ""
-    searches = isinstance(path, str) and path.partition("?")[0].endswith("/_search")
-    return verb in ("GET", "HEAD") or (verb == "POST" and searches)
+    return method.upper() in ("GET", "HEAD") or (method.upper() == "POST" and path.endswith("/_search"))

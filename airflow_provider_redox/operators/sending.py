@@ -16,8 +16,8 @@ Where the state lives: a line in storage and a marker in Airflow's database; see
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
 from airflow_provider_redox.protocol.effects import Flow, Happened, Send
 from airflow_provider_redox.protocol.outcomes import Step, decide
-from airflow_provider_redox.protocol.platform import SETTLED_AFTER, Found, Sought, settle
+from airflow_provider_redox.protocol.platform import SETTLED_AFTER, Found
 from airflow_provider_redox.storage.send_record import OPEN, SendRecord, Trace, outcome_of
 
 _log = logging.getLogger(__name__)
@@ -35,13 +35,29 @@ T = TypeVar("T")
 LONGEST = 3600.0
 """Seconds after its beginning at which a try that was killed cannot have sent any more: all its patience together."""
 
-Search = Callable[[Sought], list[Found]]
-"""Asks the Platform API for the logs that fit."""
+Search = Callable[[float, float], Sequence[list[Found]]]
+"""Asks the Platform API for the logs that fit, of each destination, from a time to a time in seconds since the epoch."""
+
+
+class UndecidedError(Exception):
+    """The logs do not tell; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What Redox answered when it took something.
+
+    :param facts: what else a later try is to know of it, as JSON: no content.
+    """
+
+    log_ids: tuple[str, ...] = ()
+    trace_id: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A message that Redox has.
+    """What Redox has.
 
     :param results_url: where its line is; None when it could not be stored.
     :param by_this_try: whether this try sent it.
@@ -51,6 +67,7 @@ class Outcome:
     trace_id: str | None
     results_url: str | None
     by_this_try: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +75,23 @@ class Subject:
     """What is sent, as far as an error may say it.
 
     :param what: such as `PatientAdmin NewPatient`.
-    :param digest: the keyed hash of the author's message.
-    :param destinations: the IDs of where it goes.
+    :param destinations: the IDs of where it goes, as far as they are known.
+    :param digest: the keyed hash of what the author wants sent, and of where it goes.
+    :param noun: what an error calls it.
     """
 
     what: str
-    data_model: str
-    event_type: str
     destinations: tuple[str, ...]
     digest: str
+    noun: str = "message"
 
 
 @dataclass(slots=True)
 class Sending:
     """One unsafe request of one task instance.
 
-    :param send: uploads the message's files and makes the flow that sends it; told when the message was begun first, so that
-        its bytes are the same again.
+    :param send: uploads the message's files and makes the flow that sends it; told when it was begun first, so that its
+        bytes are the same again.
     :param on_ambiguous: `fail`, `resend` or `reconcile`.
     :param resend: whether to send whatever earlier tries did.
     :param search: needed to reconcile.
@@ -85,7 +102,7 @@ class Sending:
     client: SyncClient
     subject: Subject
     record: SendRecord
-    send: Callable[[float], Flow[tuple[tuple[str, ...], str | None]]]
+    send: Callable[[float], Flow[Sent]]
     on_ambiguous: str = "fail"
     resend: bool = False
     search: Search | None = None
@@ -126,14 +143,18 @@ class Sending:
         flow = self.send(trace.sent_at)
         try:
             self.record.begin(trace)
-            log_ids, trace_id = self.client.run(self._watched(flow))
+            sent = self.client.run(self._watched(flow))
         except RedoxError as error:
             outcome = self._outcome_of(error)
             self.doubt = outcome == "ambiguous"
             self.record.failed(error, outcome, self.client.env.now())
-            error.add_note(f"The message's line is in {self.record.url}.")
+            error.add_note(f"The {self.subject.noun}'s line is in {self.record.url}.")
             raise
-        return Outcome(log_ids, trace_id, self.record.accepted(log_ids=log_ids, trace_id=trace_id))
+        return self._accepted(sent)
+
+    def _accepted(self, sent: Sent) -> Outcome:
+        url = self.record.accepted(log_ids=sent.log_ids, trace_id=sent.trace_id, facts=sent.facts)
+        return Outcome(sent.log_ids, sent.trace_id, url, facts=sent.facts)
 
     def _outcome_of(self, error: RedoxError) -> str:
         """Say what became of the message; an error on the way, such as no token to be had, is not an answer to it."""
@@ -161,13 +182,14 @@ class Sending:
 
     def _again(self, earlier: Trace) -> Outcome:
         """An earlier try was accepted: the same message is not sent again, another one neither."""
+        noun = self.subject.noun
         if earlier.hash != self.subject.digest:
             raise RedoxAmbiguousOutcomeError(
-                f"An earlier try of this task sent another message, and Redox accepted it: see {self.record.url}. Nothing "
-                "was sent now. To send this message too, clear the task with resend=True"
+                f"An earlier try of this task sent another {noun}, and Redox accepted it: see {self.record.url}. Nothing "
+                f"was sent now. To send this {noun} too, clear the task with resend=True"
             )
-        _log.warning("An earlier try of this task sent this message, and Redox accepted it; it is not sent again.")
-        return Outcome(tuple(earlier.log_ids), earlier.trace_id, self.record.url, by_this_try=False)
+        _log.warning("An earlier try of this task sent this %s, and Redox accepted it; it is not sent again.", noun)
+        return Outcome(tuple(earlier.log_ids), earlier.trace_id, self.record.url, by_this_try=False, facts=earlier.facts)
 
     def _open(self, earlier: Trace) -> Outcome:
         settleable = earlier.outcome in OPEN and earlier.hash == self.subject.digest
@@ -186,7 +208,7 @@ class Sending:
         if found and all(len(logs) == 1 for logs in found):
             log_ids = tuple(logs[0].id for logs in found)
             _log.info("The message arrived, by its logs: %s.", ", ".join(log_ids))
-            return Outcome(log_ids, None, self.record.accepted(log_ids=log_ids, trace_id=None))
+            return self._accepted(Sent(log_ids))
         if not found or any(found):
             several = ", ".join(log.id for logs in found for log in logs[:10]) or "none could be asked for"
             raise self._unsettled(trace, f"the logs do not tell it from others ({several})")
@@ -203,11 +225,10 @@ class Sending:
         """Give the logs that fit, for each destination; nothing when it cannot be asked for."""
         if self.search is None or not trace.open_from:
             return []
-        subject, until = self.subject, self._settled_at(trace)
-        places = subject.destinations
-        sought = [Sought(subject.data_model, subject.event_type, one, trace.open_from, until) for one in places]
         try:
-            return [self.search(one) for one in sought]
+            return self.search(trace.open_from, self._settled_at(trace))
+        except UndecidedError as reason:
+            raise self._unsettled(trace, str(reason)) from None
         except RedoxError as error:
             unsettled = self._unsettled(trace, f"the Platform API could not be asked ({type(error).__name__}: {error})")
             unsettled.retryable = error.retryable  # a next try asks first, and sends nothing by itself
@@ -228,8 +249,9 @@ class Sending:
         when = "around the time of that try"
         if trace.open_from:
             when = f"from {_utc(trace.open_from)} to {_utc(self._settled_at(trace))}"
+        to = f" to {', '.join(subject.destinations)}" if subject.destinations else ""
         return (
-            f"Look in the Redox dashboard's logs for {subject.what} to {', '.join(subject.destinations)}, {when}; the hash "
+            f"Look in the Redox dashboard's logs for {subject.what}{to}, {when}; the hash "
             f"of the payload is {subject.digest}. If it is there, mark the task as success; if not, clear the task with "
             "resend=True"
         )
@@ -238,11 +260,6 @@ class Sending:
 def _may_have_arrived(last: Happened | None) -> bool:
     """Say whether what happened leaves it open; a success that was followed by another try could not be read."""
     return last is not None and decide(last, repeatable=False) in (Step.AMBIGUOUS, Step.DONE)
-
-
-def search_with(client: SyncClient) -> Search:
-    """Make the search over the logs of a Platform connection."""
-    return lambda sought: client.run(settle(client.settings, client.env, sought, client.settings.headers))
 
 
 def is_first_try(ti: Any, retries: int) -> bool:

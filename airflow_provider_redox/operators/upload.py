@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.once import refuse_second_try
+from airflow_provider_redox.operators.once import check_choice, send_once
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.operators.sending import Sent
+    from airflow_provider_redox.protocol.effects import Flow
+    from airflow_provider_redox.protocol.uploads import File
+    from airflow_provider_redox.storage.layout import Layout
 
 
 class RedoxUploadOperator(RedoxOperator):
@@ -21,17 +25,23 @@ class RedoxUploadOperator(RedoxOperator):
 
     Every file is looked at before the first is sent, and read while it is sent. Its name stays here.
 
-    An upload is sent at most once, `retries` is 0, and an unknown outcome is a `RedoxAmbiguousOutcomeError`, unless you say
-    `idempotent=True`: a second copy that no message names does no harm, and Airflow's retries are free then.
+    An upload is sent at most once: a line in storage and a marker in Airflow's database are written before a file leaves,
+    and a retry, a clear or another worker reads them. A file that was uploaded keeps its URI, and one that may have been
+    raises `RedoxAmbiguousOutcomeError`. With `idempotent=True` nothing is written and every try uploads: a second copy that
+    no message names does no harm.
 
     The result is `{"uploaded": 2, "uris": ["...", "..."]}`, in the order of the paths.
 
     :param path: one file: an absolute path, or a URL such as `s3://conn_id@bucket/key`.
     :param paths: several, instead of `path`.
     :param idempotent: True to have an upload repeated where it may have arrived.
+    :param output_path: where the lines of the uploads go: a URL such as `s3://conn_id@bucket/prefix`. By default
+        `[redox] output_root`.
+    :param on_ambiguous: when nobody can tell: `fail`, or `resend`.
+    :param resend: let the first try after a clear upload, whatever earlier tries did.
     """
 
-    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "path", "paths")
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "path", "paths", "output_path")
 
     def __init__(
         self,
@@ -39,28 +49,50 @@ class RedoxUploadOperator(RedoxOperator):
         path: str | None = None,
         paths: Sequence[str] | None = None,
         idempotent: bool = False,
+        output_path: str | None = None,
+        on_ambiguous: str = "fail",
+        resend: bool = False,
         **kwargs: Any,
     ) -> None:
-        if not idempotent:
-            kwargs["retries"] = 0
         super().__init__(**kwargs)
         self.path = path
         self.paths = paths
         self.idempotent = idempotent
+        self.output_path = output_path
+        self.on_ambiguous = on_ambiguous
+        self.resend = resend
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the files and give their URIs."""
         from airflow_provider_redox.storage.inputs import file_to_upload
 
         with failing_for_good():
+            check_choice(self.on_ambiguous)
             files = [file_to_upload(place, where=name) for name, place in self._places()]
-            client = self.hook.client
-            flows = [client.calls.upload(file, headers=self.headers, idempotent=self.idempotent) for file in files]
-            if not self.idempotent:
-                refuse_second_try(context["ti"])
-            uris = [client.run(flow) for flow in flows]
+            again = self.idempotent or self.on_ambiguous == "resend"
+            flows = [self.hook.client.calls.upload(file, headers=self.headers, idempotent=again) for file in files]
+            if self.idempotent:
+                uris = [self.hook.client.run(flow) for flow in flows]
+            else:
+                layout = self.layout(context, self.output_path)
+                each = enumerate(zip(files, flows, strict=True))
+                uris = [self._upload_once(context, layout, number, file, flow) for number, (file, flow) in each]
         self.log.info("Uploaded %d files, %d bytes.", len(files), sum(file.size for file in files))
         return {"uploaded": len(uris), "uris": uris}
+
+    def _upload_once(self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str]) -> str:
+        outcome = send_once(
+            self,
+            context,
+            layout,
+            what=f"an upload, file {number + 1}",
+            content=_digest(file),
+            send=lambda: _uri(flow),
+            number=number,
+            noun="file",
+        )
+        uri: str = outcome.facts["uri"]
+        return uri
 
     def _places(self) -> list[tuple[str, Any]]:
         """Give what errors call each file, and its place."""
@@ -71,6 +103,23 @@ class RedoxUploadOperator(RedoxOperator):
         if isinstance(self.paths, str) or not isinstance(self.paths, Sequence) or not self.paths:
             raise RedoxConfigError("paths: must be a list of at least one path")
         return [(f"paths[{number}]", place) for number, place in enumerate(self.paths)]
+
+
+def _digest(file: File) -> bytes:
+    import hashlib
+
+    digest = hashlib.sha256()
+    with file.open() as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+def _uri(flow: Flow[str]) -> Flow[Sent]:
+    from airflow_provider_redox.operators.sending import Sent
+
+    uri = yield from flow
+    return Sent(facts={"uri": uri})
 
 
 def with_uploads(hook: RedoxHook, message: Any, *, headers: Any = None) -> Any:

@@ -31,7 +31,11 @@ class Calls:
     settings: Settings
     env: Environment
 
-    def request(
+    def request(self, method: str, path: str, *, idempotent: bool | None = None, **parts: Any) -> Flow[RedoxResponse]:
+        """Any method and path below the connection's host; for the parts see `prepared`. Raises for every status but 2xx."""
+        return self.send(self.prepared(method, path, **parts), idempotent=idempotent)
+
+    def prepared(
         self,
         method: str,
         path: str,
@@ -41,12 +45,14 @@ class Calls:
         json: Any = None,
         data: bytes | str | None = None,
         headers: Mapping[str, str] | None = None,
-        idempotent: bool | None = None,
-    ) -> Flow[RedoxResponse]:
-        """Any method and path below the connection's host. Raises for every status but 2xx."""
+    ) -> Request:
+        """Make any request below the connection's host. Raises `RedoxConfigError` and `RedoxSecurityError`."""
         body, kind = _body(form=form, json=json, data=data)
-        request = self._request(method, path, params, body, {**kind, **(headers or {})})
-        repeatable = may_repeat(method, request.url, body) if idempotent is None else idempotent
+        return self._request(method, path, params, body, {**kind, **(headers or {})})
+
+    def send(self, request: Request, *, idempotent: bool | None = None) -> Flow[RedoxResponse]:
+        """Send a request; by default its method, path and message say whether it may be repeated."""
+        repeatable = may_repeat(request.method, request.url, request.body) if idempotent is None else idempotent
         return exchange(request, _whole, repeatable=repeatable, env=self.env)
 
     def answered(self, request: Request) -> Flow[RedoxResponse]:
@@ -115,6 +121,15 @@ class Calls:
         return exchange(request, asked_for, repeatable=True, env=self.env)
 
     def writeback(
+        self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any
+    ) -> Flow[RedoxResponse]:
+        """Send a message Bundle to a writeback operation; for the options see `prepared_writeback`.
+
+        Unsafe: never repeated where it may have been processed.
+        """
+        return self.write(self.prepared_writeback(resource_type, operation, bundle, **options))
+
+    def prepared_writeback(
         self,
         resource_type: str,
         operation: str,
@@ -124,8 +139,8 @@ class Calls:
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
         message_id: str | None = None,
-    ) -> Flow[RedoxResponse]:
-        """Send a message Bundle to a writeback operation. Unsafe: never repeated where it may have been processed.
+    ) -> Request:
+        """Make the request that writes a message Bundle back.
 
         A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`.
         """
@@ -140,8 +155,11 @@ class Calls:
         )
         base = fhir.endpoint(self.settings, found.fhir_slug(), environment)
         body = data_model.encode(whole, where="bundle")
-        request = base.writeback(resource_type, operation, body, self._headers(headers))
-        return exchange(request, _written, repeatable=False, env=self.env)
+        return base.writeback(resource_type, operation, body, self._headers(headers))
+
+    def write(self, request: Request, *, repeatable: bool = False) -> Flow[RedoxResponse]:
+        """Send what `prepared_writeback` made."""
+        return exchange(request, _written, repeatable=repeatable, env=self.env)
 
     def upload(self, file: uploads.File, *, headers: Mapping[str, str] | None = None, idempotent: bool = False) -> Flow[str]:
         """Upload a file to `extra.blob_url` and give its URI.

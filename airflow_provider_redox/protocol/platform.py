@@ -1,12 +1,13 @@
 """The Platform API's logs: what Redox knows of a message, found by where it went, what it was and when.
 
-It wants a user-level key, and so a connection of its own. Metadata only: no payload is asked for.
+It wants a user-level key, and so a connection of its own. Logs come as metadata, and are found by metadata: only who names
+a text that stands in the message has Redox look into payloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -29,6 +30,9 @@ SETTLED_AFTER = 150.0
 SKEW = 10.0
 """Seconds that our clock may differ from Redox's."""
 
+WITNESSED = 30 * 86400.0
+"""Seconds into the past in which an environment has to show a log of a destination, to be believed that it has none now."""
+
 _PAUSE = 15.0
 
 
@@ -38,6 +42,8 @@ class Sought:
 
     :param since: when it was sent at the earliest, in seconds since the epoch.
     :param until: when its log can have been made at the latest.
+    :param term: a text that stands in its payload: it goes to Redox's payload search, which needs another role.
+    :param category: what Redox calls the kind of that text, where it wants to be told.
     """
 
     data_model: str
@@ -45,6 +51,8 @@ class Sought:
     destination_id: str
     since: float
     until: float
+    term: str | None = field(default=None, repr=False)
+    category: str | None = None
 
 
 class Found(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,13 +80,15 @@ class _Answer(msgspec.Struct):
 
 
 def find_logs(settings: Settings, env: Environment, sought: Sought, headers: Mapping[str, str]) -> Flow[list[Found]]:
-    """Search the logs' metadata, every page of it."""
+    """Search the logs, every page."""
+    named = {"category": sought.category} if sought.category else {}
     filters = {
         "dataModel": sought.data_model,
         "eventType": sought.event_type,
         "destinationId": sought.destination_id,
         "createdAfter": iso(sought.since - SKEW),
         "createdBefore": iso(sought.until + SKEW),
+        **({} if sought.term is None else {"searchTerms": [{"value": sought.term, **named}]}),
     }
     found: dict[str, Found] = {}  # a log that is made meanwhile may move another one onto two pages
     cursor: str | None = None
@@ -88,6 +98,15 @@ def find_logs(settings: Settings, env: Environment, sought: Sought, headers: Map
         if cursor is None:
             return list(found.values())
     raise RedoxProtocolError("the log search has too many pages; nothing can be said")
+
+
+def is_witnessed(
+    settings: Settings, env: Environment, destination_id: str, until: float, headers: Mapping[str, str]
+) -> Flow[bool]:
+    """Say whether the environment shows any log to this destination: another environment's search finds none of ours."""
+    times = {"createdAfter": iso(until - WITNESSED), "createdBefore": iso(until + SKEW)}
+    logs, _ = yield from page_of_logs(settings, env, {"destinationId": destination_id, **times}, None, headers)
+    return bool(logs)
 
 
 def settle(settings: Settings, env: Environment, sought: Sought, headers: Mapping[str, str]) -> Flow[list[Found]]:
@@ -101,15 +120,19 @@ def settle(settings: Settings, env: Environment, sought: Sought, headers: Mappin
 
 
 def page_of_logs(
-    settings: Settings, env: Environment, filters: Mapping[str, str], cursor: str | None, headers: Mapping[str, str]
+    settings: Settings, env: Environment, filters: Mapping[str, Any], cursor: str | None, headers: Mapping[str, str]
 ) -> Flow[tuple[list[Found], str | None]]:
-    """Fetch one page of the search (`POST v1/environments/{environmentId}/logs/search/metadata`), and the next cursor."""
+    """Fetch one page of the search (`POST v1/environments/{environmentId}/logs/search/metadata`), and the next cursor.
+
+    With `searchTerms` among the filters it is `.../search/payloads`.
+    """
     if not settings.environment_id:
         raise RedoxConfigError("extra.environment_id: missing in the Platform connection; the log search needs it")
+    kind = "payloads" if "searchTerms" in filters else "metadata"
     query = urlencode({"_count": PAGE, **({"_cursor": cursor} if cursor else {})})
-    path = f"/platform/v1/environments/{quote(settings.environment_id, safe='')}/logs/search/metadata?{query}"
+    path = f"/platform/v1/environments/{quote(settings.environment_id, safe='')}/logs/search/{kind}?{query}"
     kinds = {"content-type": "application/json", "accept": "application/json"}
-    label = "POST /platform/v1/environments/{id}/logs/search/metadata"
+    label = f"POST /platform/v1/environments/{{id}}/logs/search/{kind}"
     body = msgspec.json.encode(filters)
     request = Request("POST", f"{settings.base_url}{path}", label, {**headers, **kinds}, body)
     answer = yield from exchange(request, _read, repeatable=True, env=env)

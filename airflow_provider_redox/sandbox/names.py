@@ -4,6 +4,8 @@ from __future__ import annotations
 
 ORGANIZATION_ID = "100042"
 ENVIRONMENT_ID = "5f1c3a52-7d0e-4c58-9b63-2f6f0a5d9e11"
+QUIET_ENVIRONMENT_ID = "e2c7b1a4-90d3-4f6b-8a35-1c9d7e04b862"
+"""Another environment of the organization, in which nothing ever happens."""
 ENVIRONMENTS = ("Development", "Staging", "Production")
 DESTINATIONS = {
     "general": {"slug": "general-hospital", "id": "0f4bd1d1-451d-4351-8cfd-b767d1b488d6"},

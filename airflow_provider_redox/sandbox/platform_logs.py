@@ -5,13 +5,13 @@ Redox shows page links relative to ``/platform/v1``; so does this.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from . import intervals
 from .answers import Refusal, json_answer
 from .call import MalformedError
-from .names import ENVIRONMENT_ID, ORGANIZATION_ID
+from .names import ENVIRONMENT_ID, ORGANIZATION_ID, QUIET_ENVIRONMENT_ID
 
 if TYPE_CHECKING:
     from .answers import Answer
@@ -42,13 +42,43 @@ def get_log(sandbox: Sandbox, call: Call) -> Answer:
 
 def search_logs(sandbox: Sandbox, call: Call) -> Answer:
     """Answer ``POST /platform/v1/environments/{environment}/logs/search/metadata``, oldest first."""
-    if call.groups["environment"] != ENVIRONMENT_ID:
+    return _search(sandbox, call, _wanted(call))
+
+
+def search_payloads(sandbox: Sandbox, call: Call) -> Answer:
+    """Answer ``.../logs/search/payloads``: those of the logs whose message holds each of the ``searchTerms`` as a text."""
+    wanted = _wanted(call, "searchTerms")
+    terms = wanted.pop("searchTerms", None)
+    if not isinstance(terms, list) or not terms or not all(isinstance(one, dict) and one.get("value") for one in terms):
+        raise _refusal(400, "searchTerms must be a list of objects with a value")
+    values = [str(one["value"]) for one in terms]
+    holding = {
+        log
+        for message in sandbox.messages
+        if all(_holds(message["body"], value) for value in values)
+        for log in message.get("logs", ())
+    }
+    return _search(sandbox, call, wanted, among=holding)
+
+
+def _holds(value: object, text: str) -> bool:
+    if isinstance(value, dict):
+        return any(_holds(inner, text) for inner in value.values())
+    if isinstance(value, list):
+        return any(_holds(inner, text) for inner in value)
+    return str(value) == text
+
+
+def _search(sandbox: Sandbox, call: Call, wanted: dict[str, Any], among: set[str] | None = None) -> Answer:
+    environment = call.groups["environment"]
+    if environment not in (ENVIRONMENT_ID, QUIET_ENVIRONMENT_ID):
         raise _refusal(404, "no such environment")
-    wanted = _wanted(call)
     mode = _mode(wanted.pop("dataMode", None))
     times = {name: _time(name, wanted[name]) for name in TIMES if name in wanted}
     now = sandbox.now()
-    seen = (log for log in sandbox.logs if log.visible <= now and log.data_mode == mode)
+    logs = sandbox.logs if environment == ENVIRONMENT_ID else ()
+    held = (log for log in logs if among is None or log.id in among)
+    seen = (log for log in held if log.visible <= now and log.data_mode == mode)
     found = [log for log in seen if _in_time(log, times, now) and _fits(log, wanted, now)]
     count, offset = _page(call)
     rows = [log.as_json(now) for log in found[offset : offset + count]]
@@ -63,14 +93,14 @@ def _mode(value: object) -> str:
     return str(mode)
 
 
-def _wanted(call: Call) -> dict[str, str]:
+def _wanted(call: Call, *more: str) -> dict[str, Any]:
     try:
         wanted = call.json() if call.body else {}
     except MalformedError as error:
         raise _refusal(400, str(error)) from None
     if not isinstance(wanted, dict):
         raise _refusal(400, "the body must be an object of filters")
-    unknown = set(wanted) - {*FILTERS, *TIMES, *IGNORED, "dataMode"}
+    unknown = set(wanted) - {*FILTERS, *TIMES, *IGNORED, "dataMode", *more}
     if unknown:
         raise _refusal(400, f"unknown filter: {min(unknown)[:40]}")
     return wanted
@@ -83,7 +113,7 @@ def _time(name: str, value: object) -> float:
         raise _refusal(400, f"{name} must be an ISO 8601 time") from None
 
 
-def _fits(log: Log, wanted: dict[str, str], now: float) -> bool:
+def _fits(log: Log, wanted: dict[str, Any], now: float) -> bool:
     if not any(name in wanted for name in FILTERS):
         return True
     facts = (log.data_model, log.event_type, log.status(now), log.kind, log.destination_id)

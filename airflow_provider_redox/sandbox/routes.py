@@ -50,6 +50,7 @@ ROUTES = (
     _route("GET", rf"{BASE}/(?P<type>[^/]+)", fhir.search_by_get),
     _route("GET", rf"{PLATFORM}/organizations/(?P<organization>[^/]+)/logs/(?P<log>[^/]+)", platform_logs.get_log),
     _route("POST", rf"{PLATFORM}/environments/(?P<environment>[^/]+)/logs/search/metadata", platform_logs.search_logs),
+    _route("POST", rf"{PLATFORM}/environments/(?P<environment>[^/]+)/logs/search/payloads", platform_logs.search_payloads),
 )
 
 

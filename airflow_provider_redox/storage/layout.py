@@ -64,6 +64,10 @@ class Layout:
         """What a next try needs to go on with a search that is not complete."""
         return f"{self.workspace}/checkpoint"
 
+    def sent(self, number: int) -> str:
+        """The line of something that this task sends at most once and that is no result of itself, by number."""
+        return f"{self.workspace}/sent-{number:05d}.json"
+
     @property
     def staging(self) -> str:
         """The folder of the files of a result that is not complete."""

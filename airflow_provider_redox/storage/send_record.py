@@ -53,20 +53,19 @@ class Trace(msgspec.Struct):
     open_until: float = 0.0
     log_ids: list[str] = []
     trace_id: str | None = None
+    facts: dict[str, Any] = {}
 
 
 class SendRecord:
     """One message's line, and its marker.
 
-    :param kind: the name of the file, such as `DataModelPost`.
+    :param url: where the line is, such as `layout.result("DataModelPost", 0)`.
     :param known: what the line says of the message whatever becomes of it.
     """
 
-    def __init__(
-        self, layout: Layout, *, kind: str = "DataModelPost", known: Mapping[str, Any], marker: Marker | None = None
-    ) -> None:
+    def __init__(self, layout: Layout, url: str, *, known: Mapping[str, Any], marker: Marker | None = None) -> None:
         self._files = Files(layout.root)
-        self.url = layout.result(kind, 0)
+        self.url = url
         self._known = {"index": 0, **known}
         self._marker: Marker = marker or NoMarker()
         self._marked = False
@@ -98,10 +97,13 @@ class SendRecord:
         self._marker.write(Mark("sending", trace.hash))
         self._marked = True
 
-    def accepted(self, *, log_ids: tuple[str, ...], trace_id: str | None) -> str | None:
+    def accepted(
+        self, *, log_ids: tuple[str, ...], trace_id: str | None, facts: Mapping[str, Any] | None = None
+    ) -> str | None:
         """Say that Redox took it. Gives the URL of the line, or None when storage failed: taken it is all the same."""
+        more = {"facts": facts} if facts else {}
         try:
-            self._note("accepted", log_ids=list(log_ids), trace_id=trace_id)
+            self._note("accepted", log_ids=list(log_ids), trace_id=trace_id, **more)
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The message was accepted, log IDs %s, but the result could not be stored.", log_ids)
             self._mark("accepted")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_redox.storage import send_marker
+from airflow_provider_redox.storage.send_marker import Mark
 from tests.support.sandbox import Sandbox
 
 
@@ -16,6 +18,21 @@ from tests.support.sandbox import Sandbox
 def output(tmp_path: Path) -> str:
     """A fresh output root."""
     return f"file://{tmp_path}/out"
+
+
+@pytest.fixture
+def markers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mark]:
+    """The metadata database's markers, for tests that run outside of Airflow: what `marker_of` gives keeps them here."""
+    kept: dict[str, Mark] = {}
+
+    def marker_of(ti: Any) -> SimpleNamespace:
+        name = f"{ti.run_id}/{ti.task_id}"
+        return SimpleNamespace(
+            read=lambda: kept.get(name), write=lambda mark: kept.update({name: mark}), clear=lambda: kept.pop(name, None)
+        )
+
+    monkeypatch.setattr(send_marker, "marker_of", marker_of)
+    return kept
 
 
 @pytest.fixture

@@ -315,6 +315,76 @@ def test_an_upload_whose_answer_was_lost_leaves_nothing_open(
     assert sandbox.stats()["messages"] == 1
 
 
+def test_a_messages_file_arrives_as_its_uri(execute: Callable[..., Any], output: str, sandbox: Sandbox, tmp_path: Path):
+    """`{"$upload": "path"}` in a payload is uploaded once and replaced; the line of the message names no file."""
+    scan = tmp_path / "quillfeather.pdf"
+    scan.write_bytes(b"%PDF-1.7")
+    upload = {"$upload": str(scan)}
+    media = {"Meta": {"DataModel": "Media", "EventType": "New"}, "Media": {"FileContents": upload, "Copy": upload}}
+    execute(post(output, payload=media))
+    (arrived,) = sandbox.control("GET", "messages")
+    assert arrived["body"]["Media"]["FileContents"] == arrived["body"]["Media"]["Copy"]
+    assert arrived["body"]["Media"]["FileContents"].startswith(f"{sandbox.url}/blob/")
+    assert sandbox.stats()["uploads"] == 1
+    assert "quillfeather" not in json.dumps([arrived, only_line(output)])
+
+
+@pytest.mark.parametrize("upload", [{"$upload": "/no/such/file"}, {"$upload": 7}, {"$upload": "/x", "y": 1}])
+def test_a_file_that_cannot_be_uploaded_stops_its_message(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, upload: dict[str, Any]
+):
+    """A file that is gone is named by its place in the message, and no message leaves."""
+    media = {"Meta": {"DataModel": "Media", "EventType": "New"}, "Media": {"FileContents": upload}}
+    with pytest.raises(AirflowFailException) as caught:
+        execute(post(output, payload=media))
+    assert isinstance(caught.value.__cause__, RedoxConfigError)
+    assert sandbox.ledger("/endpoint") == sandbox.ledger("/upload") == []
+
+
+@needs_models
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+def test_a_message_that_is_not_of_its_model_is_not_sent(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, mode: str
+):
+    """`validate` on the post operator names each problem by its path, with no value and nothing sent or written."""
+    wrong = {**NEW_PATIENT, "Patient": {"Identifiers": [{"ID": "MRN-7731"}]}}
+    with pytest.raises(AirflowFailException, match=r"Patient\.Identifiers\[0\]\.IDType is missing") as caught:
+        execute(post(output, payload=wrong, validate=mode))
+    assert "MRN-7731" not in str(caught.value)
+    assert sandbox.ledger() == []
+    assert not Path(output.removeprefix("file://")).exists()
+
+
+@needs_models
+def test_a_checked_message_is_sent_as_the_author_wrote_it(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """The models rewrite what they parse; what arrives is the author's own."""
+    execute(post(output, payload={**NEW_PATIENT, "Extra": [{"Of": "Mine"}]}, validate="lenient"))
+    (arrived,) = sandbox.control("GET", "messages")
+    assert {name: arrived["body"][name] for name in ("Patient", "Extra")} == {
+        "Patient": NEW_PATIENT["Patient"],
+        "Extra": [{"Of": "Mine"}],
+    }
+
+
+@pytest.mark.parametrize("fault", [{"kind": "status", "status": 429, "headers": {"Retry-After": "0"}}])
+def test_an_outage_is_no_storm(execute: Callable[..., Any], output: str, sandbox: Sandbox, fault: dict[str, Any]):
+    """All posts of a process share 20 retries: after that each is tried once, until some come to a good end."""
+    sandbox.fault(match={"path": "/endpoint"}, times=None, **fault)
+    for number in range(8):
+        operator = post(f"{output}/{number}")
+        operator.hook.retry = RetryPolicy(attempts=5, base=0.001)
+        with pytest.raises(RedoxRateLimitError):
+            execute(operator)
+    assert len(sandbox.ledger("/endpoint")) == 8 + 20
+    sandbox.control("DELETE", "faults")
+    for number in range(6):
+        execute(post(f"{output}/good-{number}"))
+    sandbox.fault(match={"path": "/endpoint"}, times=1, **fault)
+    again = post(f"{output}/again")
+    again.hook.retry = RetryPolicy(attempts=5, base=0.001)
+    assert execute(again)["accepted"] == 1
+
+
 def test_several_destinations_get_a_log_each(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """A message to two destinations is one request with two log IDs."""
     summary = execute(post(output, destinations=["general", "lakeside"]))

@@ -19,6 +19,7 @@ from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperat
 from airflow_provider_redox.operators.sending import LONGEST
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.platform import SETTLED_AFTER
+from airflow_provider_redox.sandbox.names import ENVIRONMENT_ID, QUIET_ENVIRONMENT_ID
 from airflow_provider_redox.storage.send_record import SendRecord
 from tests.support.sandbox import Sandbox
 
@@ -90,7 +91,17 @@ def line(output: str) -> dict[str, Any]:
 
 
 def messages(sandbox: Sandbox) -> list[dict[str, Any]]:
-    return sandbox.control("GET", "messages")
+    return [one for one in sandbox.control("GET", "messages") if one["kind"] == "notification"]
+
+
+@pytest.fixture
+def traffic(redox_connection: Sandbox) -> None:
+    """Something else has gone to the destination lately, so that its environment is known to be the right one."""
+    from airflow_provider_redox.hooks.redox import RedoxHook
+
+    observation = {"resourceType": "Observation", "id": "o1", "status": "final", "code": {"text": "pulse"}}
+    bundle = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": observation}]}
+    RedoxHook().fhir_writeback("Observation", "$observation-create", bundle)
 
 
 def searches(sandbox: Sandbox) -> list[dict[str, Any]]:
@@ -114,6 +125,7 @@ def test_whatever_hid_the_answer_the_logs_tell(post: Callable[..., Any], sandbox
     assert len(messages(sandbox)) == 1
 
 
+@pytest.mark.usefixtures("traffic")
 def test_what_did_not_arrive_is_sent_again_once(post: Callable[..., Any], clock: Clock, sandbox: Sandbox):
     """No log when one would be there: the same bytes are sent again, and not before."""
     lose(sandbox, "before")
@@ -126,6 +138,7 @@ def test_what_did_not_arrive_is_sent_again_once(post: Callable[..., Any], clock:
     assert len(messages(sandbox)) == 1
 
 
+@pytest.mark.usefixtures("traffic")
 def test_it_is_not_sent_a_third_time(post: Callable[..., Any], output: str, sandbox: Sandbox):
     """When the repetition is lost too, the try ends, and the next one asks again."""
     lose(sandbox, "before", times=2)
@@ -136,6 +149,7 @@ def test_it_is_not_sent_a_third_time(post: Callable[..., Any], output: str, sand
     assert len(messages(sandbox)) == 1
 
 
+@pytest.mark.usefixtures("traffic")
 def test_a_repetition_that_arrived_is_found_by_a_later_try(post: Callable[..., Any], clock: Clock, sandbox: Sandbox):
     """A repetition is looked for when it was sent, not when the message was begun first."""
     lose(sandbox, "before")
@@ -261,6 +275,78 @@ def sandbox_post(sandbox: Sandbox) -> str:
 
     message = {**MESSAGE, "Patient": {"Demographics": {"LastName": "Somebody"}}}
     return RedoxHook().post_data_model(message).log_ids[0]
+
+
+@pytest.mark.parametrize("environment", [QUIET_ENVIRONMENT_ID, ENVIRONMENT_ID])
+def test_an_environment_that_shows_nothing_is_not_believed(
+    post: Callable[..., Any], output: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, environment: str
+):
+    """Where no log to the destination is to be seen at all, that of the message is not known to be missing."""
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_PLATFORM", json.dumps(sandbox.with_extra(environment_id=environment)))
+    lose(sandbox, "before" if environment == ENVIRONMENT_ID else "after")
+    said = str(refused(post))
+    assert "extra.environment_id of the Platform connection may name another one" in said
+    assert (len(sandbox.ledger("/endpoint")), line(output)["outcome"]) == (1, "ambiguous")
+
+
+KEYED = {"correlation_key": "/Patient/Identifiers/0/ID"}
+
+
+def payload_searches(sandbox: Sandbox) -> list[dict[str, Any]]:
+    return [json.loads(entry["body"]) for entry in sandbox.ledger("/logs/search/payloads")]
+
+
+def test_by_default_no_payload_is_searched(post: Callable[..., Any], sandbox: Sandbox):
+    """Metadata only, and nothing of the message goes to the Platform API."""
+    lose(sandbox)
+    post()
+    assert payload_searches(sandbox) == []
+    assert "MRN-7731" not in json.dumps([entry["body"] for entry in searches(sandbox)])
+
+
+def test_a_correlation_key_tells_the_message_from_anothers(post: Callable[..., Any], sandbox: Sandbox):
+    """Of several logs of one time, the one that holds the author's key is the message's."""
+    others = [sandbox_post(sandbox), sandbox_post(sandbox)]
+    lose(sandbox)
+    summary = post(**KEYED, correlation_category="MRN")
+    assert summary["log_ids"] == messages(sandbox)[-1]["logs"]
+    assert summary["log_ids"][0] not in others
+    (asked,) = payload_searches(sandbox)
+    assert asked["searchTerms"] == [{"value": "MRN-7731", "category": "MRN"}]
+    assert "MRN-7731" not in json.dumps([[entry["path"], entry["query"]] for entry in sandbox.ledger()])
+
+
+def test_anothers_log_is_not_taken_for_the_messages(post: Callable[..., Any], output: str, sandbox: Sandbox):
+    """One log fits by time and event, and it is another's: the message is neither taken for it nor sent again."""
+    other = sandbox_post(sandbox)
+    lose(sandbox, "before")
+    said = str(refused(post, **KEYED))
+    assert "the search may not see that key" in said
+    assert other not in said
+    assert (len(messages(sandbox)), line(output)["outcome"]) == (1, "ambiguous")
+
+
+@pytest.mark.usefixtures("traffic")
+def test_a_key_that_no_log_holds_and_no_log_besides_is_not_there(post: Callable[..., Any], sandbox: Sandbox):
+    """Neither the key nor any log of the event and time: it did not arrive, and is sent again."""
+    lose(sandbox, "before")
+    assert post(**KEYED)["accepted"] == 1
+    assert len(messages(sandbox)) == 1
+
+
+def test_a_key_without_the_role_leaves_it_open(post: Callable[..., Any], sandbox: Sandbox):
+    """Redox lets some roles only look into payloads; a 403 says nothing of the message."""
+    lose(sandbox)
+    sandbox.fault("status", status=403, match={"path": "/search/payloads"}, times=9)
+    assert "could not be asked" in str(refused(post, **KEYED))
+    assert len(sandbox.ledger("/endpoint")) == 1
+
+
+def test_a_message_without_its_correlation_key_is_not_sent(post: Callable[..., Any], sandbox: Sandbox):
+    """What reconciling would need is looked for before the message leaves."""
+    with pytest.raises(AirflowFailException, match="correlation_key: /Visit/ID leads to no text"):
+        post(correlation_key="/Visit/ID")
+    assert sandbox.ledger("/endpoint") == []
 
 
 def test_of_several_destinations_each_has_its_log(post: Callable[..., Any], sandbox: Sandbox):

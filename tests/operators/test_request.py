@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from airflow_provider_redox.exceptions import (
     RedoxResponseError,
     RedoxSecurityError,
     RedoxServerError,
+    RedoxTransportError,
 )
 from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.storage.send_marker import Mark
 from tests.client.drivers import connection_to, with_token
 from tests.support.sandbox import Sandbox
 from tests.support.wire import Wire, answers, breaks_after, http
@@ -90,10 +93,10 @@ def test_an_answer_without_a_body_has_no_url(execute: Callable[..., Any], at: Ca
     """A 204 leaves no file, and takes away that of an earlier try."""
     with Wire(answers(http(b"{}"))) as wire:
         at(wire)
-        execute(operator(output, method="DELETE", path="x/1"))
+        execute(operator(output, method="DELETE", path="x/1", idempotent=True))
     with Wire(answers(http(b"", status="204 No Content"))) as wire:
         at(wire)
-        assert execute(operator(output, method="DELETE", path="x/1"))["results_url"] is None
+        assert execute(operator(output, method="DELETE", path="x/1", idempotent=True))["results_url"] is None
     assert [path for path in Path(output.removeprefix("file://")).rglob("*") if path.is_file()] == []
 
 
@@ -138,18 +141,11 @@ ONCE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("arguments", REPEATED, ids=str)
-def test_airflows_retries_are_free_for_what_only_asks(arguments: dict[str, Any]):
-    """GET, HEAD, `_search`, and what the author calls idempotent keep the task's retries."""
+@pytest.mark.parametrize("arguments", [*REPEATED, *ONCE], ids=str)
+def test_airflows_retries_may_be_used(arguments: dict[str, Any]):
+    """The task's retries stay, as a later try knows what an earlier one did."""
     made = RedoxRequestOperator(task_id="ask", default_args={"retries": 3}, **arguments)
     assert made.retries == 3
-
-
-@pytest.mark.parametrize("arguments", ONCE, ids=str)
-def test_airflow_does_not_retry_what_may_have_an_effect(arguments: dict[str, Any]):
-    """`retries` is 0 whatever the task or default_args say."""
-    assert RedoxRequestOperator(task_id="ask", default_args={"retries": 3}, **arguments).retries == 0
-    assert RedoxRequestOperator(task_id="ask", retries=3, **arguments).retries == 0
 
 
 @pytest.mark.parametrize(
@@ -191,10 +187,53 @@ def test_a_message_whose_answer_is_lost_arrived_once(
     assert sandbox.stats()["messages"] == 1
 
 
-def test_a_cleared_task_sends_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
-    """An author's clear is a decision."""
+def test_what_was_done_is_not_sent_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A clear gives the earlier answer, and a clear with another request is an error."""
+    first = execute(operator(output, **POST))
+    assert execute(operator(output, **POST), try_number=2, max_tries=1) == {**first, "already_sent": 1}
+    changed = {**POST, "json": {**MESSAGE, "Patient": {}}}
+    with pytest.raises(AirflowFailException, match="another request"):
+        execute(operator(output, **changed), try_number=3, max_tries=2)
+    assert sandbox.stats()["messages"] == 1
+
+
+def test_a_clear_sends_again_only_if_it_says_so(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """`resend=True` counts for the first try after a clear, and not for those that Airflow begins by itself."""
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"})
+    for arguments, facts in (
+        ({}, {}),
+        ({}, {"try_number": 2, "max_tries": 1}),
+        ({"resend": True}, {"try_number": 2, "max_tries": 4}),
+    ):
+        with pytest.raises(AirflowFailException):
+            execute(operator(output, **POST, **arguments), **facts)
+    assert sandbox.stats()["messages"] == 1
+    assert execute(operator(output, **POST, resend=True), try_number=2, max_tries=1)["status"] == 200
+    assert sandbox.stats()["messages"] == 2
+
+
+def test_what_nobody_knows_is_sent_again_if_the_author_says_so(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """`on_ambiguous="resend"`: at least once instead of at most once, within the try and in a later one."""
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"}, times=4)
+    with pytest.raises((AirflowFailException, RedoxTransportError)):
+        execute(operator(output, **POST, on_ambiguous="resend"))
+    assert execute(operator(output, **POST, on_ambiguous="resend"), try_number=2, max_tries=1)["status"] == 200
+    assert sandbox.stats()["messages"] == 5
+
+
+def test_a_worker_whose_disk_is_gone_leaves_a_marker(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, markers: dict[str, Mark]
+):
+    """What is open is known from the database alone; what has ended leaves nothing there."""
     execute(operator(output, **POST))
-    execute(operator(output, **POST), try_number=2, max_tries=1)
+    assert markers == {}
+    shutil.rmtree(output.removeprefix("file://"))
+    sandbox.fault("drop", when="after", match={"path": "/endpoint"})
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match=r"Nothing was sent now|no answer came"):
+            execute(operator(output, **POST))
+        assert [mark.status for mark in markers.values()] == ["sending"]
+        shutil.rmtree(output.removeprefix("file://"), ignore_errors=True)
     assert sandbox.stats()["messages"] == 2
 
 
@@ -223,6 +262,7 @@ def test_an_error_status_is_an_error(execute: Callable[..., Any], output: str, s
         ({"method": "GET", "path": "https://elsewhere.example/x"}, RedoxSecurityError),
         ({"method": "GET", "path": "../x"}, RedoxSecurityError),
         ({"method": "POST", "path": "x", "json": {}, "form": {}}, RedoxConfigError),
+        ({"method": "POST", "path": "x", "json": {}, "on_ambiguous": "reconcile"}, RedoxConfigError),
         ({"method": "POST", "path": "x", "json": {"x": object()}}, RedoxConfigError),
         ({"method": "POST", "path": "x", "headers": {"Authorization": "x"}}, RedoxConfigError),
         ({"method": "GET", "path": "x", "query_params": {"a": None}}, RedoxConfigError),
@@ -256,9 +296,12 @@ def test_a_store_that_fails_later_does_not_fail_what_was_done(
     """The message is accepted, so the task succeeds and says that it has no body; a question would be asked again."""
     from airflow_provider_redox.storage.files import Files
 
+    real = Files.write
+
     def full(self: Files, url: str, content: bytes) -> None:
-        if content:
+        if "/type=Response/" in url:
             raise OSError("no space left on device")
+        real(self, url, content)
 
     monkeypatch.setattr(Files, "write", full)
     assert execute(operator(output, **POST))["results_url"] is None

@@ -29,6 +29,7 @@ from airflow_provider_redox.client import driver
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError, RedoxTransportError
+from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators import posting
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
 from airflow_provider_redox.protocol.effects import Request
@@ -143,6 +144,8 @@ class World:
         self.offset, self.left = 0.0, None
         self.database.marks.clear()
         shutil.rmtree(self.root, ignore_errors=True)
+        self.monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", self.hosts[True])
+        RedoxHook().post_data_model({"Meta": {"DataModel": "PatientAdmin", "EventType": "Arrival"}})  # its logs are seen
 
     def operate(self) -> None:
         """Die, if it is time to; or fail once."""

@@ -38,18 +38,18 @@ def fetched(uri: str) -> bytes:
     return requests.get(uri, headers=headers, timeout=10).content
 
 
-def test_files_are_uploaded_in_their_order(execute: Callable[..., Any], scans: list[str], sandbox: Sandbox):
+def test_files_are_uploaded_in_their_order(execute: Callable[..., Any], output: str, scans: list[str], sandbox: Sandbox):
     """Each URI gives its file's bytes back, and no file's name leaves the worker."""
-    result = execute(operator(paths=scans))
+    result = execute(operator(paths=scans, output_path=output))
     assert result["uploaded"] == 2
     assert [fetched(uri) for uri in result["uris"]] == [b"quillfeather.pdf" * 1000, b"featherstone.tif" * 1000]
     heads = [entry["body"].partition("\r\n\r\n")[0] for entry in sandbox.ledger("/upload")]
     assert ['filename="file.pdf"' in heads[0], 'filename="file.tif"' in heads[1]] == [True, True]
 
 
-def test_one_file_is_a_list_of_one(execute: Callable[..., Any], scans: list[str]):
+def test_one_file_is_a_list_of_one(execute: Callable[..., Any], output: str, scans: list[str]):
     """The result has one shape."""
-    assert len(execute(operator(path=scans[0]))["uris"]) == 1
+    assert len(execute(operator(path=scans[0], output_path=output))["uris"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,7 @@ def test_one_file_is_a_list_of_one(execute: Callable[..., Any], scans: list[str]
         ({"paths": "/x"}, "paths: must be a list"),
         ({"path": "/no/such/file"}, "path: there is no file"),
         ({"path": "relative"}, "path: must be an absolute path"),
+        ({"path": "/x", "on_ambiguous": "reconcile"}, "on_ambiguous: must be one of fail, resend"),
     ],
 )
 def test_bad_paths_are_named_before_anything_is_sent(
@@ -89,15 +90,31 @@ def test_every_file_is_looked_at_before_the_first_is_sent(
     assert sandbox.ledger() == []
 
 
-def test_an_upload_is_sent_once(execute: Callable[..., Any], scans: list[str], sandbox: Sandbox):
-    """An unknown outcome fails for good, and no try of Airflow's own sends again."""
-    sandbox.fault("drop", when="after", match={"path": "/upload"}, times=9)
-    for facts in ({}, {"try_number": 2, "max_tries": 0}):
+def test_an_upload_is_sent_once(execute: Callable[..., Any], output: str, scans: list[str], sandbox: Sandbox):
+    """An unknown outcome fails for good, and neither Airflow's retry nor a clear sends again, but one with resend=True."""
+    sandbox.fault("drop", when="after", match={"path": "/upload"})
+    for facts in ({}, {"try_number": 2, "max_tries": 0}, {"try_number": 2, "max_tries": 1}):
         with pytest.raises(AirflowFailException) as caught:
-            execute(operator(path=scans[0]), **facts)
+            execute(operator(path=scans[0], output_path=output), **facts)
         assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
     assert sandbox.stats()["uploads"] == 1
-    assert operator(path="/x", retries=3).retries == 0
+    execute(operator(path=scans[0], output_path=output, resend=True), try_number=2, max_tries=1)
+    assert sandbox.stats()["uploads"] == 2
+
+
+def test_a_file_that_was_uploaded_keeps_its_uri(
+    execute: Callable[..., Any], output: str, scans: list[str], sandbox: Sandbox
+):
+    """When the second of two files fails, a later try uploads that one only; another content is not taken for it."""
+    sandbox.fault("status", status=400, match={"path": "/upload"}, skip=1)
+    with pytest.raises(AirflowFailException):
+        execute(operator(paths=scans, output_path=output))
+    result = execute(operator(paths=scans, output_path=output), try_number=2, max_tries=1)
+    assert [fetched(uri)[:5] for uri in result["uris"]] == [b"quill", b"feath"]
+    assert sandbox.stats()["uploads"] == 2
+    Path(scans[0]).write_bytes(b"another")
+    with pytest.raises(AirflowFailException, match="another file"):
+        execute(operator(paths=scans, output_path=output), try_number=3, max_tries=2)
 
 
 def test_an_author_may_have_it_repeated(execute: Callable[..., Any], scans: list[str], sandbox: Sandbox):

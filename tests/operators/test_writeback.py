@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError, RedoxDestinationError
 from airflow_provider_redox.operators.fhir_writeback import RedoxFhirWritebackOperator
+from airflow_provider_redox.storage.send_marker import Mark
 from tests.support.sandbox import Sandbox
 
 KEVA = "81c2f5eb-f99f-40c4-b504-59483e6148d7"
@@ -65,9 +67,9 @@ def test_the_authors_header_arrives_as_it_is(execute: Callable[..., Any], output
 def test_a_resend_has_the_same_bytes(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """The same task instance makes the same message of the same Bundle; another Bundle is another message."""
     execute(operator(output))
-    execute(operator(output), try_number=2, max_tries=1)
+    execute(operator(output, resend=True), try_number=2, max_tries=1)
     changed = {**BUNDLE, "entry": [{"resource": {**OBSERVATION, "status": "amended"}}]}
-    execute(operator(output, bundle=changed), try_number=3, max_tries=2)
+    execute(operator(output, bundle=changed, resend=True), try_number=3, max_tries=2)
     first, again, other = (entry["body"] for entry in sandbox.ledger("/$observation-create"))
     assert first == again
     ids = {json.loads(body)["entry"][0]["resource"]["id"] for body in (first, other)}
@@ -119,10 +121,37 @@ def test_an_unknown_outcome_is_said_and_written_once(
     assert sandbox.stats()["messages"] == 1
 
 
-def test_writing_allows_no_airflow_retries():
-    """`retries` is 0 whatever the task or default_args say."""
-    assert operator("file:///x", retries=3).retries == 0
-    assert operator("file:///x", default_args={"retries": 3}).retries == 0
+def test_what_was_written_is_not_written_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A clear gives the earlier answer, body and all; retries may be used."""
+    first = execute(operator(output, retries=3))
+    again = execute(operator(output, retries=3), try_number=2, max_tries=4)
+    assert again == {**first, "already_sent": 1}
+    assert Path(first["results_url"].removeprefix("file://")).exists()
+    assert len(sent(sandbox)) == 1
+
+
+def test_a_clear_writes_again_only_if_it_says_so(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """What may have been written is not written by a retry nor by a clear, but by one with `resend=True`."""
+    sandbox.fault("drop", when="after", match={"path": "observation-create"})
+    for facts in ({}, {"try_number": 2, "max_tries": 0}, {"try_number": 2, "max_tries": 1}):
+        with pytest.raises(AirflowFailException):
+            execute(operator(output), **facts)
+    assert sandbox.stats()["messages"] == 1
+    assert execute(operator(output, resend=True), try_number=2, max_tries=1)["status"] == 200
+    assert sandbox.stats()["messages"] == 2
+
+
+def test_a_worker_whose_disk_is_gone_leaves_a_marker(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, markers: dict[str, Mark]
+):
+    """A writeback that is open is known from the database alone."""
+    sandbox.fault("drop", when="after", match={"path": "observation-create"})
+    for _ in range(2):
+        with pytest.raises(AirflowFailException):
+            execute(operator(output))
+        shutil.rmtree(output.removeprefix("file://"), ignore_errors=True)
+    assert [mark.status for mark in markers.values()] == ["sending"]
+    assert sandbox.stats()["messages"] == 1
 
 
 def test_a_failure_inside_a_200_is_an_error(execute: Callable[..., Any], output: str, sandbox: Sandbox):
@@ -152,6 +181,7 @@ def test_a_failure_inside_a_200_is_an_error(execute: Callable[..., Any], output:
         ({"resource_type": "observation"}, "resource_type"),
         ({"operation": "$write"}, "put a MessageHeader"),
         ({"operation": "../x"}, "put a MessageHeader"),
+        ({"on_ambiguous": "reconcile"}, "on_ambiguous: must be one of fail, resend"),
         ({"destination": "no such place"}, "destination"),
         ({"environment": "production"}, "environment"),
         ({"headers": {"Host": "x"}}, "headers"),

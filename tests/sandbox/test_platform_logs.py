@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_redox.sandbox.names import QUIET_ENVIRONMENT_ID
+
 from .conftest import Client, message
 
 
@@ -169,3 +171,22 @@ def test_backfills_are_apart(redox: Client) -> None:
     assert find(redox).json()["payload"]["results"] == []
     assert len(find(redox, {"dataMode": "backfill"}).json()["payload"]["results"]) == 1
     assert find(redox, {"dataMode": "other"}).status_code == 400
+
+
+def test_payloads_are_searched_for_a_text(redox: Client) -> None:
+    """A log is found whose message holds each text as a whole value; the answer is metadata all the same."""
+    log, place = send(redox), redox.extra["destinations"]["general"]["id"]
+    path = f"/platform/v1/environments/{redox.extra['environment_id']}/logs/search/payloads"
+    for terms, found in (([place], [log]), ([place, "New"], [log]), ([place, "Old"], []), ([place[:8]], [])):
+        answer = redox.call("POST", path, json={"searchTerms": [{"value": term} for term in terms]})
+        assert [one["id"] for one in answer.json()["payload"]["results"]] == found
+    assert redox.call("POST", path, json={}).status_code == 400
+
+
+def test_another_environment_has_no_logs(redox: Client) -> None:
+    """The quiet environment is known and shows nothing; an unknown one is not found."""
+    send(redox)
+    for environment, status in ((QUIET_ENVIRONMENT_ID, 200), ("none", 404)):
+        answer = redox.call("POST", f"/platform/v1/environments/{environment}/logs/search/metadata", json={})
+        assert answer.status_code == status
+        assert not (answer.json()["payload"] or {}).get("results")
