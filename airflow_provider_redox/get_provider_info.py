@@ -147,4 +147,13 @@ def _options() -> dict[str, Any]:
             "example": None,
             "default": "False",
         },
+        "storage_options": {
+            "description": "Options for the drivers of object stores, as JSON by scheme: what a driver's class takes, such "
+            "as server-side encryption.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "sensitive": True,
+            "example": '{"s3": {"s3_additional_kwargs": {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/phi"}}}',
+            "default": "",
+        },
     }

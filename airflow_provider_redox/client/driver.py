@@ -19,7 +19,7 @@ from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import budget_for, pace_for
 from airflow_provider_redox.client.slots import ALONE, MemorySlot, Shared, Slot
 from airflow_provider_redox.protocol.calls import Calls
-from airflow_provider_redox.protocol.effects import Failure, Happened, Place, Request
+from airflow_provider_redox.protocol.effects import Failure, Happened, Place, Request, trace_in
 from airflow_provider_redox.protocol.exchange import Environment
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
@@ -108,7 +108,7 @@ class Driver:
     def noted(request: Request, attempt: int, happened: Happened) -> Happened:
         """Log what happened: method and path template, status, attempt, trace ID; nothing else."""
         what = happened.stage.value if isinstance(happened, Failure) else happened.status
-        _log.debug("%s -> %s (attempt %d, trace %s)", request.label, what, attempt, _trace(happened))
+        _log.debug("%s -> %s (attempt %d, trace %s)", request.label, what, attempt, trace_in(happened.headers) or "-")
         return happened
 
 
@@ -151,8 +151,3 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "the TLS handshake failed"),
     (ConnectionError, "the connection was lost"),
 )
-
-
-def _trace(happened: Happened) -> str:
-    trace = happened.headers.get("redox-trace-id", "-")
-    return trace if trace.isascii() and trace.isprintable() and len(trace) <= 80 else "-"

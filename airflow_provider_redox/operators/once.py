@@ -78,6 +78,4 @@ def told(outcome: Outcome) -> dict[str, Any]:
 
 def summary(response: RedoxResponse, results_url: str | None) -> dict[str, Any]:
     """Give what XCom may hold of an answer: its status, its trace ID, and where its body is."""
-    from airflow_provider_redox.protocol.failures import trace_of
-
-    return {"status": response.status, "trace_id": trace_of(response), "results_url": results_url}
+    return {"status": response.status, "trace_id": response.trace_id, "results_url": results_url}

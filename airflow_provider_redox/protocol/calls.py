@@ -15,7 +15,7 @@ from airflow_provider_redox.protocol import data_model, fhir, message_header, pa
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
-from airflow_provider_redox.protocol.failures import raise_refusal
+from airflow_provider_redox.protocol.failures import meta_errors, raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
 from airflow_provider_redox.protocol.terms import Terms
@@ -247,12 +247,20 @@ def _query(params: Mapping[str, Any]) -> str:
     flat = [one for value in params.values() for one in (value if isinstance(value, list | tuple) else [value])]
     if any(one is None for one in flat):
         raise RedoxConfigError("params: a value is None; leave the parameter out, or give it text or a number")
+    _check_text("params", *params, *flat)
     return urlencode(dict(params), doseq=True)
+
+
+def _check_text(where: str, *values: Any) -> None:
+    """Refuse half a character, which no encoding knows: Python's own error would hold the whole text."""
+    if any(re.search(r"[\ud800-\udfff]", value) for value in values if isinstance(value, str)):
+        raise RedoxConfigError(f"{where}: holds half of a character (a lone surrogate), which cannot be sent")
 
 
 def _segment(identifier: str) -> str:
     if not identifier or set(identifier) == {"."}:
         raise RedoxConfigError("log_id, organization_id: an empty or dotted ID names nothing")
+    _check_text("log_id, organization_id", identifier)
     return quote(identifier, safe="")
 
 
@@ -305,6 +313,7 @@ def _body(*, form: Mapping[str, Any] | None, json: Any, data: bytes | str | None
         return fhir.search_form(form), {"content-type": fhir.FORM}
     if json is not None:
         return data_model.encode(json), {"content-type": "application/json"}
+    _check_text("data", data)
     return (data.encode() if isinstance(data, str) else data), {}
 
 
@@ -337,7 +346,7 @@ def _written(response: RedoxResponse) -> RedoxResponse:
     entries = answer.get("entry")
     entries = entries if isinstance(entries, list) else []
     inner = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
-    if any(_says_failed(resource) for resource in (answer, *inner)):
+    if meta_errors(answer) or any(_says_failed(resource) for resource in (answer, *inner)):
         raise pages.destination_error(response)
     return response
 

@@ -7,6 +7,7 @@ answer. The drivers in `client/` do the I/O, one blocking, one awaiting; nothing
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, TypeAlias, TypeVar
@@ -16,6 +17,9 @@ from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.token import Claim, Held, Token
 
 T = TypeVar("T")
+
+_TRACE = re.compile(r"[A-Za-z0-9._:-]{1,80}")
+_MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +72,27 @@ class RedoxResponse:
     @property
     def trace_id(self) -> str | None:
         """What Redox support asks for; None when the answer carries none."""
-        return self.headers.get("redox-trace-id")
+        return trace_in(self.headers)
 
     def json(self) -> Any:
         """Parse the body. Raises `RedoxProtocolError` without the body when it is not JSON."""
         try:
             return jsontext.parse(self.body)
         except ValueError as error:
-            kind = self.headers.get("content-type", "no content type")[:60]
             raise RedoxProtocolError(
-                f"HTTP {self.status} with a body that is not JSON ({kind}, {len(self.body)} bytes): {error}"
+                f"HTTP {self.status} with a body that is not JSON ({self._kind}, {len(self.body)} bytes): {error}"
             ) from None
+
+    @property
+    def _kind(self) -> str:
+        stated = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return stated if _MEDIA_TYPE.fullmatch(stated) else "no known content type"
+
+
+def trace_in(headers: Mapping[str, str]) -> str | None:
+    """Give the trace ID of an answer, if it has the form of one: what a server sends may be anything."""
+    stated = headers.get("redox-trace-id", "")
+    return stated if _TRACE.fullmatch(stated) else None
 
 
 class Stage(enum.Enum):

@@ -22,7 +22,7 @@ from airflow_provider_redox.exceptions import (
     RedoxServerError,
     RedoxTransportError,
 )
-from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage
+from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage, trace_in
 from airflow_provider_redox.protocol.outcomes import http_date, retry_after
 
 CLOCK_TOLERANCE = 10.0
@@ -52,7 +52,8 @@ def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
         return RedoxSecurityError(f"{said}: a redirect or an unexpected status; redirects are never followed")
     if response.status == 429:
         after = retry_after(response.headers, now=0.0) if response.headers.get("retry-after", "").isdigit() else None
-        limit = response.headers.get("x-ratelimit-limit", "10,000 in five minutes per IP address")[:60]
+        stated = response.headers.get("x-ratelimit-limit", "")
+        limit = stated if _LIMIT.fullmatch(stated) else "10,000 in five minutes per IP address"
         message = f"{said}: the rate limit ({limit}) is used up; lower extra.requests_per_5min or use an Airflow pool"
         return RedoxRateLimitError(message, issues=issues, trace_id=response.trace_id, retry_after=after)
     kind = _kind(response.status)
@@ -101,7 +102,7 @@ def ambiguous(happened: Happened, label: str, unreadable: RedoxError | None) -> 
         what = f"{happened.stage.value}: {happened.reason}"
     else:
         what = f"HTTP {happened.status} from Redox{traced(happened)}"
-    trace_id = happened.headers.get("redox-trace-id")
+    trace_id = trace_in(happened.headers)
     return RedoxAmbiguousOutcomeError(
         f"{label}: {what}. The request may or may not have been processed; it is not sent again. "
         "Look for it in the Redox dashboard's logs, by time and destination, before you send it again",
@@ -203,9 +204,9 @@ _ISSUE_TYPE = re.compile(
 """FHIR's own words (value set issue-type of R4 and R5). A word of a server's own making could be a name."""
 
 _TRANSIENT = frozenset({"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"})
+_LIMIT = re.compile(r"[0-9][0-9,;= w]{0,59}")  # also as draft-ietf-httpapi-ratelimit-headers has it: `10000;w=300`
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|[a-z]+(-[a-z]+)+|\d{1,5}")
 _PATH = re.compile(r"[A-Z][A-Za-z]{1,60}(\.[a-z][A-Za-z]{0,60}(\[\d{1,3}\])?){1,20}|http\.[a-z_-]{1,60}")
-_TRACE = re.compile(r"[A-Za-z0-9._:-]{1,80}")
 
 
 def _formed(form: re.Pattern[str], value: Any) -> str:
@@ -248,10 +249,4 @@ def _clock_skew(response: RedoxResponse, *, now: float) -> float | None:
 
 def traced(response: RedoxResponse) -> str:
     """Give the trace ID in brackets, if it has the form of one."""
-    trace = trace_of(response)
-    return f" (trace {trace})" if trace else ""
-
-
-def trace_of(response: RedoxResponse) -> str | None:
-    """Give the trace ID, if it has the form of one: what a server sends may be anything."""
-    return _formed(_TRACE, response.trace_id) or None
+    return f" (trace {response.trace_id})" if response.trace_id else ""

@@ -18,6 +18,9 @@ UNSTATED_LIFETIME = 60.0
 LONGEST_LIFETIME = 3600.0
 """Seconds. Redox's tokens live for five minutes; a larger figure is not believed beyond an hour."""
 
+LONGEST = 16 * 1024
+"""Characters of a token. Redox's have some hundred; no server takes a header line of more."""
+
 _B64TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 
 
@@ -91,12 +94,19 @@ def parse_token(answer: Any, *, now: float) -> Token:
     value = answer.get("access_token")
     if not isinstance(value, str) or not value:
         raise RedoxProtocolError("the token endpoint answered 200 without an access_token")
-    if not _B64TOKEN.fullmatch(value):
-        raise RedoxProtocolError("the token endpoint sent an access_token with characters no token may have (RFC 6750)")
+    if not is_sendable(value):
+        raise RedoxProtocolError(
+            f"the token endpoint sent an access_token with characters no token may have (RFC 6750), or of {LONGEST} or more"
+        )
     kind = answer.get("token_type", "Bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise RedoxProtocolError("the token endpoint sent a token whose token_type is not Bearer")
     return Token(value, now, now + _lifetime(answer.get("expires_in")))
+
+
+def is_sendable(value: str) -> bool:
+    """Say whether a token can stand in a header: it cannot begin another one, and is not endless."""
+    return len(value) < LONGEST and _B64TOKEN.fullmatch(value) is not None
 
 
 def _lifetime(stated: Any) -> float:

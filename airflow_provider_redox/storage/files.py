@@ -7,10 +7,11 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.storage.stores import COPIES_LATE, StoredFile, check_place, missing_driver, naming
+from airflow_provider_redox.storage.stores import COPIES_LATE, StoredFile, check_place, missing_driver, naming, with_options
 
 UPLOAD_BLOCK = 8 * 1024 * 1024
 """Bytes that are held before a piece of an upload is sent. Drivers would take up to 50 MB for each open file."""
@@ -41,7 +42,7 @@ class Files:
         self._place = root
         try:
             path = ObjectStoragePath(root)
-            self._fs: AbstractFileSystem = path.fs
+            self._fs: AbstractFileSystem = with_options(path.fs, path.protocol)
         except (ImportError, ValueError) as error:
             raise missing_driver(root, error) from None
         self.shows_writes = self._local = path.protocol in ("file", "local", "")
@@ -133,8 +134,7 @@ class Files:
         """Open a file to read from its start, a few megabytes at a time. Raises `FileNotFoundError` when there is none."""
         if not self._local:
             return self._stored(url, "rb", _BLOCK)
-        file: IO[bytes] = self._fs.open(self._path(url), "rb")
-        return file
+        return Path(self._path(url)).open("rb")  # not in fsspec's own way, which logs the name
 
     def exists(self, url: str) -> bool:
         """Say whether there is such a file."""
@@ -144,6 +144,9 @@ class Files:
     def read(self, url: str) -> bytes | None:
         """Read a whole file; None when there is none."""
         try:
+            if self._local:
+                with self.open(url) as file:
+                    return file.read()
             with self._asking() as fs:
                 content: bytes = fs.cat_file(self._path(url))
         except FileNotFoundError:
@@ -199,7 +202,7 @@ class Files:
     def _made(self, url: str) -> str:
         """Give the path of a file on a disk, its folder made."""
         path = self._path(url)
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        _make_private(Path(path).parent)
         return path
 
     def _path(self, url: str) -> str:
@@ -228,4 +231,12 @@ def _bare(root: str) -> str:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, for their owner only; those that are there stay as they are."""
+    if folder.is_dir():
+        return
+    _make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)

@@ -236,7 +236,12 @@ class Results:
         except msgspec.MsgspecError:
             return set()
         found = {entry.url for entry in (*manifest.output, *manifest.error)}
-        return {url for url in found if url.startswith(f"{self._layout.base}/type=")}
+        return {url for url in found if url.startswith(f"{self._layout.base}/type=") and not _climbs(url)}
+
+
+def _climbs(url: str) -> bool:
+    """Say whether a path leads out of the folder that it begins with; what lies on a store may have been put there."""
+    return not {".", ".."}.isdisjoint(url.split("/"))
 
 
 class _File(msgspec.Struct):

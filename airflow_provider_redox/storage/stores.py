@@ -6,6 +6,7 @@ An error names the place, what kind of failure it was, and what to do. It never 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -36,6 +37,35 @@ def missing_driver(root: str, error: Exception) -> RedoxConfigError:
     return RedoxConfigError(
         f"output_path: no driver for {scheme}:// is installed on this worker ({type(error).__name__}); {remedy}"
     )
+
+
+def with_options(fs: Any, scheme: str) -> Any:
+    """Give a driver with the options that `[redox] storage_options` has for its scheme, such as server-side encryption.
+
+    Airflow's own way to a driver takes no such options. Raises `RedoxConfigError` for what the driver does not take.
+    """
+    options = _configured_options().get(scheme)
+    if not options:
+        return fs
+    try:
+        return type(fs)(*fs.storage_args, **{**fs.storage_options, **options})
+    except TypeError:
+        raise RedoxConfigError(
+            f"[redox] storage_options: the driver of {scheme}:// does not take one of its options"
+        ) from None
+
+
+def _configured_options() -> dict[str, dict[str, Any]]:
+    from airflow.providers.common.compat.sdk import conf
+
+    stated = conf.get("redox", "storage_options", fallback="") or "{}"
+    try:
+        options = json.loads(stated)
+    except ValueError:
+        options = None  # the complaint is made outside: a JSONDecodeError holds the whole text
+    if not isinstance(options, dict) or not all(isinstance(one, dict) for one in options.values()):
+        raise RedoxConfigError('[redox] storage_options: must be JSON such as {"s3": {"s3_additional_kwargs": {...}}}')
+    return options
 
 
 def check_place(root: str) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 from airflow_provider_redox.cli.probe import questions as q
 from airflow_provider_redox.cli.probe.asking import Asker, about_link, facts, field_name, json_of, judged, refused
-from airflow_provider_redox.cli.probe.findings import Finding, names
+from airflow_provider_redox.cli.probe.findings import LEFT_OUT, Finding, names
 from airflow_provider_redox.exceptions import RedoxError, RedoxSecurityError
 from airflow_provider_redox.protocol.effects import Happened, RedoxResponse, Request
 from airflow_provider_redox.protocol.fhir import (
@@ -187,17 +187,20 @@ def bundle_type(bundle: Any) -> str | None:
     )
 
 
-TOLD = (
-    "content-type",
-    "content-encoding",
-    "transfer-encoding",
-    "cache-control",
-    "retry-after",
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-)
-"""The headers of which the report tells the value too."""
+_CODING = r"(gzip|deflate|br|zstd|chunked|identity)"
+_DIRECTIVE = r"(no-store|no-cache|no-transform|private|public|must-revalidate|max-age=\d{1,9})"
+_LIMIT = r"\d[\d,;= w]{0,59}"
+TOLD = {
+    "content-type": r"[a-z]{1,20}/[a-z0-9.+-]{1,60}(; ?charset=[a-z0-9-]{1,20})?",
+    "content-encoding": _CODING,
+    "transfer-encoding": _CODING,
+    "cache-control": rf"{_DIRECTIVE}(, ?{_DIRECTIVE})*",
+    "retry-after": r"\d{1,9}|[a-z]{3}, \d\d [a-z]{3} \d{4} [\d:]{8} gmt",
+    "x-ratelimit-limit": _LIMIT,
+    "x-ratelimit-remaining": _LIMIT,
+    "x-ratelimit-reset": _LIMIT,
+}
+"""The headers of which the report tells the value too, and the form of a value that says no more than it should."""
 
 
 def of_the_wire(asker: Asker, answers: list[RedoxResponse]) -> Iterator[Finding]:
@@ -217,5 +220,6 @@ def of_the_wire(asker: Asker, answers: list[RedoxResponse]) -> Iterator[Finding]
 
 def _values(name: str, answers: list[RedoxResponse]) -> list[str | int]:
     """Give the values of a header, each once; a small whole number as one, so that it is not taken for an ID."""
-    found = names(answer.headers[name].strip() for answer in answers if name in answer.headers)
+    stated = [answer.headers[name].strip() for answer in answers if name in answer.headers]
+    found = names(value if re.fullmatch(TOLD[name], value, re.IGNORECASE) else LEFT_OUT for value in stated)
     return [int(value) if re.fullmatch(r"\d{1,6}", value) else value for value in found]

@@ -13,7 +13,7 @@ from airflow_provider_redox.cli.probe.findings import Finding, names
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol.effects import Happened
 from airflow_provider_redox.protocol.failures import CLOCK_TOLERANCE
-from airflow_provider_redox.protocol.token import parse_token
+from airflow_provider_redox.protocol.token import is_sendable, parse_token
 
 _ERRORS = (
     "invalid_request",
@@ -64,7 +64,7 @@ class Tokens:
         answer = self.asker.ask(signer.request(self._assertion))
         body = json_of(answer)
         found = body.get("access_token") if isinstance(body, dict) and answer.status == 200 else None
-        self.token = found if isinstance(found, str) else ""
+        self.token = found if isinstance(found, str) and is_sendable(found) else ""
         self.asker.gate.keep(self.token)
         return answer
 
