@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-all test-versions test-ui check format docs bench lock clean
+.PHONY: help demo up env test test-all test-versions test-ui test-fleet check format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,17 +20,23 @@ demo: $(READY)  ## run the main job on this machine: Airflow, a local Redox, the
 up: $(READY)  ## leave Airflow and a local Redox running, to click in
 	@$(BIN)/python scripts/demo.py --stay
 
-test: $(READY)  ## the tests
-	@$(BIN)/python -m pytest -m "not slow"
+env: $(READY)  ## write .env, the secrets of docker-compose.yaml
+	@$(BIN)/python scripts/make_env.py
 
-test-all: $(READY) check test-versions test-ui  ## the checks, all tests, the slow suites
-	@$(BIN)/python -m pytest --ignore tests/ui
+test: $(READY)  ## the tests
+	@$(BIN)/python -m pytest -m "not slow" --ignore tests/fleet
+
+test-all: $(READY) check test-versions test-ui test-fleet  ## the checks, all tests, the slow suites
+	@$(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
 
 test-versions: $(READY)  ## the tests on Airflow 2.11.2, 3.2.1 and 3.3.1, each under Airflow's own constraints
 	@sh scripts/versions.sh $(BIN)/uv
 
 test-ui: $(READY)  ## the connection form in a real browser (installs Chromium where apt is at hand)
 	@sh scripts/ui.sh $(VENV)
+
+test-fleet: $(READY)  ## docker-compose.yaml as processes: Celery workers, PostgreSQL, Redis, and what may befall them (wants root)
+	@sh scripts/fleet.sh $(CURDIR)/$(BIN)/uv
 
 check: $(READY)  ## format, lint, types
 	@$(BIN)/ruff format --check .

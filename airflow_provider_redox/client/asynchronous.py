@@ -17,6 +17,7 @@ from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, Oversize
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.protocol.effects import (
     Bearer,
+    Count,
     Effect,
     Failure,
     Flow,
@@ -73,9 +74,9 @@ class AsyncClient(Driver):
             case Send(request, attempt):
                 return self.noted(request, attempt, await self._send(request))
             case Turn():
-                return await self._sleep(self.pace.reserve())
+                return await self._sleep(self.waiting(self.pace.reserve()))
             case Wait(seconds):
-                return await self._sleep(seconds)
+                return await self._sleep(self.waiting(seconds))
             case Bearer(refused):
                 return await self._bearer(refused)
             case Recall(place):
@@ -86,6 +87,8 @@ class AsyncClient(Driver):
                 return await asyncio.to_thread(self.sign, message, kid)
             case Tell(words):
                 return self.tell(words)
+            case Count(metric, amount):
+                return self.meter(metric, amount)
 
     async def _bearer(self, refused: str | None) -> str:
         fresh = self.token_at_hand(refused, busy=self._loop_lock().locked())

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import airflow_provider_redox
@@ -19,8 +19,8 @@ from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import budget_for, pace_for
 from airflow_provider_redox.client.slots import ALONE, MemorySlot, Shared, Slot
 from airflow_provider_redox.protocol.calls import Calls
-from airflow_provider_redox.protocol.effects import Failure, Happened, Place, Request, trace_in
-from airflow_provider_redox.protocol.exchange import Environment
+from airflow_provider_redox.protocol.effects import Failure, Happened, Metric, Place, RedoxResponse, Request, trace_in
+from airflow_provider_redox.protocol.exchange import TOKEN_LABEL, Environment
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.token import Token
@@ -44,6 +44,14 @@ def real_environment(retry: RetryPolicy | None = None, *, origin: str = "") -> E
     )
 
 
+Meter = Callable[[Metric, float], None]
+"""Counts; `WAITED` in seconds."""
+
+
+def nobody(metric: Metric, amount: float) -> None:
+    """Count nothing."""
+
+
 class Driver:
     """The state of a driver.
 
@@ -51,6 +59,7 @@ class Driver:
     :param shared: where workers share the token; nowhere by default.
     :param env: clocks, chance and patience.
     :param body_limit: the largest decoded body that is read, in bytes.
+    :param meter: who counts.
     """
 
     def __init__(
@@ -60,11 +69,13 @@ class Driver:
         shared: Shared = ALONE,
         env: Environment | None = None,
         body_limit: int = LIMIT,
+        meter: Meter = nobody,
     ) -> None:
         self.settings = settings
         self.env = env or real_environment(origin=settings.base_url)
         self.calls = Calls(settings, self.env)
         self.body_limit = body_limit
+        self.meter = meter
         self.memory = MemorySlot(settings.fingerprint)
         self.slots: Mapping[Place, Slot[Any]] = {
             Place.MEMORY: self.memory,
@@ -104,9 +115,19 @@ class Driver:
         """Warn the reader of the log."""
         _log.warning("%s", words)
 
-    @staticmethod
-    def noted(request: Request, attempt: int, happened: Happened) -> Happened:
-        """Log what happened: method and path template, status, attempt, trace ID; nothing else."""
+    def waiting(self, seconds: float) -> float:
+        """Count a wait, and give its seconds."""
+        if seconds > 0:
+            self.meter(Metric.WAITED, seconds)
+        return seconds
+
+    def noted(self, request: Request, attempt: int, happened: Happened) -> Happened:
+        """Count and log what happened: method and path template, status, attempt, trace ID; nothing else."""
+        self.meter(Metric.EXCHANGES if request.label == TOKEN_LABEL else Metric.REQUESTS, 1)
+        if isinstance(happened, RedoxResponse):
+            self.meter(Metric.BYTES, len(happened.body))
+        if happened.status == 429:
+            self.meter(Metric.RATE_LIMITED, 1)
         what = happened.stage.value if isinstance(happened, Failure) else happened.status
         _log.debug("%s -> %s (attempt %d, trace %s)", request.label, what, attempt, trace_in(happened.headers) or "-")
         return happened

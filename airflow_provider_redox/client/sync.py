@@ -13,6 +13,7 @@ from airflow_provider_redox.client.connections import bytes_left, new_pool, send
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.protocol.effects import (
     Bearer,
+    Count,
     Effect,
     Failure,
     Flow,
@@ -64,9 +65,9 @@ class SyncClient(Driver):
                 return self.noted(request, attempt, self._send(request))
             case Turn():
                 pause = self.pace.reserve()
-                return self._sleep(pause) if pause > 0 else None
+                return self._sleep(self.waiting(pause)) if pause > 0 else None
             case Wait(seconds):
-                return self._sleep(seconds)
+                return self._sleep(self.waiting(seconds))
             case Bearer(refused):
                 return self._bearer(refused)
             case Recall(place):
@@ -77,6 +78,8 @@ class SyncClient(Driver):
                 return self.sign(message, kid)
             case Tell(words):
                 return self.tell(words)
+            case Count(metric, amount):
+                return self.meter(metric, amount)
 
     def _bearer(self, refused: str | None) -> str:
         fresh = self.token_at_hand(refused, busy=self.lock.locked())

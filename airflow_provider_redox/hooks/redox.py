@@ -89,11 +89,15 @@ class RedoxHook(BaseHook):
         from airflow_provider_redox.client.driver import real_environment
         from airflow_provider_redox.client.sync import SyncClient
         from airflow_provider_redox.hooks.connection import settings_from
+        from airflow_provider_redox.hooks.metrics import airflow_meter
         from airflow_provider_redox.token_cache import shared_slots
 
         settings = settings_from(self.get_connection(self.redox_conn_id))
         return SyncClient(
-            settings, shared=shared_slots(settings), env=real_environment(self.retry, origin=settings.base_url)
+            settings,
+            shared=shared_slots(settings),
+            env=real_environment(self.retry, origin=settings.base_url),
+            meter=airflow_meter(),
         )
 
     def request(self, method: str, path: str, **options: Any) -> RedoxResponse:
@@ -254,13 +258,17 @@ class RedoxAsyncHook(BaseHook):
 
         from airflow_provider_redox.client.asynchronous import AsyncClient
         from airflow_provider_redox.client.driver import real_environment
+        from airflow_provider_redox.hooks.metrics import airflow_meter
         from airflow_provider_redox.token_cache import shared_slots
 
         # Everything that talks to Airflow goes through asgiref's one thread. On 3.2.1 common-compat's
         # get_async_connection masks on the loop's own thread, which with a Variable read elsewhere hangs the triggerer.
         settings = await sync_to_async(self._settings)()
         return AsyncClient(
-            settings, shared=shared_slots(settings), env=real_environment(self.retry, origin=settings.base_url)
+            settings,
+            shared=shared_slots(settings),
+            env=real_environment(self.retry, origin=settings.base_url),
+            meter=airflow_meter(),
         )
 
     def _settings(self) -> Settings:

@@ -153,6 +153,26 @@ class Tell:
     words: str
 
 
+class Metric(enum.Enum):
+    """What an operator of a deployment may want to see counted; the value is the metric's name."""
+
+    REQUESTS = "redox.requests"
+    BYTES = "redox.bytes"
+    RATE_LIMITED = "redox.rate_limited"
+    WAITED = "redox.waited"
+    EXCHANGES = "redox.token_exchanges"
+    RESOURCES = "redox.resources"
+    AMBIGUOUS = "redox.ambiguous"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Count something; what can be seen from the requests is counted without being asked."""
+
+    metric: Metric
+    amount: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Bearer:
     """Give a token that is fresh and is not the one that was just refused (its value)."""
@@ -183,5 +203,5 @@ class Remember:
     entry: Held | Token | Claim
 
 
-Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Bearer | Recall | Remember
+Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Count | Bearer | Recall | Remember
 Flow: TypeAlias = Generator[Effect, Any, T]

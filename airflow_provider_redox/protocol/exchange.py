@@ -13,8 +13,10 @@ from airflow_provider_redox.exceptions import RedoxAuthError, RedoxDestinationEr
 from airflow_provider_redox.protocol import assertion, failures
 from airflow_provider_redox.protocol.effects import (
     Bearer,
+    Count,
     Flow,
     Happened,
+    Metric,
     RedoxResponse,
     Request,
     Send,
@@ -160,6 +162,7 @@ def _persist(
                 attempt += 1
                 continue
         if step is Step.AMBIGUOUS:
+            yield Count(Metric.AMBIGUOUS)
             raise failures.ambiguous(happened, request.label, unreadable)
         if unreadable is not None:
             raise unreadable

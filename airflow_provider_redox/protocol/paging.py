@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxResponseError
-from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request, Tell
+from airflow_provider_redox.protocol.effects import Count, Flow, Metric, RedoxResponse, Request, Tell
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import mentioned_names, refusal
 from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type, link_as_form
@@ -145,7 +145,9 @@ class Walk:
 
     def _get_page(self, request: Request) -> Flow[Page]:
         self._requests += 1
-        return (yield from exchange(request, self._read, repeatable=True, env=self.env, refused=self._refused))
+        page = yield from exchange(request, self._read, repeatable=True, env=self.env, refused=self._refused)
+        yield Count(Metric.RESOURCES, len(page.resources))
+        return page
 
     def _read(self, response: RedoxResponse) -> Page:
         page = read_page(response)

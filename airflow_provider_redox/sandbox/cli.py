@@ -12,11 +12,12 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from . import loading, population
-from .connection import connection_line
+from .connection import BadClientError, connection_line, register_from_environment
 from .server import application
 from .settings import Settings
 from .state import Sandbox
@@ -33,10 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code: 2 with one sentence on stderr if it cannot start."""
     options = _parser().parse_args(arguments)
     try:
-        with _listen(options.host, options.port) as listener:
-            sandbox = Sandbox.start(_base_url(listener), _settings(options), _resources(options))
+        with _listen(options.host, options.port, anywhere=bool(options.url)) as listener:
+            sandbox = Sandbox.start(options.url or _base_url(listener), _settings(options), _resources(options))
+            register_from_environment(sandbox)
             asyncio.run(_serve(sandbox, listener, announce=options.print_connection))
-    except (CannotStartError, loading.BadDataError) as error:
+    except (CannotStartError, BadClientError, loading.BadDataError) as error:
         _say(f"redox sandbox: {error}")
         return 2
     return 0
@@ -50,6 +52,9 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_redox.sandbox", description="A local Redox.")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
+    parser.add_argument(
+        "--url", type=_base, help="where others reach it: allows a --host beyond loopback, as in a container"
+    )
     parser.add_argument("--port", type=_port, default=8089, help="0 picks a free one")
     parser.add_argument("--data", type=Path, metavar="DIR", help="FHIR files to serve instead of invented patients")
     parser.add_argument("--print-connection", action="store_true", help="print an Airflow connection as one line of JSON")
@@ -67,6 +72,13 @@ def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65_535:  # the largest TCP port
         raise argparse.ArgumentTypeError("must be 0 to 65535")
     return int(text)
+
+
+def _base(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+        raise argparse.ArgumentTypeError("must be http:// or https://, a host, and perhaps a port")
+    return text
 
 
 def _whole(text: str) -> int:
@@ -106,8 +118,10 @@ def _resources(options: argparse.Namespace) -> list[Resource]:
     return resources
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    address = _loopback(host)
+def _listen(host: str, port: int, *, anywhere: bool) -> socket.socket:
+    address = _address(host)
+    if not (anywhere or address.is_loopback):
+        raise CannotStartError(f"--host {host} is not a loopback address; the sandbox serves this machine only.")
     listener = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)  # IPv6
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,14 +133,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         raise CannotStartError(f"--host {host} is not an address.") from None
-    if not address.is_loopback:
-        raise CannotStartError(f"--host {host} is not a loopback address; the sandbox serves this machine only.")
-    return address
 
 
 def _base_url(listener: socket.socket) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,13 @@ from .names import DESTINATIONS, ENVIRONMENT_ID, ORGANIZATION_ID
 
 if TYPE_CHECKING:
     from .state import Sandbox
+
+
+CLIENT_VARIABLE = "REDOX_SANDBOX_CLIENT"
+
+
+class BadClientError(ValueError):
+    """The client of the environment cannot be registered."""
 
 
 def connection_line(sandbox: Sandbox) -> str:
@@ -30,6 +38,22 @@ def connection_line(sandbox: Sandbox) -> str:
         "extra": _extra(sandbox, client_id, kid),
     }
     return json.dumps(connection)
+
+
+def register_from_environment(sandbox: Sandbox) -> None:
+    """Register the client of ``REDOX_SANDBOX_CLIENT``, if there is one, so that its connection outlives this process.
+
+    It is ``{"client_id": ..., "jwks": {"keys": [...]}}`` with public keys.
+    """
+    text = os.environ.get(CLIENT_VARIABLE)
+    if not text:
+        return
+    try:
+        client = json.loads(text)
+        sandbox.clients.register(client["client_id"], client["jwks"])
+    except (ValueError, KeyError, TypeError):
+        raise BadClientError(f"{CLIENT_VARIABLE} is no client_id with a jwks of public keys.") from None
+    sandbox.clients.start_here()
 
 
 def _extra(sandbox: Sandbox, client_id: str, kid: str) -> dict[str, Any]:

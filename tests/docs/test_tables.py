@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_redox import exceptions
 from airflow_provider_redox.get_provider_info import get_provider_info
-from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage
+from airflow_provider_redox.protocol.effects import Failure, Happened, Metric, RedoxResponse, Stage
 from airflow_provider_redox.protocol.outcomes import STAGES, STATUSES, UNREADABLE, RetryPolicy, decide
 from airflow_provider_redox.protocol.settings import EXTRA_FIELDS
 from airflow_provider_redox.sandbox import cli
@@ -167,3 +167,8 @@ def test_every_page_is_in_the_table_of_contents():
     """No page is an orphan."""
     listed = re.findall(r"^([a-z-]+)$", text("index"), re.MULTILINE)
     assert {page.stem for page in DOCS.glob("*.md")} == {*listed, "index"}
+
+
+def test_the_table_of_metrics_names_each():
+    """The page on metrics names every metric, and no other."""
+    assert {code_words(row[0])[0] for row in rows("metrics", "Metric")} == {metric.value for metric in Metric}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from joserfc.jwk import RSAKey
 
 import airflow_provider_redox.sandbox
 from airflow_provider_redox.sandbox import cli
@@ -127,3 +128,37 @@ def test_it_shares_nothing_with_what_it_judges(file: Path) -> None:
         else:
             continue
         assert not {name.partition(".")[0] for name in names} & {"airflow", "airflow_provider_redox", "jwt"}
+
+
+def test_with_a_url_it_serves_others_by_that_name(start: Callable[..., Running]) -> None:
+    """--url allows to listen anywhere, as in a container, and is the address that assertions have to name."""
+    running = start("--population", "1", "--host", "0.0.0.0", "--url", "http://redox:8089")
+    connection = running.client.connection
+    assert (connection["host"], connection["port"]) == ("http://redox", 8089)
+
+
+@pytest.mark.parametrize("url", ["redox:8089", "http://", "http://redox/path", "ftp://redox"])
+def test_a_url_that_is_none(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no base URL ends the command with code 2."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--url", url])
+    assert ended.value.code == 2
+    assert "argument --url" in capsys.readouterr().err
+
+
+def test_a_client_of_the_environment(start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that the environment names is registered at the start, so that a connection outlives the process."""
+    client = {"client_id": "known", "jwks": {"keys": [RSAKey.generate_key(2048, {"kid": "k"}).as_dict(private=False)]}}
+    monkeypatch.setenv("REDOX_SANDBOX_CLIENT", json.dumps(client))
+    assert start("--population", "1").client.control("GET", "clients").json()["known"] == ["k"]
+
+
+@pytest.mark.parametrize("client", ["{", "[]", "{}", '{"client_id": "c", "jwks": 5}'])
+def test_a_client_of_the_environment_that_is_none(
+    client: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no client with public keys ends the command with code 2 and a sentence that does not show it."""
+    monkeypatch.setenv("REDOX_SANDBOX_CLIENT", client)
+    assert cli.main(["--port", "0", "--population", "1"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "REDOX_SANDBOX_CLIENT is no client_id with a jwks" in said
