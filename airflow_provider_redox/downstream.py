@@ -15,8 +15,6 @@ from airflow_provider_redox.exceptions import RedoxProtocolError
 if TYPE_CHECKING:
     from os import PathLike
 
-    from airflow_provider_redox.storage.reading import Listed
-
 
 def read_resources(
     manifest: Mapping[str, Any] | str | PathLike[str], resource_type: str | None = None
@@ -31,33 +29,37 @@ def read_resources(
     :raises RedoxConfigError: this is no manifest, or a driver of its store is missing.
     :raises RedoxProtocolError: a file is missing, cut short, or not the one that the search wrote.
     """
-    return _resources(_files(manifest, resource_type))
+    return _resources(_lines(manifest, resource_type))
 
 
 def read_lines(manifest: Mapping[str, Any] | str | PathLike[str], resource_type: str | None = None) -> Iterator[bytes]:
     """Give each resource as the line of JSON that the server sent, every digit kept. The rest as `read_resources`."""
-    return (line for _, line in _lines(_files(manifest, resource_type)))
+    return (line for _, line in _lines(manifest, resource_type))
 
 
-def _files(manifest: Any, resource_type: str | None) -> list[tuple[str, Listed]]:
+def read_searches(manifest: Mapping[str, Any] | str | PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Give what became of each search of a cohort, or of a list of searches, in their order.
+
+    Each is `{"index": 0, "key": "...", "status": "none" | "one" | "many" | "error", "count": 1, "ids": ["..."]}`, IDs up to
+    a hundred, and of one that failed the `error`'s class and what it `said`. The rest as `read_resources`; nothing comes
+    of a result that was a single search.
+    """
+    from airflow_provider_redox.storage.reading import searches
+
+    return searches(manifest)
+
+
+def _lines(manifest: Any, resource_type: str | None) -> Iterator[tuple[str, bytes]]:
     from airflow_provider_redox.storage.reading import parse_manifest
 
-    return parse_manifest(manifest).files(resource_type)
+    return parse_manifest(manifest).resources(resource_type)
 
 
-def _lines(files: list[tuple[str, Listed]]) -> Iterator[tuple[str, bytes]]:
-    from airflow_provider_redox.storage.reading import lines
-
-    for name, listed in files:
-        for line in lines(name, listed):
-            yield name, line
-
-
-def _resources(files: list[tuple[str, Listed]]) -> Iterator[dict[str, Any]]:
+def _resources(lines: Iterator[tuple[str, bytes]]) -> Iterator[dict[str, Any]]:
     import msgspec
 
     decoder = msgspec.json.Decoder(dict[str, Any])
-    for name, line in _lines(files):
+    for name, line in lines:
         try:
             yield decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

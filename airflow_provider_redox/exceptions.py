@@ -10,6 +10,7 @@
     │   ├── RedoxRateLimitError       429 until patience ran out; retry_after in seconds
     │   ├── RedoxServerError          5xx until patience ran out
     │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
+    ├── RedoxIncompleteError          some of the many searches of a task failed; failed, total, url
     ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
     └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
 
@@ -115,6 +116,21 @@ class RedoxDestinationError(RedoxResponseError):
     ) -> None:
         super().__init__(message, status=status, issues=issues, trace_id=trace_id)
         self.log_ids = log_ids
+
+
+class RedoxIncompleteError(RedoxError):
+    """Some of the many searches of a task failed; the others are kept for a next try. Retryable if one of them is.
+
+    :param failed: how many.
+    :param total: of how many.
+    :param url: the list that says of each what became of it.
+    """
+
+    def __init__(self, message: str, *, failed: int = 0, total: int = 0, url: str | None = None) -> None:
+        super().__init__(message)
+        self.failed = failed
+        self.total = total
+        self.url = url
 
 
 class RedoxDeliveryError(RedoxError):

@@ -1,4 +1,8 @@
-"""The searches of one task, drained into one result; a next try goes on where this one stopped.
+"""The questions of one task, drained into one result; a next try goes on where this one stopped.
+
+One of them is drained in turn; several side by side, their pages written as they come, so that a slow one holds up no other.
+Of several, one that fails does not lose the rest: it is noted, and the task fails at the end, or is content. A next try asks
+again only for what failed and what is left.
 
 Where the state lives: parts and checkpoint beside the results, in object storage, the checkpoint sealed with a key of the
 connection. Nothing is kept on a worker's own disk.
@@ -9,161 +13,258 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from airflow_provider_redox.client.sync import SyncClient
+from airflow_provider_redox.client.side_by_side import Ended, side_by_side
 from airflow_provider_redox.exceptions import (
     RedoxAuthError,
+    RedoxConfigError,
     RedoxError,
-    RedoxProtocolError,
-    RedoxRateLimitError,
-    RedoxResponseError,
+    RedoxIncompleteError,
     RedoxServerError,
+    RedoxTransportError,
 )
+from airflow_provider_redox.operators.asks import Anew, Ask, Piece
+from airflow_provider_redox.operators.progress import IDS, Progress, UnderWay
 from airflow_provider_redox.protocol.gathered import key_of
 from airflow_provider_redox.protocol.outcomes import http_date
-from airflow_provider_redox.protocol.pages import Page, Resource, read_line
-from airflow_provider_redox.protocol.paging import Position, Walk
+from airflow_provider_redox.protocol.pages import Resource
+from airflow_provider_redox.protocol.paging import Position
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES, Report
+from airflow_provider_redox.protocol.windows import instant, instant_of
 from airflow_provider_redox.seal import Seal
 from airflow_provider_redox.storage.checkpoint import Checkpoint
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
-from airflow_provider_redox.storage.results import OUTCOMES, Limits, Results
+from airflow_provider_redox.storage.results import OUTCOMES, SEARCHES, Limits, Results
+from airflow_provider_redox.storage.shapes import Shape
+from airflow_provider_redox.storage.watermark import Increment
+
+PAGES_OF_A_PART = 50
+PAGES_OF_A_PART_OF_MANY = 500
+"""Pages after which parts are ended, of one search and of many: what a kill costs at most on an object store."""
+
+BYTES_OF_A_PART = 64 * 1024 * 1024
+
+FAILURES_IN_A_ROW = 25
+"""Failures of the server's after which the others are not asked: it is down, and each would wait for it."""
 
 _PROGRESS_EVERY = 15.0
 
 _log = logging.getLogger(__name__)
 
 
-class Progress(msgspec.Struct):
-    """How far the searches of a task are.
-
-    :param search: the index of the search under way.
-    :param position: where it is.
-    :param latest: the latest `meta.lastUpdated` seen.
-    :param date: the server's clock at the first answer.
-    :param missing: matches that the servers counted and did not send, where that is only a warning.
-    """
-
-    search: int = 0
-    position: Position = Position()
-    pages: int = 0
-    requests: int = 0
-    duplicates: int = 0
-    resources: int = 0
-    latest: str = ""
-    date: str | None = None
-    missing: int = 0
-
-
-Start = Callable[[set[int]], Sequence[Walk]]
-"""Begins the searches, which share the set of identities that were seen."""
-
-
 @dataclass(slots=True)
 class Drain:
-    """The searches of one task on their way into a result.
+    """The questions of one task on their way into a result.
 
-    :param start: begins the searches.
+    :param count: how many they are.
+    :param ask: makes one, by its index.
+    :param key: names one, by its index.
+    :param results: where the result goes.
+    :param shape: how its lines are written.
+    :param many: whether each has a line in the list of searches, and one that fails does not fail the others.
+    :param threads: how many are asked at a time.
+    :param on_error: `fail` or `record`, of several.
     :param tell: logs how far they are.
     :param report: checks each resource.
+    :param increment: what an earlier run of the same search gave.
+    :param of_resources: whether what comes are resources, which can come twice; answers cannot.
     """
 
-    client: SyncClient
-    start: Start
+    count: int
+    ask: Callable[[int], Ask]
+    key: Callable[[int], str]
     results: Results
+    shape: Shape
+    many: bool = False
+    threads: int = 1
+    on_error: str = "fail"
     tell: Callable[..., None] = _log.info
     report: Report | None = None
+    increment: Increment | None = None
+    of_resources: bool = True
     progress: Progress = field(default_factory=Progress)
-    _walks: Sequence[Walk] = ()
+    _seen: set[int] = field(default_factory=set)
+    _in_a_row: int = 0
     _told: float = field(default_factory=time.monotonic)
     _began: float = field(default_factory=time.monotonic)
     _before: int = 0
+    _astray: bool = False
+    _may_heal: bool = False
 
     def run(self) -> Progress:
-        """Drain every search. What an earlier try left is taken up."""
+        """Drain every question. What an earlier try left is taken up."""
         self._take_up()
-        while self.progress.search < len(self._walks):
-            walk = self._walks[self.progress.search]
-            try:
-                self._drain(walk)
-            except RedoxError as error:
-                if not is_for_a_fresh_start(walk, error):
-                    if walk.astray or not error.retryable:
-                        self.results.discard()
-                    raise
-                _log.warning("What follows page %d does not fit it; beginning anew. %s", self.progress.pages, error)
-                self._begin_anew()
+        left = list(self.progress.left(self.count))
+        for index, got in side_by_side(self._pieces, left, threads=min(self.threads, max(len(left), 1))):
+            if isinstance(got, Piece):
+                self._take(index, got)
+            elif isinstance(got, Anew):
+                self._begin_anew(index)
+            elif got.error is not None:
+                self._fail(index, got)
+        if self.progress.failed and self.on_error == "fail":
+            raise self._incomplete()
         return self.progress
 
     def _take_up(self) -> None:
-        seen: set[int] = set()
-        saved = self.results.restore(lambda kind, line: _note(seen, kind, line))
+        saved = self.results.restore(self._recall)
         if saved is None:
-            self._walks = self.start(set())
+            self._seen.clear()
             return
         self.progress = msgspec.json.decode(saved, type=Progress)
-        self._walks = self.start(seen)
-        self._walks[self.progress.search].take_up(self.progress.position)
         self._before = self.progress.resources
         self.tell("An earlier try left %d pages, %d resources; going on.", self.progress.pages, self.progress.resources)
 
-    def _begin_anew(self) -> None:
-        self.results.begin_anew()
-        self.progress, self._before = Progress(), 0
-        self._walks = self.start(set())
+    def _recall(self, kind: str, line: bytes) -> None:
+        if self.of_resources and kind not in (OUTCOMES, VALIDATION_OUTCOMES, SEARCHES):
+            resource = self.shape.resource(line)
+            self._know(resource, key_of(resource))
 
-    def _drain(self, walk: Walk) -> None:
-        while (page := self.client.run(walk.next_page())) is not None:
-            for kind, lines in _by_type(page).items():
-                self.results.write(kind, lines)
-            if self.report is not None:
-                self.results.write(VALIDATION_OUTCOMES, self.report.lines(resource.line for resource in page.resources))
-            self._note(page, walk)
-            self.results.end_page(msgspec.json.encode(self.progress))
-            self._tell()
-        done = self.progress
-        done.requests += walk.position.requests
-        done.duplicates += walk.position.duplicates
-        done.missing += walk.position.missing
-        done.search, done.position = done.search + 1, Position()
+    def _pieces(self, index: int) -> Any:
+        """Ask one question, from where an earlier try left it. Runs in a thread of its own where there are several."""
+        begun = self.progress.under_way.get(index)
+        if not self.many:
+            return self._watched(self.ask(index), begun, self._seen)
+        return self._watched(self.ask(index), begun, set(self._seen) if begun else set())
 
-    def _note(self, page: Page, walk: Walk) -> None:
+    def _watched(self, ask: Ask, begun: UnderWay | None, seen: set[int]) -> Any:
+        try:
+            yield from ask.pieces(begun.position if begun else Position(), seen)
+        finally:
+            self._astray = ask.astray
+
+    def _take(self, index: int, piece: Piece) -> None:
+        """Write what came."""
         progress = self.progress
-        progress.position = walk.position
+        fresh = self._fresh(piece.resources)
+        page = self._page(index, fresh, piece)
+        begun = progress.under_way.setdefault(index, UnderWay())
+        begun.position = piece.position
+        begun.ids += piece.ids[: IDS - len(begun.ids)] if self.many else ()
         progress.pages += 1
-        progress.resources += len(page.resources)
-        progress.date = progress.date or walk.position.date
-        progress.latest = max(progress.latest, _latest(page.resources))
+        progress.resources += len(fresh)
+        progress.latest = max(progress.latest, latest_of(fresh))
+        if piece.position.ended:
+            self._finish(index, begun, page)
+        self.results.write_page(page, msgspec.json.encode(progress))
+        self._tell()
+
+    def _fresh(self, resources: list[Resource]) -> list[Resource]:
+        """Leave out what another of the questions has brought already."""
+        if not self.many and self.increment is None:
+            return resources
+        fresh = []
+        for resource in resources:
+            key = key_of(resource)
+            if not self.many or key is None or key not in self._seen:
+                self._know(resource, key)
+                fresh.append(resource)
+        self.progress.duplicates += len(resources) - len(fresh)
+        return fresh
+
+    def _know(self, resource: Resource, key: int | None) -> None:
+        if key is not None:
+            self._seen.add(key)
+            if self.increment is not None:
+                self.increment.note(key, resource.last_updated)
+
+    def _page(self, index: int, fresh: list[Resource], piece: Piece) -> dict[str, list[bytes]]:
+        progress = self.progress
+        progress.date = progress.date or piece.position.date
+        repeats = self.increment.repeats(fresh) if self.increment is not None else set()
+        progress.repeats += len(repeats)
+        lines = self.shape.lines(fresh, search=self.key(index), pulled_at=self.transaction_time, repeats=repeats)
+        page: dict[str, list[bytes]] = {}
+        for resource, line in zip(fresh, lines, strict=True):
+            page.setdefault(resource.type, []).append(line)
+        for outcome in piece.outcomes:
+            page.setdefault(outcome.type, []).append(outcome.line)
+        if self.report is not None:
+            page[VALIDATION_OUTCOMES] = self.report.lines(resource.line for resource in fresh)
+        return page
+
+    def _finish(self, index: int, begun: UnderWay, page: dict[str, list[bytes]]) -> None:
+        self._in_a_row = 0
+        self.progress.finish(index)
+        if self.many:
+            found = begun.position.matches
+            status = ("none", "one")[found] if found < 2 else "many"
+            page[SEARCHES] = [self._line(index, status=status, count=found, ids=begun.ids)]
+
+    def _fail(self, index: int, ended: Ended) -> None:
+        """Note that one failed, and go on; or stop, if it was the only one, or the others would fail likewise."""
+        error = ended.error
+        if not isinstance(error, RedoxError):
+            raise error or AssertionError
+        if not self.many:
+            if self._astray or not error.retryable:
+                self.results.discard()
+            raise error
+        self._in_a_row += isinstance(error, RedoxServerError | RedoxTransportError)
+        if isinstance(error, RedoxAuthError | RedoxConfigError) or self._in_a_row >= FAILURES_IN_A_ROW:
+            error.add_note(f"{self._so_far}; a next try goes on from there.")
+            self.results.pause()
+            raise error
+        _log.warning("Search %d failed: %s", index, _words(error))
+        self._may_heal = self._may_heal or error.retryable
+        begun = self.progress.under_way.get(index, UnderWay())
+        self.progress.fail(index)
+        what = {"count": begun.position.matches, "ids": begun.ids, "error": type(error).__name__, "said": _words(error)}
+        self.results.write_page({SEARCHES: [self._line(index, status="error", **what)]}, msgspec.json.encode(self.progress))
+
+    def _line(self, index: int, **facts: Any) -> bytes:
+        return msgspec.json.encode({"index": index, "key": self.key(index), **facts})
+
+    def _incomplete(self) -> RedoxIncompleteError:
+        failed = len(self.progress.failed)
+        url = self.results.pause()
+        error = RedoxIncompleteError(
+            f"{failed} of {self.count} searches failed, and no result is visible; each has a line in {url}. A next try asks "
+            "for these alone; on_error='record' takes the rest as the result",
+            failed=failed,
+            total=self.count,
+            url=url,
+        )
+        error.retryable = self._may_heal
+        return error
+
+    @property
+    def _so_far(self) -> str:
+        over = self.count - sum(1 for _ in self.progress.left(self.count))
+        return f"{over} of {self.count} searches were over, {len(self.progress.failed)} had failed"
+
+    def _begin_anew(self, index: int) -> None:
+        if not self.many:
+            self.results.begin_anew()
+            self.progress, self._before, self._seen = Progress(), 0, set()
+        self.progress.under_way.pop(index, None)
 
     def _tell(self) -> None:
-        """Say, at most every 15 seconds, how far the search is."""
+        """Say, at most every 15 seconds, how far they are."""
         now = time.monotonic()
         if now - self._told >= _PROGRESS_EVERY:
             self._told = now
             rate = (self.progress.resources - self._before) / (now - self._began)
-            self.tell("Page %d, %d resources so far, %.0f a second.", self.progress.pages, self.progress.resources, rate)
-
-    @property
-    def request(self) -> str:
-        """The URL that was asked, without parameters."""
-        first = self._walks[0]
-        return f"{first.endpoint.url}/{first.resource_type}/_search"
+            over = f" {self._so_far}." if self.many else ""
+            self.tell(
+                "Page %d, %d resources so far, %.0f a second.%s", self.progress.pages, self.progress.resources, rate, over
+            )
 
     @property
     def transaction_time(self) -> str:
         """The server's clock at the first answer, as an instant in UTC; this machine's when the server told none."""
         try:
-            return _iso(datetime.fromtimestamp(http_date(self.progress.date or ""), UTC))
+            return instant(datetime.fromtimestamp(http_date(self.progress.date or ""), UTC))
         except (ValueError, TypeError, OverflowError):
-            return _iso(datetime.now(UTC))
+            return instant(datetime.now(UTC))
 
     @property
     def extension(self) -> dict[str, Any]:
@@ -174,42 +275,31 @@ class Drain:
             "requests": progress.requests,
             "duplicates": progress.duplicates,
             "watermark": min(progress.latest, self.transaction_time) if progress.latest else None,
+            "total_mismatch": progress.missing,
+            "failed": len(progress.failed),
+            "repeats": progress.repeats,
+            "line_format": self.shape.told,
         }
-        return {**told, "total_mismatch": progress.missing} if progress.missing else told
+        always = ("pages", "requests", "duplicates", "watermark")
+        return {name: value for name, value in told.items() if value or name in always}
 
 
 def resumable_results(
-    layout: Layout,
-    settings: Settings,
-    walks: Sequence[Walk],
-    *,
-    compression: str | None = None,
-    validate: str = "off",
-    limits: Limits | None = None,
+    layout: Layout, settings: Settings, *what: object, many: bool, compression: str | None, size: int | None = None
 ) -> Results:
-    """Make the place of these searches' results, with a checkpoint that only the same searches take up."""
-    asked = [(walk.endpoint.url, walk.resource_type, walk.form, sorted(walk.headers.items())) for walk in walks]
-    rules = limits or Limits()
+    """Make the place of a task's result, with a checkpoint that only the same questions take up.
+
+    :param what: all that tells these questions and their lines from others.
+    """
+    rules = Limits(PAGES_OF_A_PART_OF_MANY if many else PAGES_OF_A_PART, size or BYTES_OF_A_PART)
     files = Files(layout.root)
     checkpoint = Checkpoint(
         files,
         layout.checkpoint,
         seal=Seal(settings.key, purpose="checkpoint", bound_to=layout.workspace),
-        search=digest_of(asked, compression, validate, rules),
+        search=digest_of(*what, many, compression, rules),
     )
     return Results(layout, files=files, compression=compression, checkpoint=checkpoint, limits=rules)
-
-
-def is_for_a_fresh_start(walk: Walk, error: RedoxError) -> bool:
-    """Say whether a search that was taken up should begin anew: its next link is dead, or its pages do not fit together."""
-    return (walk.taken_up and walk.astray) or (walk.is_stuck and is_about_the_link(error))
-
-
-def is_about_the_link(error: RedoxError) -> bool:
-    """Say whether an error is about the link of the next page, and not about the server's day."""
-    if isinstance(error, RedoxResponseError):
-        return not isinstance(error, RedoxAuthError | RedoxRateLimitError | RedoxServerError)
-    return isinstance(error, RedoxProtocolError)
 
 
 def digest_of(*what: object) -> str:
@@ -217,23 +307,7 @@ def digest_of(*what: object) -> str:
     return hashlib.sha256(msgspec.json.encode([str(one) for one in what])).hexdigest()
 
 
-def _note(seen: set[int], kind: str, line: bytes) -> None:
-    if kind not in (OUTCOMES, VALIDATION_OUTCOMES):
-        key = key_of(read_line(line))
-        if key is not None:
-            seen.add(key)
-
-
-def _by_type(page: Page) -> dict[str, list[bytes]]:
-    grouped: dict[str, list[bytes]] = {}
-    for resource in page.resources:
-        grouped.setdefault(resource.type, []).append(resource.line)
-    for outcome in page.outcomes:
-        grouped.setdefault(outcome.type, []).append(outcome.line)
-    return grouped
-
-
-def _latest(resources: Sequence[Resource]) -> str:
+def latest_of(resources: Iterable[Resource]) -> str:
     """Give the latest lastUpdated as an instant in UTC. Texts of one form are compared as text."""
     latest: dict[tuple[int, str], str] = {}
     for resource in resources:
@@ -242,16 +316,8 @@ def _latest(resources: Sequence[Resource]) -> str:
             form = len(text), "Z" if text.endswith("Z") else text[-6:]
             if text > latest.get(form, ""):
                 latest[form] = text
-    return max(map(_instant, latest.values()), default="")
+    return max(map(instant_of, latest.values()), default="")
 
 
-def _instant(text: str) -> str:
-    """Give an instant in UTC in one form, so that instants compare as text; one that cannot be read is the earliest."""
-    try:
-        return _iso(datetime.fromisoformat(text).astimezone(UTC))
-    except (ValueError, OverflowError):
-        return ""
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _words(error: RedoxError) -> str:
+    return " ".join((str(error), *getattr(error, "__notes__", ())))

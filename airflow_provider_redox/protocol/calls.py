@@ -70,20 +70,18 @@ class Calls:
     def search(
         self,
         resource_type: str,
-        params: Mapping[str, Any],
+        params: Mapping[str, Any] | bytes,
         *,
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
         terms: Terms | None = None,
         seen: set[int] | None = None,
-        shared: bool = False,
     ) -> Walk:
-        """Begin a FHIR search. Nothing is sent before the walk's first page is asked for."""
-        form = fhir.search_form(params)
+        """Begin a FHIR search, by its parameters or the form made of them. Nothing is sent before a page is asked for."""
+        form = params if isinstance(params, bytes) else fhir.search_form(params)
         base = self.endpoint(destination, environment)
-        sent = self._headers(headers)
-        return start_walk(base, resource_type, form, headers=sent, env=self.env, terms=terms, seen=seen, shared=shared)
+        return start_walk(base, resource_type, form, headers=self._headers(headers), env=self.env, terms=terms, seen=seen)
 
     def read(
         self,

@@ -37,14 +37,11 @@ class Gathered:
     """The resources of one search.
 
     :param resource_type: what is searched for: the type of a match that is not marked as one.
-    :param seen: the keys of what was given; shared by searches whose results go to one place.
-    :param shared: whether other searches share it. A search that shares its results keeps a set of its own.
+    :param seen: the keys of what was given.
     """
 
     resource_type: str
     seen: set[int]
-    shared: bool = False
-    _own: set[int] = field(default_factory=set)
     _extras: set[int] = field(default_factory=set)
     _versions: dict[str, list[int]] = field(default_factory=dict)
     _nameless: set[int] = field(default_factory=set)
@@ -61,7 +58,6 @@ class Gathered:
         """
         for version in versions:
             self._meet(version)
-        self._own = set(self.seen) if self.shared else set()
 
     def take(self, page: Page) -> Taken:
         """Take in a page."""
@@ -74,9 +70,9 @@ class Gathered:
             if resource.id is None:
                 fresh.append(resource)
                 matches += is_match
-                is_news = _added(self._nameless, key) or is_news
+                is_news = added(self._nameless, key) or is_news
                 continue
-            if not _added(self._known, key):
+            if not added(self.seen, key):
                 matches += is_match and self._was_extra(key)
                 continue
             is_news = True
@@ -84,13 +80,8 @@ class Gathered:
                 self._extras.add(key)
             elif resource.version is None or not self._has_other_version(base, resource.version):
                 matches += 1
-            if not self.shared or _added(self.seen, key):
-                fresh.append(resource)
+            fresh.append(resource)
         return Taken(fresh, matches, is_news, hash(tuple(told)))
-
-    @property
-    def _known(self) -> set[int]:
-        return self._own if self.shared else self.seen
 
     def _is_match(self, resource: Resource) -> bool:
         return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
@@ -108,8 +99,8 @@ class Gathered:
         """
         if version not in self._versions:
             self._meet(version)
-        known, others = self._known, self._versions.get(version)
-        return bool(others) and any(base ^ other in known for other in others or ())
+        others = self._versions.get(version)
+        return bool(others) and any(base ^ other in self.seen for other in others or ())
 
     def _meet(self, version: str) -> None:
         """Keep, for each version, what the others add to a key; nothing any more when there are too many."""
@@ -138,7 +129,7 @@ def key_of(resource: Resource) -> int | None:
     return None if resource.id is None else base ^ version
 
 
-def _added(known: set[int], key: int) -> bool:
+def added(known: set[int], key: int) -> bool:
     """Add a key. Says whether it was new."""
     before = len(known)
     known.add(key)

@@ -253,12 +253,11 @@ def start_walk(
     env: Environment,
     terms: Terms | None = None,
     seen: set[int] | None = None,
-    shared: bool = False,
     position: Position | None = None,
 ) -> Walk:
     """Begin a search, or take one up. Raises `RedoxConfigError` for a name that is no resource type."""
     kind = checked_type(resource_type)
-    gathered = Gathered(kind, seen if seen is not None else set(), shared)
+    gathered = Gathered(kind, seen if seen is not None else set())
     walk = Walk(endpoint, kind, form, headers, env, gathered, terms or Terms())
     walk.take_up(position or Position())
     return walk

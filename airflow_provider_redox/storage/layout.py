@@ -69,6 +69,21 @@ class Layout:
         return f"{self.workspace}/sent-{number:05d}.json"
 
     @property
+    def searches(self) -> str:
+        """The list of a task's searches: a line for each says what became of it."""
+        return f"{self.workspace}/searches.ndjson"
+
+    @property
+    def searches_so_far(self) -> str:
+        """The same list while some of them have failed and the result is not there."""
+        return f"{self.workspace}/searches.so-far.ndjson"
+
+    def watermark(self, digest: str) -> str:
+        """The place of the watermark of a task's searches; it belongs to no run."""
+        dag = f"dag_id={safe_name(self.owner.dag_id)}"
+        return f"{self.base}/_redox/watermarks/{dag}/{safe_name(self.owner.task_id)}.{digest}.json"
+
+    @property
     def staging(self) -> str:
         """The folder of the files of a result that is not complete."""
         return f"{self.workspace}/staged"

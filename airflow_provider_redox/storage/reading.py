@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import IO, Any
 
@@ -17,6 +17,8 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.members import members
+from airflow_provider_redox.storage.rows import json_rows
+from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
 
 _BLOCK = 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024  # no body of an answer may be longer, so no resource is
@@ -32,11 +34,24 @@ class Listed(msgspec.Struct, frozen=True):
     sha256: str | None = None
 
 
+class _Extension(msgspec.Struct, frozen=True):
+    line_format: str | None = None
+    searches: str | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What reading needs of a manifest; it may hold more."""
 
     output: list[Listed]
     error: list[Listed] = []
+    extension: _Extension = _Extension()
+
+    def resources(self, resource_type: str | None) -> Iterator[tuple[str, bytes]]:
+        """Give the lines of a type, or of all under `output`, taken out of their envelopes, each with its file's name."""
+        enveloped = self.output if self.extension.line_format == ENVELOPE else ()
+        for name, listed in self.files(resource_type):
+            unwrap = _unwrapping(name) if listed in enveloped else _as_it_is
+            yield from ((name, unwrap(line)) for line in lines(name, listed))
 
     def files(self, resource_type: str | None) -> list[tuple[str, Listed]]:
         """Give the files of a type, or all under `output`, each with the name that errors call it by."""
@@ -59,6 +74,15 @@ def parse_manifest(manifest: Any) -> Manifest:
         raise RedoxConfigError(f"manifest: not what a search returns: {error}") from None
 
 
+def searches(manifest: Any) -> Iterator[dict[str, Any]]:
+    """Give the lines of the list of searches, parsed. Raises `RedoxConfigError` when it is not there, or damaged."""
+    place = parse_manifest(manifest).extension.searches
+    if place is None:
+        return
+    for _, row in json_rows(place, where="manifest.extension.searches", limit=_LONGEST_LINE):
+        yield row
+
+
 def _stored(place: Any) -> Any:
     url = str(place)
     if not isinstance(place, str) and not hasattr(place, "__fspath__") and not hasattr(place, "fs"):
@@ -75,6 +99,21 @@ def _stored(place: Any) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise RedoxConfigError("manifest: the file at this place is not JSON") from None
+
+
+def _as_it_is(line: bytes) -> bytes:
+    return line
+
+
+def _unwrapping(name: str) -> Callable[[bytes], bytes]:
+    def unwrap(line: bytes) -> bytes:
+        try:
+            return unwrapped(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        raise RedoxProtocolError(f"{name}: holds a line that is no envelope; it was changed after it was written")
+
+    return unwrap
 
 
 def lines(name: str, listed: Listed) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,9 @@ from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.parts import BrokenPartError, Part, Written, blocks, lines, suffix_of
 
 OUTCOMES = "OperationOutcome"
+SEARCHES = "Searches"
+"""The kind of the lines that say what became of each search; together they are one file beside the result."""
+
 _BESIDE = (OUTCOMES, VALIDATION_OUTCOMES)
 
 _log = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When parts are ended: after so many pages, or bytes in any of them."""
+    """When parts are ended: after so many pages, or before one of them grows beyond so many bytes."""
 
     pages: int = 50
     size: int = 64 * 1024 * 1024
@@ -147,18 +150,34 @@ class Results:
             part = self._open.get(kind) or self._part(kind, self._numbers.get(kind, 0))
             part.write(lines)
 
-    def end_page(self, progress: bytes) -> None:
-        """Say that a page has been written. What has been written up to here can be taken up with this progress, as JSON.
+    def write_page(self, page: Mapping[str, list[bytes]], progress: bytes) -> None:
+        """Add the lines of a page, by kind. What has been written up to here can be taken up with this progress, as JSON.
 
         On an object store that holds after the last page of a segment only.
         """
+        if self._is_too_full_for(page):
+            self._end_segment()
+            self._save()
+        for kind, of_kind in page.items():
+            self.write(kind, of_kind)
         self._pages += 1
         self._progress = msgspec.Raw(progress)
-        if self._pages >= self._limits.pages or any(part.size >= self._limits.size for part in self._open.values()):
+        if self._pages >= self._limits.pages:
             self._end_segment()
             self._save()
         elif self._files.shows_writes and self._checkpoint is not None:
             self._checkpoint.note(self._point)
+
+    def _is_too_full_for(self, page: Mapping[str, list[bytes]]) -> bool:
+        """Say whether a page would make a part larger than it may be. A page that is larger alone is a part alone."""
+        sizes = ((self._open[kind].size, more) for kind, more in page.items() if kind in self._open)
+        return any(size + sum(map(len, more)) + len(more) > self._limits.size for size, more in sizes)
+
+    def pause(self) -> str | None:
+        """Keep what was written for a next try, though this one is to fail. Gives the URL of the list of searches so far."""
+        self._end_segment()
+        self._save()
+        return self._list_searches(self._layout.searches_so_far)
 
     def _end_segment(self) -> None:
         for part in self._open.values():
@@ -188,23 +207,25 @@ class Results:
         self._whole = True
         self._save()
         self._files.remove(self._layout.manifest)
-        entries = [self._publish(part) for part in sorted(self._parts, key=lambda part: (part.kind, part.number))]
+        searches = self._list_searches(self._layout.searches)
+        parts = [part for part in self._parts if part.kind != SEARCHES]
+        entries = [self._publish(part) for part in sorted(parts, key=lambda part: (part.kind, part.number))]
         manifest = {
             "transactionTime": transaction_time,
             "request": request,
             "requiresAccessToken": False,
             "output": [entry for entry in entries if entry["type"] not in _BESIDE],
             "error": [entry for entry in entries if entry["type"] in _BESIDE],
-            "extension": extension,
+            "extension": extension if searches is None else {**extension, "searches": searches},
         }
         self._files.write(self._layout.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-        self._remove_obsolete({entry["url"] for entry in entries})
+        self._remove_obsolete({searches, *(entry["url"] for entry in entries)})
         return manifest
 
-    def _remove_obsolete(self, current: set[str]) -> None:
+    def _remove_obsolete(self, current: set[str | None]) -> None:
         """Remove files of the earlier result."""
-        leftovers = [url for url in self._obsolete if url not in current]
-        for url in (*leftovers, self._layout.staging, self._layout.checkpoint):
+        old = [*self._obsolete, self._layout.searches_so_far, self._layout.searches]
+        for url in (*(url for url in old if url not in current), self._layout.staging, self._layout.checkpoint):
             self._tidy(url)
 
     def _tidy(self, url: str) -> None:
@@ -213,6 +234,20 @@ class Results:
             self._files.remove(url)
         except Exception as error:  # noqa: BLE001  (each store has errors of its own)
             _log.warning("A file of an earlier try could not be removed (%s): %s", type(error).__name__, url)
+
+    def _list_searches(self, url: str) -> str | None:
+        """Write the list of searches, in their order, the last line of each: one that failed may have been made again."""
+        parts = sorted((part for part in self._parts if part.kind == SEARCHES), key=lambda part: part.number)
+        if not parts:
+            return None
+        listed: dict[int, bytes] = {}
+        for part in parts:
+            for line in lines(blocks(self._files, part), compressed=bool(self._suffix)):
+                listed[msgspec.json.decode(line, type=_Listed).index] = line
+        with self._files.writing(url) as file:
+            for index in sorted(listed):
+                file.write(listed[index] + b"\n")
+        return url
 
     def _part(self, kind: str, number: int) -> Part:
         url = self._layout.staged(kind, number, self._attempt, self._suffix)
@@ -242,6 +277,10 @@ class Results:
 def _climbs(url: str) -> bool:
     """Say whether a path leads out of the folder that it begins with; what lies on a store may have been put there."""
     return not {".", ".."}.isdisjoint(url.split("/"))
+
+
+class _Listed(msgspec.Struct):
+    index: int
 
 
 class _File(msgspec.Struct):

@@ -63,13 +63,18 @@ def csv_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict[
 def json_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """Give the rows of an NDJSON file. Raises `RedoxConfigError` as above, and for a line that is not a JSON object."""
     for number, line in numbered_lines(place, where=where, limit=limit):
-        try:
-            row = jsontext.decode(line, _json)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise RedoxConfigError(f"{where}: row {number} is not a JSON object")
-        yield number, row
+        yield number, parse_row(line, number, where=where)
+
+
+def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
+    """Parse one row, digit for digit. Raises `RedoxConfigError` for what is not a JSON object."""
+    try:
+        row = jsontext.decode(line, _json)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise RedoxConfigError(f"{where}: row {number} is not a JSON object")
+    return row
 
 
 def _text(place: Any, where: str, limit: int) -> Iterator[str]:

@@ -15,7 +15,6 @@ from airflow_provider_redox.operators import drain
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from airflow_provider_redox.storage import checkpoint as checkpoints
 from airflow_provider_redox.storage.files import Files
-from airflow_provider_redox.storage.results import Limits
 from tests.support.sandbox import Sandbox
 
 try:
@@ -60,7 +59,8 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
     """Segments of a few pages, so that a small search has several."""
-    monkeypatch.setattr(drain, "Limits", lambda: Limits(pages=SEGMENT))
+    monkeypatch.setattr(drain, "PAGES_OF_A_PART", SEGMENT)
+    monkeypatch.setattr(drain, "PAGES_OF_A_PART_OF_MANY", SEGMENT)
     sandbox.settings(page_size=18)
 
 
@@ -306,15 +306,15 @@ def test_a_disk_that_is_gone_is_no_obstacle(execute: Callable[..., Any], tmp_pat
 def test_several_searches_go_on_in_the_middle(execute: Callable[..., Any], place: str, sandbox: Sandbox, killer: Killer):
     """With a list of searches, those that are done are not asked again, and counts and duplicates come out the same."""
     both = [{"code": "4548-4"}, {"code": "8867-4"}, {"code": "4548-4"}]
-    undisturbed = execute(search(place, search_params=both))
+    undisturbed = execute(search(place, search_params=both, max_concurrency=1))
     expected, operations = contents(place), killer.done
     for point in range(5, operations, 7):
         wipe(place)
         killer.left = point
         with pytest.raises(KilledError):
-            execute(search(place, search_params=both))
+            execute(search(place, search_params=both, max_concurrency=1))
         killer.left = None
-        manifest = execute(search(place, search_params=both))
+        manifest = execute(search(place, search_params=both, max_concurrency=1))
         assert contents(place) == expected
         assert manifest["extension"]["duplicates"] == undisturbed["extension"]["duplicates"] > 0
         assert manifest["extension"]["watermark"] == undisturbed["extension"]["watermark"]

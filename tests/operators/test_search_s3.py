@@ -17,7 +17,6 @@ import pytest
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.operators import drain
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
-from airflow_provider_redox.storage.results import Limits
 from tests.support.s3 import CONNECTION, KEY_ID, SECRET, Bucket
 from tests.support.sandbox import Sandbox
 from tests.support.worker import Worker
@@ -31,7 +30,7 @@ def segment(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Set the pages of a segment, for small searches to have several."""
 
     def of(pages: int) -> None:
-        monkeypatch.setattr(drain, "Limits", lambda: Limits(pages=pages))
+        monkeypatch.setattr(drain, "PAGES_OF_A_PART", pages)
 
     return of
 

@@ -148,14 +148,6 @@ def test_resources_without_an_id_are_all_given() -> None:
     assert (found, search.position.duplicates) == ([None, None], 0)
 
 
-def test_searches_that_share_what_they_have_seen_give_each_resource_once() -> None:
-    """A resource that an earlier search of a cohort gave is a duplicate in a later one."""
-    seen: set[bytes] = set()
-    walk(World(patients("a", "b")), seen=seen)
-    found, search = walk(World(patients("b", "c")), seen=seen)
-    assert (found, search.position.duplicates) == (["c"], 1)
-
-
 # ── searches without end ──
 
 

@@ -254,15 +254,13 @@ def failing(draw: st.DrawFn) -> Plan:
 # ── walking ──
 
 
-def begin(
-    server: Server, lines: list[bytes], position: Position, *, shared: bool = False, **terms: Any
-) -> tuple[World, Walk]:
+def begin(server: Server, lines: list[bytes], position: Position, **terms: Any) -> tuple[World, Walk]:
     """Begin a walk, or take one up, as a new process would: with what is on disk and nothing else."""
     world = World(*[server] * REQUESTS_AT_MOST)
     stored = msgspec.json.decode(msgspec.json.encode(position), type=Position)
     seen = {identity for line in lines if (identity := key_of(read_line(line))) is not None}
     agreed = Terms(**{"max_pages": PAGES_AT_MOST, **terms})
-    where: dict[str, Any] = {"headers": {}, "env": world.env(), "seen": seen, "position": stored, "shared": shared}
+    where: dict[str, Any] = {"headers": {}, "env": world.env(), "seen": seen, "position": stored}
     walk = start_walk(BASE, "Patient", b"family=Green", terms=agreed, **where)
     return world, walk
 
@@ -362,21 +360,6 @@ def test_a_total_of_more_than_came_is_told(plan: Plan) -> None:
     assert error is None or stopped_at(error) == len(plan.pages)
 
 
-@settings(max_examples=100, deadline=None)
-@given(healthy().map(without_faults), healthy().map(without_faults))
-def test_searches_that_share_their_results_give_each_resource_once(one: Plan, other: Plan) -> None:
-    """What an earlier search of a task gave is left out of a later one; each is held against its own total."""
-    lines: list[bytes] = []
-    given: list[Item] = []
-    for plan in (one, replace(other, indent=one.indent)):
-        server = Server(plan)
-        world, walk = begin(server, lines, Position(), shared=True, on_total_mismatch="warn")
-        assert drain(world, walk, lines, [])
-        given += server.given
-        assert (walk.position.missing) == short(plan, server.given)
-    assert identities(lines) == once(given)
-
-
 @settings(max_examples=60, deadline=None)
 @given(healthy(), st.sampled_from(ENDLESS))
 def test_pages_without_end_are_given_up_on(plan: Plan, behind: str) -> None:
@@ -471,8 +454,8 @@ def test_a_walk_that_is_killed_after_its_last_page_still_knows_what_is_missing()
 
 
 def test_a_duplicate_after_a_restart_does_not_make_up_for_a_lost_resource() -> None:
-    """A search that shares its results counts a resource once, though it is killed between the two pages that hold it."""
+    """A search counts a resource once, though it is killed between the two pages that hold it."""
     a, b, c = (Item("Patient", one) for one in "abc")
-    world, walk = taken_up(Server(plan_of((a, b), (b, c), total=4)), 1, shared=True)
+    world, walk = taken_up(Server(plan_of((a, b), (b, c), total=4)), 1)
     with pytest.raises(RedoxProtocolError):
         world.run(walk.next_page())

@@ -55,10 +55,8 @@ def main(arguments: dict[str, Any]) -> None:
     """Execute the operator as a task runner does, and print what it returns."""
     from airflow_provider_redox.operators import drain
     from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
-    from airflow_provider_redox.storage.results import Limits
 
-    limits = Limits(pages=arguments.pop("pages"))
-    drain.Limits = lambda: limits
+    drain.PAGES_OF_A_PART = arguments.pop("pages")
     owner = SimpleNamespace(dag_id="pull", run_id="manual__2026-11-23T10:00:00+00:00", task_id="pull", map_index=-1)
     manifest = RedoxFhirSearchOperator(task_id="pull", **arguments).execute({"ti": owner})
     print(json.dumps(manifest))  # noqa: T201

@@ -1,0 +1,287 @@
+"""The searches of one task: everything checked before the first request, then drained, then the watermark moved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.asks import FhirAsk
+from airflow_provider_redox.operators.cohorts import keyed_rows
+from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.protocol.cohort import fields_in, search_of
+from airflow_provider_redox.protocol.destinations import find_destination
+from airflow_provider_redox.protocol.fhir import search_form
+from airflow_provider_redox.protocol.terms import Terms, terms
+from airflow_provider_redox.protocol.validation import report_of
+from airflow_provider_redox.protocol.windows import LAST_UPDATED, Window, parse_windows
+from airflow_provider_redox.seal import Seal, keyed_hash
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.layout import Layout
+from airflow_provider_redox.storage.shapes import Shape, checked_format
+from airflow_provider_redox.storage.watermark import Increment
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.operators.fhir_search import RedoxFhirSearchOperator
+    from airflow_provider_redox.protocol.paging import Walk
+
+LAST_SUCCESS = "last_success"
+
+CONCURRENCY_AT_MOST = 64
+SMALLEST_FILE = 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+Params = Mapping[str, Any]
+
+
+class Asked(NamedTuple):
+    """One search: what names it, and its form."""
+
+    key: str
+    form: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """The searches of one task, ready to be made."""
+
+    drain: Drain
+    layout: Layout
+    told: Mapping[str, Any]
+
+    @classmethod
+    def prepare(cls, operator: RedoxFhirSearchOperator, context: Context) -> Searching:
+        """Check all that can be checked before the first request. Raises `RedoxConfigError`."""
+        _check_arguments(operator)
+        layout = operator.layout(context, operator.output_path)
+        params = _params(operator, context)
+        increment = _increment(operator, layout, params) if _is_incremental(operator, context) else None
+        bounds = _bounds(operator, context, increment, layout)
+        asked = _asked(operator, params, bounds)
+        drain = _drain(operator, layout, asked, increment)
+        return cls(drain, layout, _told(bounds, increment))
+
+    def run(self) -> dict[str, Any]:
+        """Make the searches and give the manifest; the watermark is moved when it is visible."""
+        drain = self.drain
+        with drain.results as results:
+            drain.run()
+            extension = {**drain.extension, **self.told}
+            request = drain.ask(0).request
+            manifest = results.commit(transaction_time=drain.transaction_time, request=request, extension=extension)
+        if drain.report is not None:
+            _log.info("%s.", drain.report.summary)
+        if drain.increment is not None:
+            _move(drain, drain.increment, extension["watermark"])
+        return manifest
+
+
+def _check_arguments(operator: RedoxFhirSearchOperator) -> None:
+    choices = {"on_error": ("fail", "record"), "since": (None, LAST_SUCCESS)}
+    for name, allowed in choices.items():
+        if getattr(operator, name) not in allowed:
+            raise RedoxConfigError(f"{name}: must be one of {', '.join(filter(None, allowed))}")
+    _whole_number(operator, "max_concurrency", 1, CONCURRENCY_AT_MOST)
+    for name, least in (("page_size", 1), ("window_parts", 1), ("max_file_bytes", SMALLEST_FILE)):
+        if getattr(operator, name) is not None:
+            _whole_number(operator, name, least, None)
+    if operator.since is not None and operator.window is not None:
+        raise RedoxConfigError("since, window: give one of them")
+    if operator.since is not None and operator.cohort is not None:
+        raise RedoxConfigError(
+            "since, cohort: not together; of a patient who is new in the cohort only the last changes would come. Use window"
+        )
+    if operator.window_parts is not None and (operator.window is None or operator.cohort is not None):
+        raise RedoxConfigError("window_parts: needs a window, and no cohort, whose searches are side by side already")
+    if operator.cohort_key is not None and operator.cohort is None:
+        raise RedoxConfigError("cohort_key: needs a cohort")
+
+
+def _whole_number(operator: RedoxFhirSearchOperator, name: str, least: int, most: int | None) -> None:
+    value = getattr(operator, name)
+    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most)
+    if not fits:
+        raise RedoxConfigError(f"{name}: must be a whole number from {least}{f' to {most}' if most else ', or left out'}")
+
+
+def _params(operator: RedoxFhirSearchOperator, context: Context) -> list[Params]:
+    """Render the search parameters. Parameters that were given and came out empty would ask for everybody."""
+    if operator.search_params is None:
+        return [_sized(operator, {})]
+    rendered = operator.rendered(operator.search_params, context)
+    searches = [rendered] if isinstance(rendered, Mapping) else rendered
+    listed = isinstance(searches, Sequence) and not isinstance(searches, str)
+    if not listed or not searches or not all(isinstance(one, Mapping) and one for one in searches):
+        raise RedoxConfigError(
+            "search_params: must be a mapping with at least one parameter, or a list of such; it came out empty. "
+            "Leave it out to search for everything of this type"
+        )
+    return [_sized(operator, params) for params in searches]
+
+
+def _sized(operator: RedoxFhirSearchOperator, params: Params) -> Params:
+    return params if operator.page_size is None else {"_count": operator.page_size, **params}
+
+
+def _is_incremental(operator: RedoxFhirSearchOperator, context: Context) -> bool:
+    return operator.since is not None and not _is_backfill(context)
+
+
+def _is_backfill(context: Context) -> bool:
+    kind = getattr(context.get("dag_run"), "run_type", None)
+    return getattr(kind, "value", kind) == "backfill"
+
+
+def _increment(operator: RedoxFhirSearchOperator, layout: Layout, params: list[Params]) -> Increment:
+    settings = operator.hook.client.settings
+    asked = msgspec.json.encode([operator.resource_type, *(sorted(one.items()) for one in params)], enc_hook=str)
+    digest = keyed_hash(settings.key, purpose="watermark", content=asked)[:16]
+    return Increment(
+        Files(layout.root),
+        layout.watermark(digest),
+        Seal(settings.key, purpose="watermark", bound_to=f"{layout.base} {digest}"),
+    )
+
+
+def _bounds(
+    operator: RedoxFhirSearchOperator, context: Context, increment: Increment | None, layout: Layout
+) -> list[tuple[list[str], Window | None]]:
+    """Give what bounds each search in time: values of a date parameter, and the window that they are of."""
+    if operator.since is not None and increment is None:
+        interval = (context.get("data_interval_start"), context.get("data_interval_end"))
+        windows = parse_windows(interval, where="since: this is a backfill; its data interval")
+    elif increment is not None:
+        since = _since_of_this_run(increment, layout)
+        return [([f"ge{since}"] if since else [], None)]
+    elif operator.window is None:
+        return [([], None)]
+    else:
+        windows = parse_windows(operator.window)
+    if operator.window_parts is not None:
+        windows = [part for window in windows for part in window.split(operator.window_parts)]
+    return [(window.bounds, window) for window in windows]
+
+
+def _since_of_this_run(increment: Increment, layout: Layout) -> str | None:
+    """Give what a run that is made again asked from, so that its result loses nothing; else what follows the watermark."""
+    text = Files(layout.root).read(layout.manifest)
+    try:
+        earlier = msgspec.json.decode(text or b"{}", type=_Manifest).extension.since
+    except msgspec.MsgspecError:
+        earlier = msgspec.UNSET
+    return increment.since if earlier is msgspec.UNSET else earlier
+
+
+def _asked(
+    operator: RedoxFhirSearchOperator, params: list[Params], bounds: list[tuple[list[str], Window | None]]
+) -> list[Asked]:
+    name = operator.window_param if operator.since is None else LAST_UPDATED
+    if any(values for values, _ in bounds):
+        _check_window_param(name, params)
+    if operator.cohort is not None:
+        return _cohort(operator, params, [values for values, _ in bounds], name)
+    every = [_bounded(one, name, values) for one in params for values, _ in bounds]
+    return [Asked(str(index), search_form(one)) for index, one in enumerate(every)]
+
+
+def _check_window_param(name: str, params: list[Params]) -> None:
+    if any(key.partition(":")[0] == name for one in params for key in one):
+        raise RedoxConfigError(f"search_params: {name} is what the window bounds; leave it out there")
+    if name != LAST_UPDATED:
+        _log.warning(
+            "The window bounds %s: resources that lack it are not found, nor are later corrections of those that have it; "
+            "one whose time spans the end of a window comes in both.",
+            name,
+        )
+
+
+def _cohort(operator: RedoxFhirSearchOperator, params: list[Params], bounds: list[list[str]], name: str) -> list[Asked]:
+    if len(params) != 1 or len(bounds) != 1:
+        raise RedoxConfigError("cohort: needs search_params that are one mapping, and one window at most")
+    template = params[0]
+    if not fields_in(template):
+        raise RedoxConfigError("cohort: search_params names no {field} of its rows, so each search would be the same")
+
+    def form(row: Mapping[str, Any], number: int) -> bytes:
+        filled = _bounded(search_of(template, row, number), name, bounds[0])
+        return search_form(filled, where=f"cohort: row {number}")
+
+    return [Asked(*pair) for pair in keyed_rows(operator.cohort, operator.cohort_key, form)]
+
+
+def _bounded(params: Params, name: str, values: list[str]) -> Params:
+    return {**params, name: values} if values else params
+
+
+def _drain(operator: RedoxFhirSearchOperator, layout: Layout, asked: list[Asked], increment: Increment | None) -> Drain:
+    client, calls = operator.hook.client, operator.hook.client.calls
+    agreed = terms(max_pages=operator.max_pages, on_total_mismatch=operator.on_total_mismatch, handling=operator.handling)
+    first = _walk(operator, asked[0].form, agreed, set())  # type, destination and headers are checked by it
+    shape = Shape(checked_format(operator.line_format), layout.destination, layout.environment, layout.owner.run_id)
+    where = find_destination(calls.settings.destinations, operator.destination, default=calls.settings.destination)
+    results = resumable_results(
+        layout,
+        client.settings,
+        (first.endpoint.url, first.resource_type, sorted(first.headers.items()), asked, operator.validate, shape),
+        many=len(asked) > 1 or operator.cohort is not None,
+        compression=operator.compression,
+        size=operator.max_file_bytes,
+    )
+    return Drain(
+        len(asked),
+        lambda index: FhirAsk(client, lambda seen: _walk(operator, asked[index].form, agreed, seen)),
+        lambda index: asked[index].key,
+        results,
+        shape,
+        many=operator.cohort is not None or len(asked) > 1,
+        threads=min(operator.max_concurrency, where.max_concurrency or CONCURRENCY_AT_MOST),
+        on_error=operator.on_error,
+        tell=operator.log.info,
+        report=report_of(operator.validate, operator.resource_type),
+        increment=increment,
+    )
+
+
+def _walk(operator: RedoxFhirSearchOperator, form: bytes, agreed: Terms, seen: set[int]) -> Walk:
+    return operator.hook.client.calls.search(
+        operator.resource_type,
+        form,
+        destination=operator.destination,
+        environment=operator.environment,
+        headers=operator.headers,
+        terms=agreed,
+        seen=seen,
+    )
+
+
+def _told(bounds: list[tuple[list[str], Window | None]], increment: Increment | None) -> dict[str, Any]:
+    """Give what the manifest tells of the bounds in time; a `since` of None is from the beginning."""
+    if increment is not None:
+        ((values, _),) = bounds
+        return {"since": values[0].removeprefix("ge") if values else None}
+    windows = [window.told for _, window in bounds if window is not None]
+    return {"windows": windows} if windows else {}
+
+
+def _move(drain: Drain, increment: Increment, watermark: str | None) -> None:
+    if drain.progress.failed:
+        _log.warning("The watermark stays where it is, as some searches failed.")
+    elif drain.progress.resources and watermark is None:
+        _log.warning("No resource tells its meta.lastUpdated, so the watermark cannot be moved: the next run asks for all.")
+    else:
+        increment.move(watermark, drain.shape.run)
+
+
+class _Extension(msgspec.Struct):
+    since: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _Manifest(msgspec.Struct):
+    extension: _Extension = msgspec.field(default_factory=_Extension)

@@ -1,0 +1,108 @@
+"""One search for each row of a list: `{field}` in a template is filled from the row.
+
+In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from
+a value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A
+field that holds `system|value` is written `{field:token}`. A complaint names the row and the field, never what it holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+
+_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.\- ]{0,99}?)(:token)?\}")
+_MEANING = re.compile(r"([\\,$|])")
+_MEANING_IN_A_TOKEN = re.compile(r"([\\,$])")
+
+Row = Mapping[str, Any]
+Text = Callable[[str, bool], str]
+
+
+def fields_in(template: Any) -> set[str]:
+    """Name the fields that a template speaks of, at any depth."""
+    if isinstance(template, str):
+        return {found.group(1) for found in _FIELD.finditer(template)}
+    inner = template.values() if isinstance(template, Mapping) else template if isinstance(template, list | tuple) else ()
+    return {name for one in inner for name in fields_in(one)}
+
+
+def search_of(template: Mapping[str, Any], row: Row, number: int) -> dict[str, Any]:
+    """Fill search parameters. A value that is one field whose row holds a list repeats the parameter."""
+    return {name: _parameter(value, row, number) for name, value in template.items()}
+
+
+def payload_of(template: Any, row: Row, number: int) -> Any:
+    """Fill a message, at any depth; a value that is one field alone takes the row's value as it is: a number, an object."""
+    if isinstance(template, Mapping):
+        return {name: payload_of(value, row, number) for name, value in template.items()}
+    if isinstance(template, list | tuple):
+        return [payload_of(value, row, number) for value in template]
+    if not isinstance(template, str):
+        return template
+    alone = _FIELD.fullmatch(template)
+    return _value(row, alone.group(1), number) if alone else _filled(template, row, number, _as_it_is)
+
+
+def key_of_row(row: Row, field: str | None, number: int) -> str:
+    """Give what names a row's search: the text of its key field, or its number."""
+    return str(number) if field is None else _text(_value(row, field, number, where="cohort_key"), field, number)
+
+
+def _parameter(value: Any, row: Row, number: int) -> Any:
+    if isinstance(value, list | tuple):
+        return [_parameter(one, row, number) for one in value]
+    if not isinstance(value, str):
+        return value
+    alone = _FIELD.fullmatch(value)
+    found = _value(row, alone.group(1), number) if alone else None
+    if alone and isinstance(found, list) and found:
+        return [_escaped(_text(one, alone.group(1), number), alone.group(2) is not None) for one in found]
+    return _filled(value, row, number, _escaped)
+
+
+def _filled(text: str, row: Row, number: int, written: Text) -> str:
+    def replacement(found: re.Match[str]) -> str:
+        value = _text(_value(row, found.group(1), number), found.group(1), number)
+        return written(value, found.group(2) is not None)
+
+    return _FIELD.sub(replacement, text)
+
+
+def _escaped(text: str, is_token: bool) -> str:  # noqa: FBT001  (a writer's fixed shape)
+    return (_MEANING_IN_A_TOKEN if is_token else _MEANING).sub(r"\\\1", text)
+
+
+def _as_it_is(text: str, _is_token: bool) -> str:  # noqa: FBT001  (a writer's fixed shape)
+    return text
+
+
+def _value(row: Row, field: str, number: int, *, where: str = "the template") -> Any:
+    """Find a field: by its name, else by a path such as `name.0.family`. Absent and empty are the same error."""
+    value = row[field] if field in row else next(_along(row, field.split(".")), None)
+    if value is None or value == "" or value == [] or (isinstance(value, str) and not value.strip()):
+        raise RedoxConfigError(f"cohort: row {number} has no {field}, which {where} names")
+    return value
+
+
+def _along(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """Give what stands at the end of a path, or nothing."""
+    for step in path:
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return
+    yield value
+
+
+def _text(value: Any, field: str, number: int) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float | Decimal):
+        return str(value).strip()
+    raise RedoxConfigError(f"cohort: row {number} holds an object or a list as {field}; a text or a number is needed")

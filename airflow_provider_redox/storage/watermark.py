@@ -1,0 +1,107 @@
+"""Where the last successful run of a search ended, so that the next one goes on there: `since="last_success"`.
+
+Where the state lives: a small file beside the results, below `_redox/watermarks`, on every version of Airflow. It is keyed
+by DAG, task, destination, environment and a keyed hash of what is asked, and moved, forward only, when a result is visible.
+The state of Airflow 3.3's tasks is wiped by a clear, and that of its assets wants an outlet.
+
+The next run asks from a little before the watermark, as a server's clocks differ and its transactions end late. What it
+finds there again is known by its identity and marked as a repeat; those identities lie sealed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from airflow_provider_redox.protocol.gathered import key_of
+from airflow_provider_redox.protocol.windows import instant, instant_of
+
+if TYPE_CHECKING:
+    from airflow_provider_redox.protocol.pages import Resource
+    from airflow_provider_redox.seal import Seal
+    from airflow_provider_redox.storage.files import Files
+
+OVERLAP = timedelta(minutes=5)
+"""How far before the watermark the next run begins."""
+
+KNOWN_AT_MOST = 100_000
+"""Identities of the overlap that are kept; where there are more, the rest is not marked when it comes again."""
+
+_WIDTH = 15  # bytes of an identity
+
+_log = logging.getLogger(__name__)
+
+
+class Record(msgspec.Struct):
+    """What lies there.
+
+    :param watermark: an instant in UTC.
+    :param run: the run that moved it.
+    :param known: sealed, the identities of what was last changed within the overlap.
+    """
+
+    watermark: str
+    run: str
+    at: str
+    known: str = ""
+
+
+class Increment:
+    """One search's way from run to run.
+
+    :param url: of the record.
+    """
+
+    def __init__(self, files: Files, url: str, seal: Seal) -> None:
+        self._files, self._url, self._seal = files, url, seal
+        self._recent: dict[int, str] = {}
+        self._record = self._load()
+        self._known = self._unsealed()
+
+    @property
+    def since(self) -> str | None:
+        """The instant from which to ask; None when no run has succeeded yet."""
+        if self._record is None:
+            return None
+        return instant(datetime.fromisoformat(self._record.watermark) - OVERLAP)
+
+    def repeats(self, resources: Sequence[Resource]) -> set[int]:
+        """Give the places of those that an earlier run gave in the same version."""
+        if not self._known:
+            return set()
+        return {place for place, resource in enumerate(resources) if key_of(resource) in self._known}
+
+    def note(self, key: int, last_updated: str | None) -> None:
+        """Note what came, in case the next run finds it again."""
+        if last_updated and len(self._recent) < 2 * KNOWN_AT_MOST:
+            self._recent[key] = instant_of(last_updated)
+
+    def move(self, watermark: str | None, run: str) -> None:
+        """Move the watermark; never back, and not when nothing was found."""
+        earlier = self._record.watermark if self._record else ""
+        if not watermark or watermark < earlier:
+            return
+        begin = instant(datetime.fromisoformat(watermark) - OVERLAP)
+        still = {*self._known, *(key for key, moment in self._recent.items() if moment >= begin)}
+        known = b"".join(key.to_bytes(_WIDTH) for key in sorted(still)[:KNOWN_AT_MOST])
+        record = Record(watermark, run, instant(datetime.now(UTC)), self._seal.close(known))
+        self._files.write(self._url, msgspec.json.encode(record) + b"\n")
+
+    def _load(self) -> Record | None:
+        """Read the record. One that is damaged is like none: everything is asked for, nothing is lost."""
+        text = self._files.read(self._url)
+        try:
+            record = None if text is None else msgspec.json.decode(text, type=Record)
+            return record if record is None or datetime.fromisoformat(record.watermark).tzinfo else None
+        except (msgspec.MsgspecError, ValueError):
+            _log.warning("The watermark of this search is damaged; everything is asked for again.")
+            return None
+
+    def _unsealed(self) -> set[int]:
+        """Give the identities of the overlap; none where another key has sealed them."""
+        clear = (self._seal.open(self._record.known) if self._record else None) or b""
+        return {int.from_bytes(clear[place : place + _WIDTH]) for place in range(0, len(clear), _WIDTH)}

@@ -1,0 +1,100 @@
+"""`{field}` filled from a row: as data, never as syntax, and complained of by row and field alone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.cohort import fields_in, key_of_row, payload_of, search_of
+
+ROW = {
+    "mrn": "M-17",
+    "family": "Canary, Jr",
+    "system": "urn:oid:1.2|M-17",
+    "codes": ["a", "b,c"],
+    "born": Decimal("1.10"),
+    "active": True,
+    "name": [{"family": "Green", "given": ["Keva"]}],
+    "blank": " ",
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ("{mrn}", "M-17"),
+        ("urn:oid:1.2|{mrn}", "urn:oid:1.2|M-17"),
+        ("{family}", "Canary\\, Jr"),
+        ("{system}", "urn:oid:1.2\\|M-17"),
+        ("{system:token}", "urn:oid:1.2|M-17"),
+        ("{codes}", ["a", "b\\,c"]),
+        (["ge{born}", "lt2"], ["ge1.10", "lt2"]),
+        ("{active}", "true"),
+        ("{name.0.given.0}", "Keva"),
+        ("as it is", "as it is"),
+        (7, 7),
+    ],
+)
+def test_a_parameter_is_filled_from_the_row(template: Any, filled: Any) -> None:
+    """The row's commas, bars and dollars are escaped: they are data."""
+    assert search_of({"code": template}, ROW, 1) == {"code": filled}
+
+
+@pytest.mark.parametrize("field", ["absent", "blank", "nothing", "name.1.family", "name.x", "mrn.0"])
+def test_a_field_that_a_row_lacks_is_named_with_the_row(field: str) -> None:
+    """Absent, empty and blank alike: an empty filter would ask for everybody."""
+    with pytest.raises(RedoxConfigError) as caught:
+        search_of({"family": f"{{{field}}}"}, ROW, 12)
+    assert str(caught.value) == f"cohort: row 12 has no {field}, which the template names"
+
+
+def test_an_object_is_no_parameter() -> None:
+    """It is named without what it holds."""
+    with pytest.raises(RedoxConfigError, match="row 3 holds an object or a list as name") as caught:
+        search_of({"name": "x{name}"}, ROW, 3)
+    assert "Green" not in str(caught.value)
+
+
+def test_a_message_takes_the_value_as_it_is() -> None:
+    """A value that is one field alone keeps its kind; within text it becomes text, unescaped."""
+    template = {"Patient": {"Identifiers": [{"ID": "{mrn}"}], "Name": "{name}", "Note": "for {family}"}, "N": 1}
+    assert payload_of(template, ROW, 1) == {
+        "Patient": {"Identifiers": [{"ID": "M-17"}], "Name": ROW["name"], "Note": "for Canary, Jr"},
+        "N": 1,
+    }
+
+
+def test_fields_are_found_at_any_depth() -> None:
+    """So that a template without any is told before a thousand searches are the same."""
+    assert fields_in({"a": ["{x}", {"b": "{y.0:token} {z}"}], "c": 1}) == {"x", "y.0", "z"}
+
+
+@given(st.text(min_size=1).filter(lambda text: text.strip()))
+def test_whatever_a_row_holds_it_stays_one_value(text: str) -> None:
+    """No row makes "or", a system or a composite of what is its own; unescaped, the text is there again."""
+    filled = search_of({"family": "{family}"}, {"family": text}, 1)["family"]
+    bare = filled.replace("\\\\", "").replace("\\,", "").replace("\\|", "").replace("\\$", "")
+    assert not set(bare) & set(",|$")
+    unescaped = "".join(filled[i + 1] if filled[i] == "\\" else filled[i] for i in _steps(filled))
+    assert unescaped == text.strip()
+
+
+def _steps(text: str) -> list[int]:
+    places, place = [], 0
+    while place < len(text):
+        places.append(place)
+        place += 2 if text[place] == "\\" else 1
+    return places
+
+
+def test_a_row_is_named_by_its_key_or_its_number() -> None:
+    """And a row without the key is an error."""
+    assert (key_of_row(ROW, "mrn", 4), key_of_row(ROW, None, 4)) == ("M-17", "4")
+    with pytest.raises(RedoxConfigError, match="row 4 has no id, which cohort_key names"):
+        key_of_row(ROW, "id", 4)

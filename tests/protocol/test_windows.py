@@ -1,0 +1,98 @@
+"""Windows of time: half open, disjoint, never empty by accident."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.windows import instant_of, parse_windows, split_window
+
+DAY = ("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
+
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+def refused(given: object) -> str:
+    with pytest.raises(RedoxConfigError) as caught:
+        parse_windows(given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        DAY,
+        list(DAY),
+        [DAY],
+        ("2026-01-01 00:00:00+00:00", "2026-01-02 00:00:00+00:00"),
+        ("2026-01-01T00:00:00Z", "2026-01-02T01:00:00+01:00"),
+        (date(2026, 1, 1), "2026-01-02"),
+        (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 2, tzinfo=timezone(timedelta(hours=2)))),
+    ],
+)
+def test_a_window_is_two_instants_in_any_form_that_airflow_gives(given: object) -> None:
+    """Text as templates render it, datetimes, dates; what comes out is in UTC."""
+    (window,) = parse_windows(given)
+    assert window.bounds == ["ge2026-01-01T00:00:00.000Z", "lt2026-01-02T00:00:00.000Z"]
+
+
+@pytest.mark.parametrize("given", [(DAY[0], DAY[0]), (None, DAY[1]), (DAY[0], None), ("", ""), ("None", "None")])
+def test_an_empty_or_absent_window_is_an_error_that_names_the_cure(given: object) -> None:
+    """Airflow 3's cron gives start = end, a triggered run gives none: neither is an empty night."""
+    words = refused(given)
+    assert "CronDataIntervalTimetable" in words
+    assert "since='last_success'" in words
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ((DAY[1], DAY[0]), "its end lies before its start"),
+        (("2026-01-01T00:00:00", DAY[1]), "its start has no time zone"),
+        ((DAY[0], "tomorrow"), "its end is no instant"),
+        ((DAY[0], 5), "its end is no instant"),
+        ("2026-01-01", "must be two instants"),
+        ((), "must be two instants"),
+        ([DAY, "2026"], "must be two instants"),
+        ([DAY, ("2026-01-01T12:00:00Z", "2026-01-03T00:00:00Z")], "overlap"),
+    ],
+)
+def test_what_is_no_window_is_named(given: object, said: str) -> None:
+    """Each with what is wrong about it."""
+    assert said in refused(given)
+
+
+@given(moments, st.integers(1, 10**9), st.integers(1, 50))
+def test_the_parts_of_a_window_leave_no_seam(start: datetime, milliseconds: int, parts: int) -> None:
+    """Each begins where the one before ends, the first and the last at the window's ends, and none is empty."""
+    end = start + timedelta(milliseconds=max(milliseconds, parts))
+    pairs = split_window(start, end, parts)
+    assert len(pairs) == parts
+    assert [first for _, first in pairs[:-1]] == [second for second, _ in pairs[1:]]
+    assert (datetime.fromisoformat(pairs[0][0]), datetime.fromisoformat(pairs[-1][1])) == (start, end)
+    assert all(datetime.fromisoformat(one) < datetime.fromisoformat(other) for one, other in pairs)
+    assert len(parse_windows(pairs)) == parts
+
+
+@pytest.mark.parametrize("parts", [0, -1, 86_400_001])
+def test_a_window_is_not_cut_finer_than_milliseconds(parts: int) -> None:
+    """Nor into nothing."""
+    with pytest.raises(RedoxConfigError, match="window_parts"):
+        split_window(*DAY, parts)
+
+
+@given(moments, moments, st.integers(-14, 14))
+def test_instants_compare_as_text(one: datetime, other: datetime, hours: int) -> None:
+    """Whatever their zone, to the millisecond."""
+    texts = [instant_of(moment.astimezone(timezone(timedelta(hours=hours))).isoformat()) for moment in (one, other)]
+    cut = [moment.replace(microsecond=moment.microsecond // 1000 * 1000) for moment in (one, other)]
+    assert (texts[0] < texts[1]) == (cut[0] < cut[1])
+
+
+def test_what_is_no_instant_is_the_earliest() -> None:
+    """A server's garbage moves no watermark."""
+    assert instant_of("yesterday") == ""
