@@ -1,4 +1,4 @@
-"""Data Model operators: send one message, and ask one question."""
+"""Data Model operators: send messages, and ask questions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RedoxDataModelPostOperator(RedoxOperator):
-    """Send one Data Model message at most once, and know what became of it: accepted, refused, or nobody can tell.
+    """Send Data Model messages at most once, and know what became of each: accepted, refused, or nobody can tell.
 
     Sending a message twice may double it at the hospital, and Redox knows no idempotency key. So a line in storage and a
     marker in Airflow's database are written before the message leaves. A retry, a clear or another worker reads them: what
@@ -28,18 +28,29 @@ class RedoxDataModelPostOperator(RedoxOperator):
     `"already_sent": 1` when an earlier try or run has sent it; the line of the message, with its log IDs or its error codes,
     is in `results_url`. No content enters XCom or a log.
 
-    :param payload: the message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy, the
+    A file of messages goes out in segments. When all have been tried the task fails if any is ambiguous or refused, unless
+    you chose otherwise; after a kill the next try goes on, and at most the messages of one segment are unknown.
+
+    :param payload: one message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy, the
         same at each try. A `{"$upload": "path"}` in it is uploaded and replaced by its URI. Templated when the task runs,
         and kept out of rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
+    :param payload_path: a file of messages in storage instead, one JSON object on each line; digit for digit, and no
+        template. It must not change between tries.
     :param destinations: names or UUIDs of several destinations, instead of `destination`; each gets a log of its own.
-    :param results_path: where the result line goes: a URL such as `s3://conn_id@bucket/prefix`. By default
-        `[redox] output_root`.
+    :param results_path: where the result lines go, one for each message in the file's order: a URL such as
+        `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
     :param idempotency_key: a JSON Pointer (RFC 6901) to what tells this message from others, such as
         `/Order/Results/0/ID`; with `ledger_path`, each is sent once to the same destinations, across runs and DAGs.
     :param ledger_path: where the keys that were sent are kept, as hashes: a URL or a path that all who share it can write.
-    :param validate: `strict` or `lenient` checks the message against the model of its event before it is sent, which needs
+    :param ordering_key: of a file, a JSON Pointer such as `/Patient/Identifiers/0/ID`: messages that have this in common go
+        one after the other, and one that is not settled holds back those after it.
+    :param max_concurrency: how many messages of a file are under way at once; a destination's own limit holds besides.
+    :param segment_size: how many messages of a file may at most be unknown after a kill; each segment costs three writes.
+    :param validate: `strict` or `lenient` checks each message against the model of its event before it is sent, which needs
         the extra `[datamodels]`; `off` does not.
-    :param on_refused: `fail`, or `record`: a message that Redox refuses does not fail the task.
+    :param on_invalid: of a file, `fail`: a line that cannot be a message is named, and nothing is sent; or `refuse`: its
+        line in the results says so, and the others are sent.
+    :param on_refused: `fail`, or `record`: a message that is refused does not fail the task.
     :param on_ambiguous: when nobody can tell: `fail`; `resend`, which may double the message; or `reconcile`: ask the
         Platform API's logs by time, destination and event, take it as accepted if there is one, and send it again if there
         is none, where the search is seen to see that destination.
@@ -50,17 +61,28 @@ class RedoxDataModelPostOperator(RedoxOperator):
     :param platform_conn_id: the connection for the Platform API; `extra.platform_conn_id` by default.
     """
 
-    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "destinations", "results_path", "ledger_path")
+    template_fields: Sequence[str] = (
+        *RedoxOperator.template_fields,
+        "payload_path",
+        "destinations",
+        "results_path",
+        "ledger_path",
+    )
 
     def __init__(
         self,
         *,
-        payload: Mapping[str, Any],
+        payload: Mapping[str, Any] | None = None,
+        payload_path: str | None = None,
         destinations: Sequence[str] | None = None,
         results_path: str | None = None,
         idempotency_key: str | None = None,
         ledger_path: str | None = None,
+        ordering_key: str | None = None,
+        max_concurrency: int = 8,
+        segment_size: int = 200,
         validate: str = "off",
+        on_invalid: str = "fail",
         on_refused: str = "fail",
         on_ambiguous: str = "fail",
         correlation_key: str | None = None,
@@ -71,11 +93,16 @@ class RedoxDataModelPostOperator(RedoxOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.payload = payload
+        self.payload_path = payload_path
         self.destinations = destinations
         self.results_path = results_path
         self.idempotency_key = idempotency_key
         self.ledger_path = ledger_path
+        self.ordering_key = ordering_key
+        self.max_concurrency = max_concurrency
+        self.segment_size = segment_size
         self.validate = validate
+        self.on_invalid = on_invalid
         self.on_refused = on_refused
         self.on_ambiguous = on_ambiguous
         self.correlation_key = correlation_key
@@ -85,23 +112,32 @@ class RedoxDataModelPostOperator(RedoxOperator):
         self.depend_on(payload)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Send the message and give the summary."""
-        from airflow_provider_redox.operators.posting import Posting
-
+        """Send the message, or the file of messages, and give the summary."""
         with failing_for_good():
             self._check_arguments()
-            posting = Posting.prepare(self, context, checked_payload(self.rendered(self.payload, context)))
-            try:
-                outcome = posting.run()
-            except RedoxError as error:
-                if self.on_refused == "fail" or not posting.was_refused(error):
-                    raise
-                self.log.warning("Redox refused the message: %s", error)
-                return posting.refused_summary
+            return self._post_one(context) if self.payload_path is None else self._post_file(context)
+
+    def _post_file(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_redox.operators.batching import Batching
+
+        return Batching(self, context).run()
+
+    def _post_one(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_redox.operators.posting import Posting
+
+        posting = Posting.prepare(self, context, checked_payload(self.rendered(self.payload, context)))
+        try:
+            outcome = posting.run()
+        except RedoxError as error:
+            if self.on_refused == "fail" or not posting.was_refused(error):
+                raise
+            self.log.warning("Redox refused the message: %s", error)
+            return posting.refused_summary
         return posting.summary(outcome)
 
     def _check_arguments(self) -> None:
         choices = {
+            "on_invalid": ("fail", "refuse"),
             "on_refused": ("fail", "record"),
             "on_ambiguous": ("fail", "resend", "reconcile"),
             "validate": ("off", "lenient", "strict"),
@@ -109,10 +145,26 @@ class RedoxDataModelPostOperator(RedoxOperator):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise RedoxConfigError(f"{name}: must be one of {', '.join(allowed)}")
+        if (self.payload is None) == (self.payload_path is None):
+            raise RedoxConfigError("payload, payload_path: give one of them")
+        if self.payload_path is not None:
+            self._check_file_arguments()
+        elif self.ordering_key is not None:
+            raise RedoxConfigError("ordering_key: is for the messages of a file; give payload_path")
         if self.destination is not None and self.destinations is not None:
             raise RedoxConfigError("destination, destinations: give one of them")
         if (self.idempotency_key is None) != (self.ledger_path is None):
             raise RedoxConfigError("idempotency_key, ledger_path: one needs the other")
+
+    def _check_file_arguments(self) -> None:
+        for name, most in (("max_concurrency", 64), ("segment_size", 10_000)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise RedoxConfigError(f"{name}: must be a whole number from 1 to {most}")
+        if self.on_ambiguous == "reconcile" and self.correlation_key is None:
+            raise RedoxConfigError(
+                "correlation_key: missing; without it the logs cannot tell one message of a file from another"
+            )
 
 
 class RedoxDataModelQueryOperator(RedoxOperator):

@@ -14,11 +14,10 @@ from airflow_provider_redox.exceptions import (
     RedoxError,
 )
 from airflow_provider_redox.operators.data_model import addressee
-from airflow_provider_redox.operators.sending import Outcome, Search, Sending, Sent, Subject, is_first_try
+from airflow_provider_redox.operators.sending import Outcome, Sending, Sent, Subject, is_first_try
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.data_model import Accepted, encode
 from airflow_provider_redox.protocol.effects import Flow
-from airflow_provider_redox.protocol.keys import SigningKey
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import replace_uploads, without_uploads
 from airflow_provider_redox.seal import keyed_hash
@@ -29,73 +28,131 @@ from airflow_provider_redox.storage.send_record import SendRecord, outcome_of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.client.sync import SyncClient
     from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+    from airflow_provider_redox.operators.reconciling import Known, Reconciler
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A key in a ledger, and who would send it."""
+    """A key in a ledger, and who would send it.
+
+    :param by: the task instance, and of a batch the message.
+    :param own: what all entries of this batch have in common.
+    """
 
     ledger: SendLedger
     url: str
     by: str
+    own: str = ""
+
+
+class Poster:
+    """What the messages of one task have in common. Raises `RedoxConfigError` for what cannot be right."""
+
+    def __init__(self, operator: RedoxDataModelPostOperator, ti: Any) -> None:
+        self.operator = operator
+        self.client = operator.hook.client
+        self.by = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
+        self.again = True if operator.on_ambiguous == "resend" else None
+        self._platform = _platform(operator)
+        self._ledger = SendLedger(_rooted(operator.ledger_path)) if operator.ledger_path else None
+
+    def completed(self, payload: Mapping[str, Any], begun: float) -> dict[str, Any]:
+        """Fill in what the message's Meta lacks, with the time at which it was begun, on a copy."""
+        operator = self.operator
+        return self.client.calls.complete_message(
+            payload,
+            destination=operator.destination,
+            destinations=operator.destinations,
+            environment=operator.environment,
+            now=begun,
+        )
+
+    def subject(self, message: Mapping[str, Any], payload: bytes) -> Subject:
+        """Name what is sent. Its hash is of the author's message and of where it goes: elsewhere it is another one."""
+        meta = message["Meta"]
+        places = tuple(str(place.get("ID")) for place in meta["Destinations"] if isinstance(place, Mapping))
+        content = b"\0".join([payload, *sorted(place.encode() for place in places)])
+        digest = keyed_hash(self.client.settings.key, purpose="payload", content=content)
+        return Subject(f"{meta['DataModel']} {meta['EventType']}", places, digest)
+
+    def search(
+        self, payload: Mapping[str, Any], meta: Mapping[str, Any], subject: Subject, known: Known | None = None
+    ) -> Reconciler | None:
+        """Make what reconciles, before anything is sent: what it needs may be missing."""
+        if self._platform is None:
+            return None
+        from airflow_provider_redox.operators.reconciling import Reconciler
+
+        pointer, category = self.operator.correlation_key, self.operator.correlation_category
+        term = None if pointer is None else find(payload, pointer, where="correlation_key")
+        return Reconciler(self._platform, meta["DataModel"], meta["EventType"], subject.destinations, term, category, known)
+
+    def claim(
+        self, payload: Mapping[str, Any], meta: Mapping[str, Any], subject: Subject, *, within: str = "", number: int = 0
+    ) -> Claim | None:
+        """Find the place of the message's key in the ledger.
+
+        :param within: tells apart the generations of a batch, `number` its messages.
+        """
+        if self._ledger is None or self.operator.idempotency_key is None:
+            return None
+        key = find(payload, self.operator.idempotency_key, where="idempotency_key")
+        places = sorted(place.strip().lower() for place in subject.destinations)
+        url = self._ledger.url_of(meta["DataModel"].replace(" ", ""), meta["EventType"], *places, key)
+        own = f"{self.by}#{within}." if within else ""
+        return Claim(self._ledger, url, f"{own}{number}" if own else self.by, own)
+
+    def upload(self, path: str) -> str:
+        """Upload one of a message's files."""
+        try:  # a second copy that no message names does no harm
+            return self.operator.hook.upload(path, idempotent=True)
+        except RedoxError as error:
+            error.add_note("This was an upload of one of the message's files; the message itself was not sent.")
+            raise
 
 
 @dataclass(slots=True)
 class Posting:
     """A message that is ready to be sent.
 
+    :param resend: whether to send what the ledger says was sent.
     :param holds: whether this task instance has taken its key, now or in an earlier try.
     """
 
     sending: Sending
     claim: Claim | None = None
+    resend: bool = False
     holds: bool = False
 
     @classmethod
     def prepare(cls, operator: RedoxDataModelPostOperator, context: Context, payload: Mapping[str, Any]) -> Posting:
         """Check all that can be checked before anything is sent. Raises `RedoxConfigError`."""
-        client, ti = operator.hook.client, context["ti"]
-        calls, checked = client.calls, without_uploads(payload)
-
-        def completed(payload: Mapping[str, Any], begun: float) -> dict[str, Any]:
-            return calls.complete_message(
-                payload,
-                destination=operator.destination,
-                destinations=operator.destinations,
-                environment=operator.environment,
-                now=begun,
-            )
-
-        def upload(path: str) -> str:
-            try:  # a second copy that no message names does no harm
-                return operator.hook.upload(path, idempotent=True)
-            except RedoxError as error:
-                error.add_note("This was an upload of one of the message's files; the message itself was not sent.")
-                raise
+        poster, ti = Poster(operator, context["ti"]), context["ti"]
+        client, calls, checked = poster.client, poster.client.calls, without_uploads(payload)
 
         def send(begun: float) -> Flow[Sent]:
-            whole = completed(replace_uploads(payload, upload), begun)
-            again = True if operator.on_ambiguous == "resend" else None
-            return _sent(calls.post_message(whole, operator.headers, repeatable=again))
+            whole = poster.completed(replace_uploads(payload, poster.upload), begun)
+            return sent(calls.post_message(whole, operator.headers, repeatable=poster.again))
 
-        message = completed(checked, client.env.now())
+        message = poster.completed(checked, client.env.now())
         datamodels.check(message, operator.validate)
-        calls.post_message(message, operator.headers)  # encodes it: too large or not JSON is said now
-        subject = _subject(message, encode(payload), client.settings.key)
+        calls.prepared_message(message, operator.headers)  # encodes it: too large or not JSON is said now
+        meta, subject = message["Meta"], poster.subject(message, encode(payload))
         layout = operator.layout(context, operator.results_path, addressee(message))
         record = SendRecord(
             layout,
             layout.result("DataModelPost", 0),
-            known={"data_model": message["Meta"]["DataModel"], "event_type": message["Meta"]["EventType"]},
+            known={"data_model": meta["DataModel"], "event_type": meta["EventType"]},
             marker=marker_of(ti),
         )
-        search = _search(operator, message, payload, subject)
         resend = operator.resend and is_first_try(ti, operator.retries or 0)
+        search = poster.search(payload, meta, subject)
         sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, search)
-        return cls(sending, _claim(operator, ti, payload, message["Meta"], subject))
+        return cls(sending, poster.claim(payload, meta, subject), resend)
 
     def run(self) -> Outcome:
         """Send, or find that it was sent. Raises as `Sending.run` does."""
@@ -118,11 +175,13 @@ class Posting:
         self.holds = entry is None or (entry.by == self.claim.by and entry.status != "accepted")
         if entry is None or self.holds:
             return None
-        if self.sending.resend or (entry.status != "accepted" and self.sending.on_ambiguous == "resend"):
+        ours = bool(self.claim.own) and self.claim.own in entry.by  # a batch sends no key twice, whatever it may resend
+        if (self.resend and not ours) or (entry.status != "accepted" and self.sending.on_ambiguous == "resend"):
             self.claim.ledger.join(self.claim.url, entry, self.claim.by)
             return None
         if entry.status == "accepted":
-            _log.warning("The ledger says that %s has sent a message with this key; it is not sent again.", entry.by)
+            level = logging.DEBUG if self.claim.own else logging.WARNING  # a batch counts them
+            _log.log(level, "The ledger says that %s has sent a message with this key; it is not sent again.", entry.by)
             return Outcome(tuple(entry.log_ids), None, self.claim.url, by_this_try=False)
         raise RedoxAmbiguousOutcomeError(
             f"Another task, {entry.by}, began to send a message with this key ({entry.at or 'when is unknown'}), and the "
@@ -168,28 +227,17 @@ class Posting:
         return told if outcome.by_this_try else {**told, "already_sent": 1}
 
 
-def _sent(flow: Flow[Accepted]) -> Flow[Sent]:
+def sent(flow: Flow[Accepted]) -> Flow[Sent]:
+    """Pass a flow on, and say what its answer says."""
     accepted = yield from flow
     return Sent(accepted.log_ids, accepted.trace_id)
 
 
-def _subject(message: Mapping[str, Any], payload: bytes, key: SigningKey) -> Subject:
-    """Name what is sent. Its hash is of the author's message and of where it goes: elsewhere it is another one."""
-    meta = message["Meta"]
-    places = tuple(str(place.get("ID")) for place in meta["Destinations"] if isinstance(place, Mapping))
-    content = b"\0".join([payload, *sorted(place.encode() for place in places)])
-    digest = keyed_hash(key, purpose="payload", content=content)
-    return Subject(f"{meta['DataModel']} {meta['EventType']}", places, digest)
-
-
-def _search(
-    operator: RedoxDataModelPostOperator, message: Mapping[str, Any], payload: Mapping[str, Any], subject: Subject
-) -> Search | None:
-    """Make what reconciles, before anything is sent: its connection may be wrong."""
+def _platform(operator: RedoxDataModelPostOperator) -> SyncClient | None:
+    """Make the client that reconciles."""
     if operator.on_ambiguous != "reconcile":
         return None
     from airflow_provider_redox.hooks.redox import RedoxHook
-    from airflow_provider_redox.operators.reconciling import Reconciler
 
     conn_id = operator.platform_conn_id or operator.hook.client.settings.platform_conn_id
     if not conn_id:
@@ -197,22 +245,7 @@ def _search(
     client = RedoxHook(conn_id).client
     if not client.settings.environment_id:
         raise RedoxConfigError(f"extra.environment_id: missing in the connection {conn_id}; the log search needs it")
-    pointer, meta = operator.correlation_key, message["Meta"]
-    term = None if pointer is None else find(payload, pointer, where="correlation_key")
-    category = operator.correlation_category
-    return Reconciler(client, meta["DataModel"], meta["EventType"], subject.destinations, term, category)
-
-
-def _claim(
-    operator: RedoxDataModelPostOperator, ti: Any, payload: Mapping[str, Any], meta: Mapping[str, Any], subject: Subject
-) -> Claim | None:
-    if operator.idempotency_key is None or operator.ledger_path is None:
-        return None
-    key = find(payload, operator.idempotency_key, where="idempotency_key")
-    ledger = SendLedger(_rooted(operator.ledger_path))
-    places = sorted(place.strip().lower() for place in subject.destinations)
-    url = ledger.url_of(meta["DataModel"].replace(" ", ""), meta["EventType"], *places, key)
-    return Claim(ledger, url, f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}")
+    return client
 
 
 def _rooted(path: str) -> str:

@@ -19,14 +19,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
 from airflow_provider_redox.protocol.effects import Flow, Happened, Send
 from airflow_provider_redox.protocol.outcomes import Step, decide
 from airflow_provider_redox.protocol.platform import SETTLED_AFTER, Found
-from airflow_provider_redox.storage.send_record import OPEN, SendRecord, Trace, outcome_of
+from airflow_provider_redox.storage.send_record import OPEN, Trace, outcome_of
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,26 @@ class Subject:
     noun: str = "message"
 
 
+class Record(Protocol):
+    """Where it is written down what becomes of something; see `storage/send_record.py`."""
+
+    url: str
+
+    def earlier(self) -> Trace | None:
+        """Give what an earlier try left."""
+
+    def begin(self, trace: Trace) -> None:
+        """Say that it leaves. Raises when it must not."""
+
+    def accepted(
+        self, *, log_ids: tuple[str, ...], trace_id: str | None, facts: Mapping[str, Any] | None = None
+    ) -> str | None:
+        """Say that Redox took it, and give where that is written; None where it could not be."""
+
+    def failed(self, error: RedoxError, outcome: str, until: float) -> None:
+        """Say that Redox refused it, that it was not sent, or that nobody can tell."""
+
+
 @dataclass(slots=True)
 class Sending:
     """One unsafe request of one task instance.
@@ -101,7 +121,7 @@ class Sending:
 
     client: SyncClient
     subject: Subject
-    record: SendRecord
+    record: Record
     send: Callable[[float], Flow[Sent]]
     on_ambiguous: str = "fail"
     resend: bool = False

@@ -177,9 +177,16 @@ class Calls:
 
         Repeated only where it cannot have been processed, unless the author says that it is `repeatable`.
         """
-        request = data_model.request(self.settings, message, self._headers(headers))
         again = data_model.is_query(message) if repeatable is None else repeatable
-        return exchange(request, data_model.read_accepted, repeatable=again, env=self.env)
+        return self.post(self.prepared_message(message, headers), repeatable=again)
+
+    def prepared_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
+        """Make the request that carries what `complete_message` made."""
+        return data_model.request(self.settings, message, self._headers(headers))
+
+    def post(self, request: Request, *, repeatable: bool = False) -> Flow[data_model.Accepted]:
+        """Send what `prepared_message` made."""
+        return exchange(request, data_model.read_accepted, repeatable=repeatable, env=self.env)
 
     def query_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[dict[str, Any]]:
         """Send a query that `complete_message` made and give the answer."""

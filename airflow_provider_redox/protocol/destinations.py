@@ -51,6 +51,11 @@ class Destination:
         """Say whether there is a UUID for a data model."""
         return self.id is not None or _plain(data_model) in self._ids_by_model()
 
+    @property
+    def all_ids(self) -> frozenset[str]:
+        """Give every UUID that it has."""
+        return frozenset((*self.ids.values(), *([self.id] if self.id else [])))
+
     def _ids_by_model(self) -> dict[str, str]:
         return {_plain(model): uuid for model, uuid in self.ids.items()}
 

@@ -18,11 +18,19 @@ from airflow_provider_redox.exceptions import RedoxTransportError
 _log = logging.getLogger(__name__)
 
 
-class Mark(msgspec.Struct, frozen=True):
-    """A status (`sending`; another one where the line could not be written) and the keyed hash of what was sent."""
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is open.
+
+    :param status: `sending`; another one where the line could not be written.
+    :param hash: the keyed hash of what was sent.
+    :param generation: of a batch, above 0; see `send_batch.py`.
+    :param segment: up to which segment of the batch messages may have left.
+    """
 
     status: str
     hash: str
+    generation: int = 0
+    segment: int = -1
 
 
 class Marker(Protocol):

@@ -117,14 +117,8 @@ class SendRecord:
         :param until: now, in seconds since the epoch: it cannot leave any later.
         """
         self._trace.open_until = until
-        facts = {
-            "error": type(error).__name__,
-            "issues": getattr(error, "issues", ()),
-            "log_ids": getattr(error, "log_ids", ()),
-            "trace_id": getattr(error, "trace_id", None),
-        }
         try:
-            self._note(outcome, **facts)
+            self._note(outcome, **facts_of(error))
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The result could not be stored.")
             if self._marked and outcome not in OPEN:
@@ -139,10 +133,23 @@ class SendRecord:
             self._marker.write(Mark(outcome, self._trace.hash))
 
     def _note(self, outcome: str, **facts: Any) -> None:
-        left = {"hash": self._trace.hash, "sent_at": self._trace.sent_at}
-        window = {"open_from": self._trace.open_from, "open_until": self._trace.open_until}
-        line = {**self._known, "outcome": outcome, "at": _now(), **left, **window, **facts}
-        self._files.write(self.url, msgspec.json.encode(line) + b"\n")
+        self._files.write(self.url, line_of(self._known, self._trace, outcome, facts))
+
+
+def line_of(known: Mapping[str, Any], trace: Trace, outcome: str, facts: Mapping[str, Any]) -> bytes:
+    """Make the line that says what became of a message."""
+    left = {"hash": trace.hash, "sent_at": trace.sent_at, "open_from": trace.open_from, "open_until": trace.open_until}
+    return msgspec.json.encode({**known, "outcome": outcome, "at": _now(), **left, **facts}) + b"\n"
+
+
+def facts_of(error: Exception) -> dict[str, Any]:
+    """Give what a line says of an error: codes and IDs."""
+    return {
+        "error": type(error).__name__,
+        "issues": getattr(error, "issues", ()),
+        "log_ids": getattr(error, "log_ids", ()),
+        "trace_id": getattr(error, "trace_id", None),
+    }
 
 
 def outcome_of(error: RedoxError) -> str:

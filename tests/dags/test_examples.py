@@ -85,6 +85,19 @@ def test_messages_arrive_once(run: Run):
     assert flowsheets[0]["Visit"]["VisitNumber"].startswith("manual__")
 
 
+def test_a_file_of_messages_arrives(run: Run):
+    """Every message of the file is accepted, and those of each patient have arrived in their order."""
+    (summary,) = (one for one in run.returned("redox_send_batch").values() if isinstance(one, dict))
+    assert (summary["accepted"], len(summary["log_ids"])) == (200, 50)
+    sent = [message["body"] for message in run.sandbox.control("GET", "messages")]
+    booked = [message for message in sent if message["Meta"]["DataModel"] == "Scheduling"]
+    events: dict[str, list[str]] = {}
+    for message in booked:
+        events.setdefault(message["Patient"]["Identifiers"][0]["ID"], []).append(message["Meta"]["EventType"])
+    assert len(booked) == 200
+    assert set(map(tuple, events.values())) == {("New", "Reschedule")}
+
+
 def test_http_operator_is_signed_in(run: Run):
     """HttpOperator gets its answer, and XCom only what the response_filter let through."""
     count = run.returned("redox_nightly_cohort")["summary"]["Condition"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_redox.operators import batching, posting
 from airflow_provider_redox.storage import send_marker
 from airflow_provider_redox.storage.send_marker import Mark
 from tests.support.sandbox import Sandbox
@@ -31,7 +32,8 @@ def markers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mark]:
             read=lambda: kept.get(name), write=lambda mark: kept.update({name: mark}), clear=lambda: kept.pop(name, None)
         )
 
-    monkeypatch.setattr(send_marker, "marker_of", marker_of)
+    for module in (send_marker, posting, batching):
+        monkeypatch.setattr(module, "marker_of", marker_of)
     return kept
 
 

@@ -1,0 +1,175 @@
+"""The messages of a file: cut into segments by its lines alone, and each line made ready to be sent, or found to be none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.posting import Claim, Poster, Posting, sent
+from airflow_provider_redox.operators.reconciling import Known, Reconciler
+from airflow_provider_redox.operators.sending import Sending, Subject
+from airflow_provider_redox.protocol import datamodels, jsontext
+from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.pointers import find
+from airflow_provider_redox.protocol.uploads import MARK, uploads_in
+from airflow_provider_redox.storage.send_batch import MessageRecord, Plan
+from airflow_provider_redox.storage.send_record import Trace
+
+_json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be sent as 1.1
+
+Line = tuple[int, bytes]
+
+
+def cut(lines: Iterable[Line], *, size: int, weight: int) -> Iterator[list[Line]]:
+    """Cut numbered lines into segments of so many messages, or so many bytes, at most."""
+    segment: list[Line] = []
+    weighed = 0
+    for number, text in lines:
+        if segment and (len(segment) == size or weighed + len(text) > weight):
+            yield segment
+            segment, weighed = [], 0
+        segment.append((number, text))
+        weighed += len(text)
+    if segment:
+        yield segment
+
+
+def digest_of(segment: Iterable[Line]) -> bytes:
+    """Give a hash of a segment's lines and of where they stand."""
+    digest = hashlib.sha256()
+    for number, text in segment:
+        digest.update(b"%d %d " % (number, len(text)))
+        digest.update(text)
+    return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the first reading of the file found: its messages, and a hash of each segment."""
+
+    count: int
+    digests: list[bytes] = field(repr=False)
+
+    @property
+    def whole(self) -> bytes:
+        """Give what tells this file from another."""
+        return b"".join(self.digests)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What it takes to send a message."""
+
+    request: Request = field(repr=False)
+    subject: Subject
+    search: Reconciler | None
+    claim: Claim | None
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One line of the file.
+
+    :param index: from 0, in the file's order.
+    :param known: what its result line says whatever becomes of it.
+    :param ready: None when it cannot be sent, and then `invalid` says why.
+    :param order: its ordering key.
+    :param keys: messages that have one of these in common go one after the other.
+    """
+
+    number: int
+    index: int
+    known: dict[str, Any]
+    ready: Ready | None = None
+    order: str | None = field(default=None, repr=False)
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    invalid: RedoxConfigError | None = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where it goes."""
+        return self.ready.subject.destinations if self.ready else ()
+
+    @property
+    def digest(self) -> str:
+        """The keyed hash of its line and of where it goes; empty when it cannot be sent."""
+        return self.ready.subject.digest if self.ready else ""
+
+
+class Maker:
+    """Makes messages of lines."""
+
+    def __init__(self, poster: Poster, known: Known) -> None:
+        self._poster = poster
+        self._known = known
+
+    def message(self, line: Line, index: int, begun: float, plan: Plan | None = None) -> Message:
+        """Make a message that carries the time at which it was begun; what is wrong with it stands in `invalid`."""
+        number, text = line
+        made = Message(number, index, {"index": index, "line": number})
+        try:
+            self._fill(made, text, begun, plan)
+        except RedoxConfigError as error:
+            told = str(error).removeprefix("payload: ")
+            made.invalid = RedoxConfigError(f"payload_path: line {number}: {told}")
+        return made
+
+    def _fill(self, made: Message, text: bytes, begun: float, plan: Plan | None) -> None:
+        poster, operator = self._poster, self._poster.operator
+        payload = _parsed(text)
+        if uploads_in(payload):
+            raise RedoxConfigError(f"{MARK} is for `payload` only: who writes a file must not choose files of the worker")
+        message = poster.completed(payload, begun)
+        datamodels.check(message, operator.validate)
+        meta, subject = message["Meta"], poster.subject(message, text)
+        made.known |= {"data_model": meta["DataModel"], "event_type": meta["EventType"]}
+        if operator.ordering_key is not None:
+            made.order = find(payload, operator.ordering_key, where="ordering_key")
+        generation = str(plan.generation) if plan else "0"
+        claim = poster.claim(payload, meta, subject, within=generation, number=made.number)
+        keys = (f"order {made.order}" if made.order is not None else None, claim.url if claim else None)
+        made.keys = tuple(key for key in keys if key)
+        request = poster.client.calls.prepared_message(message, operator.headers)
+        made.ready = Ready(request, subject, poster.search(payload, meta, subject, self._known), claim)
+
+    def posting(self, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
+        """Make what sends a message."""
+        poster, request = self._poster, ready.request
+        calls, again = poster.client.calls, bool(poster.again)
+        sending = Sending(
+            poster.client,
+            ready.subject,
+            record,
+            lambda _begun: sent(calls.post(request, repeatable=again)),
+            poster.operator.on_ambiguous,
+            search=ready.search,
+        )
+        return Posting(sending, ready.claim, plan.resend)
+
+
+def settled_before(trace: Trace | None, begun: float) -> Trace:
+    """Give what earlier tries left of a message as its record wants it: a new one was not sent, and has a time.
+
+    What another task may have sent, and this one has not, has no time at which it was open.
+    """
+    if trace is None:
+        return Trace("unsent", sent_at=begun)
+    if trace.outcome == "ambiguous" and not trace.open_from:
+        return Trace("unsent", trace.hash, sent_at=trace.sent_at)
+    return trace
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        payload = jsontext.decode(text, _json)
+    except ValueError as error:
+        raise RedoxConfigError(f"not JSON: {error}") from None
+    if not isinstance(payload, dict):
+        raise RedoxConfigError("must be one message, an object with a Meta object")
+    return payload
