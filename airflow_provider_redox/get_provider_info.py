@@ -112,7 +112,7 @@ def _conn_fields() -> dict[str, Any]:
         "requests_per_5min": {
             "label": "Requests in 5 minutes",
             "description": "This task process's share of the 10,000 that Redox allows for an IP address. By default 5000.",
-            "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 10000},
+            "schema": {"type": ["integer", "null"], "minimum": 2, "maximum": 10000},
         },
     }
 

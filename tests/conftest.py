@@ -35,11 +35,11 @@ def sandbox_process() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(autouse=True)
-def full_budgets() -> None:
-    """Let no test use up the retries of another."""
-    from airflow_provider_redox.client.pacing import forget_budgets
+def fresh_paces() -> None:
+    """Let no test use up the share or the retries of another."""
+    from airflow_provider_redox.client.pacing import forget
 
-    forget_budgets()
+    forget()
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, TypeVar
@@ -15,6 +17,7 @@ from yarl import URL
 from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
 from airflow_provider_redox.client.driver import Driver, explain
+from airflow_provider_redox.client.pacing import Held, Ticket
 from airflow_provider_redox.protocol.effects import (
     Bearer,
     Count,
@@ -37,8 +40,8 @@ from airflow_provider_redox.protocol.sharing import obtain
 
 T = TypeVar("T")
 
-CONNECTIONS = 16
-"""Requests that one client has under way at a time."""
+AT_MOST = 16
+"""Requests under way to a destination that names no limit: of coroutines there may be thousands."""
 
 _loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = weakref.WeakKeyDictionary()
 
@@ -46,21 +49,25 @@ _loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyn
 class AsyncClient(Driver):
     """Drives flows to their end, awaiting. Blocking work (the shared cache, the signature) is done in threads."""
 
+    at_most = AT_MOST
+
     def __init__(self, *args: Any, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sleep = sleep
         self._http: aiohttp.ClientSession | None = None
-        self._places = asyncio.Semaphore(CONNECTIONS)
 
     async def run(self, flow: Flow[T]) -> T:
         """Do what the flow asks, and give its answer."""
         happened: Any = None
-        try:
-            while True:
-                happened = await self.perform(flow.send(happened))
-        except StopIteration as end:
-            answer: T = end.value
-            return answer
+        with Held() as held:
+            try:
+                while True:
+                    effect = flow.send(happened)
+                    happened = await self.perform(effect)
+                    held.note(effect, happened)
+            except StopIteration as end:
+                answer: T = end.value
+                return answer
 
     async def close(self) -> None:
         """Close the connections."""
@@ -74,7 +81,7 @@ class AsyncClient(Driver):
             case Send(request, attempt):
                 return self.noted(request, attempt, await self._send(request))
             case Turn():
-                return await self._sleep(self.waiting(self.pace.reserve()))
+                return await self._enter(effect)
             case Wait(seconds):
                 return await self._sleep(self.waiting(seconds))
             case Bearer(refused):
@@ -90,6 +97,25 @@ class AsyncClient(Driver):
             case Count(metric, amount):
                 return self.meter(metric, amount)
 
+    async def _enter(self, turn: Turn) -> Ticket:
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(woken.set)
+
+        with contextlib.closing(self.address.enter(self.wanted(turn), wake)) as steps:
+            try:
+                while True:
+                    seconds, began = next(steps), time.monotonic()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(seconds):
+                            await woken.wait()
+                    woken.clear()
+                    self.waiting(time.monotonic() - began)
+            except StopIteration as end:
+                ticket: Ticket = end.value
+                return ticket
+
     async def _bearer(self, refused: str | None) -> str:
         fresh = self.token_at_hand(refused, busy=self._loop_lock().locked())
         if fresh is None:
@@ -103,13 +129,12 @@ class AsyncClient(Driver):
         return locks.setdefault(self.settings.fingerprint, asyncio.Lock())
 
     async def _send(self, request: Request) -> Happened:
-        async with self._places:  # waiting for a free connection does not count as waiting for the server
-            with opened(request) if request.file is None else await asyncio.to_thread(opened, request) as body:
-                try:
-                    async with asyncio.timeout(network.CONNECT_TIMEOUT + self.settings.timeout * 3):
-                        return await self._exchange(request, body)
-                except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                    return _failure(error)
+        with opened(request) if request.file is None else await asyncio.to_thread(opened, request) as body:
+            try:
+                async with asyncio.timeout(network.CONNECT_TIMEOUT + self.settings.timeout * 3):
+                    return await self._exchange(request, body)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                return _failure(error)
 
     async def _exchange(self, request: Request, body: bytes | BinaryIO | None) -> Happened:
         async with self._session().request(
@@ -143,7 +168,7 @@ class AsyncClient(Driver):
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=network.tls_context(self.settings.ca_file), limit=CONNECTIONS),
+                connector=aiohttp.TCPConnector(ssl=network.tls_context(self.settings.ca_file), limit=0),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=network.CONNECT_TIMEOUT, sock_read=self.settings.timeout
                 ),

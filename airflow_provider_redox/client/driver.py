@@ -16,10 +16,20 @@ from typing import Any
 import airflow_provider_redox
 from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
-from airflow_provider_redox.client.pacing import budget_for, pace_for
+from airflow_provider_redox.client.pacing import Address, Wanted, address_of, budget_for
 from airflow_provider_redox.client.slots import ALONE, MemorySlot, Shared, Slot
 from airflow_provider_redox.protocol.calls import Calls
-from airflow_provider_redox.protocol.effects import Failure, Happened, Metric, Place, RedoxResponse, Request, trace_in
+from airflow_provider_redox.protocol.destinations import limits_by_place
+from airflow_provider_redox.protocol.effects import (
+    Failure,
+    Happened,
+    Metric,
+    Place,
+    RedoxResponse,
+    Request,
+    Turn,
+    trace_in,
+)
 from airflow_provider_redox.protocol.exchange import TOKEN_LABEL, Environment
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
@@ -60,7 +70,11 @@ class Driver:
     :param env: clocks, chance and patience.
     :param body_limit: the largest decoded body that is read, in bytes.
     :param meter: who counts.
+    :param address: the way to the server, by default the one that this process shares.
     """
+
+    at_most: int | None = None
+    """Requests under way to a destination that names no limit."""
 
     def __init__(
         self,
@@ -70,6 +84,7 @@ class Driver:
         env: Environment | None = None,
         body_limit: int = LIMIT,
         meter: Meter = nobody,
+        address: Address | None = None,
     ) -> None:
         self.settings = settings
         self.env = env or real_environment(origin=settings.base_url)
@@ -82,7 +97,8 @@ class Driver:
             Place.SHARED: shared.token,
             Place.CLAIM: shared.claim,
         }
-        self.pace = pace_for(settings.base_url, settings.requests_per_5min)
+        self.address = address or address_of(settings.base_url)
+        self._limits = limits_by_place(settings.destinations)
         self._proxies: dict[str, str | None] = {}
         self.own_headers = {"user-agent": f"airflow-provider-redox/{airflow_provider_redox.__version__}"}
 
@@ -98,6 +114,18 @@ class Driver:
         if origin not in self._proxies:
             self._proxies[origin] = network.proxy_for(url)
         return self._proxies[origin]
+
+    def wanted(self, turn: Turn) -> Wanted:
+        """Say what a request needs before it may go."""
+        place = turn.destination or ""
+        lane, at_most = self._limits.get(place.lower(), (place, None))
+        return Wanted(
+            self.settings.requests_per_5min,
+            lane,
+            at_most or self.at_most,
+            for_token=turn.for_token,
+            pause=self.env.retry.rate_limit_floor,
+        )
 
     def sign(self, message: bytes, kid: str | None) -> bytes:
         """Sign with the connection's key of this key ID, by default with its first."""

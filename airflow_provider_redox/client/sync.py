@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ import urllib3
 from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
 from airflow_provider_redox.client.connections import bytes_left, new_pool, sending
 from airflow_provider_redox.client.driver import Driver, explain
+from airflow_provider_redox.client.pacing import Held, Ticket
 from airflow_provider_redox.protocol.effects import (
     Bearer,
     Count,
@@ -45,12 +48,15 @@ class SyncClient(Driver):
     def run(self, flow: Flow[T]) -> T:
         """Do what the flow asks, and give its answer."""
         happened: Any = None
-        try:
-            while True:
-                happened = self.perform(flow.send(happened))
-        except StopIteration as end:
-            answer: T = end.value
-            return answer
+        with Held() as held:
+            try:
+                while True:
+                    effect = flow.send(happened)
+                    happened = self.perform(effect)
+                    held.note(effect, happened)
+            except StopIteration as end:
+                answer: T = end.value
+                return answer
 
     def close(self) -> None:
         """Close the connections."""
@@ -64,8 +70,7 @@ class SyncClient(Driver):
             case Send(request, attempt):
                 return self.noted(request, attempt, self._send(request))
             case Turn():
-                pause = self.pace.reserve()
-                return self._sleep(self.waiting(pause)) if pause > 0 else None
+                return self._enter(effect)
             case Wait(seconds):
                 return self._sleep(self.waiting(seconds))
             case Bearer(refused):
@@ -80,6 +85,19 @@ class SyncClient(Driver):
                 return self.tell(words)
             case Count(metric, amount):
                 return self.meter(metric, amount)
+
+    def _enter(self, turn: Turn) -> Ticket:
+        woken = threading.Event()
+        with contextlib.closing(self.address.enter(self.wanted(turn), woken.set)) as steps:
+            try:
+                while True:
+                    seconds, began = next(steps), time.monotonic()
+                    woken.wait(seconds)
+                    woken.clear()
+                    self.waiting(time.monotonic() - began)
+            except StopIteration as end:
+                ticket: Ticket = end.value
+                return ticket
 
     def _bearer(self, refused: str | None) -> str:
         fresh = self.token_at_hand(refused, busy=self.lock.locked())

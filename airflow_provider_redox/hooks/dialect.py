@@ -18,7 +18,7 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.calls import checked_url, label_of
+from airflow_provider_redox.protocol.calls import checked_url, destination_of, label_of
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.failures import refusal
 from airflow_provider_redox.protocol.settings import checked_headers
@@ -59,7 +59,9 @@ class ClientAdapter(BaseAdapter):
         own = {name.lower(): str(value) for name, value in request.headers.items()}
         own = {name: value for name, value in own.items() if name not in _SET_BY_REQUESTS}
         method = (request.method or "GET").upper()
-        sent = Request(method, url, label_of(method, url), self._defaults() | checked_headers(own, where="headers"), body)
+        headers = self._defaults() | checked_headers(own, where="headers")
+        destination = destination_of(self._client.settings.base_url, url)
+        sent = Request(method, url, label_of(method, url), headers, body, destination=destination)
         return _as_requests(self._client.run(self._client.calls.answered(sent)), request)
 
     def close(self) -> None:

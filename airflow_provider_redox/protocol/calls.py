@@ -21,6 +21,7 @@ from airflow_provider_redox.protocol.settings import Settings, checked_headers, 
 from airflow_provider_redox.protocol.terms import Terms
 
 _DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
+_SLUG_OF = re.compile(r"^/fhir/R4/([A-Za-z0-9._-]+)/")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -244,7 +245,8 @@ class Calls:
         url = checked_url(self.settings.base_url, path)
         if params:
             url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"
-        return Request(method.upper(), url, label_of(method, url), self._headers(headers), body)
+        destination = destination_of(self.settings.base_url, url)
+        return Request(method.upper(), url, label_of(method, url), self._headers(headers), body, destination=destination)
 
 
 def _query(params: Mapping[str, Any]) -> str:
@@ -302,6 +304,12 @@ def label_of(method: str, url: str) -> str:
     """Give what a log may say of a request: method and the first part of the path."""
     first = urlsplit(url).path.strip("/").split("/")[0]
     return f"{method.upper()} /{first if re.fullmatch(r'[A-Za-z0-9._-]{1,40}', first) else '…'}/…"
+
+
+def destination_of(base_url: str, url: str) -> str | None:
+    """Give the slug in a FHIR URL below a base; None for any other."""
+    found = _SLUG_OF.search(urlsplit(url).path.removeprefix(urlsplit(base_url).path))
+    return found.group(1) if found else None
 
 
 def _parsed(body: bytes | None) -> Any:

@@ -135,7 +135,10 @@ def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str
     meta = message["Meta"]
     label = f"POST {PATH} ({_shown(meta['DataModel'])} {_shown(meta['EventType'])})"
     all_headers = {**headers, "content-type": "application/json", "accept": "application/json"}
-    return Request("POST", f"{settings.base_url}{PATH}", label, all_headers, encode(message))
+    ids = [place["ID"] for place in meta.get("Destinations", ())]
+    destination = ids[0] if len(ids) == 1 else None  # Redox hands on what has several
+    url = f"{settings.base_url}{PATH}"
+    return Request("POST", url, label, all_headers, encode(message), destination=destination)
 
 
 def read_accepted(response: RedoxResponse) -> Accepted:

@@ -85,6 +85,16 @@ def find_destination(
     return Destination(chosen, slug=chosen)
 
 
+def limits_by_place(destinations: Mapping[str, Destination]) -> dict[str, tuple[str, int | None]]:
+    """Give, for each slug and UUID in lower case, the destination's name and how many requests it takes at a time."""
+    return {
+        place.lower(): (one.name, one.max_concurrency)
+        for one in destinations.values()
+        for place in (one.slug, one.id, *one.ids.values())
+        if place is not None
+    }
+
+
 def parse_destinations(described: Mapping[str, Any]) -> dict[str, Destination]:
     """Check `extra.destinations`. Raises `RedoxConfigError` that names the entry."""
     return {name: _parse(name, entry) for name, entry in described.items()}

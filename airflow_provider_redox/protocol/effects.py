@@ -46,7 +46,8 @@ class FileBody:
 class Request:
     """One HTTP request. `label` is what a log may say of it: method and path with the IDs left out.
 
-    The body stands in `body` or, when it is a file, in `file`.
+    The body stands in `body` or, when it is a file, in `file`. `destination` is the slug or UUID of where it ends, None
+    where that is Redox itself.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes | None = field(default=None, repr=False)
     file: FileBody | None = field(default=None, repr=False)
+    destination: str | None = field(default=None, repr=False)
 
     def with_headers(self, **headers: str) -> Request:
         """Give the request with further headers."""
@@ -128,7 +130,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Wait until the connection's share of the quota has a place. Asked before the token, which would age meanwhile."""
+    """Wait for a place: on the way to the destination, then in the connection's share of the quota.
+
+    Asked before the token, which would age meanwhile. The place is held until the next `Send` has ended.
+
+    :param destination: the slug or UUID of where the request ends; None where that is Redox itself.
+    :param for_token: whether it is for a token, for which those wait that hold a place.
+    """
+
+    destination: str | None = None
+    for_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Environment:
     :param jitter: a number in [0, 1).
     :param new_jti: a fresh random string of at least 128 bits.
     :param retry: how patient one request is.
-    :param budget: how many retries all requests may make together.
+    :param budget: how many retries all requests to one destination may make together.
     :param place: of this process among those that may renew a token, in [0, 1); the lowest thinks of it first.
     """
 
@@ -80,7 +80,8 @@ def exchange(
         token = yield Bearer(refused=token if renew else None)
         return request.with_headers(authorization=f"Bearer {token}")
 
-    return (yield from _persist(authorized, read, repeatable=repeatable, env=env, refused=refused))
+    turn = Turn(request.destination)
+    return (yield from _persist(authorized, read, turn=turn, repeatable=repeatable, env=env, refused=refused))
 
 
 def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
@@ -123,23 +124,26 @@ def _mint(settings: Settings, key: SigningKey, env: Environment) -> Flow[Token]:
     def refused(response: RedoxResponse) -> Token:
         raise failures.token_refusal(response, now=env.now())
 
-    return (yield from _persist(asserted, read, repeatable=True, env=env, refused=refused, renewable=False))
+    turn = Turn(for_token=True)
+    return (yield from _persist(asserted, read, turn=turn, repeatable=True, env=env, refused=refused, renewable=False))
 
 
 def _persist(
     prepare: Callable[[bool], Flow[Request]],
     read: Reader[T],
     *,
+    turn: Turn,
     repeatable: bool,
     env: Environment,
     refused: Reader[T],
     renewable: bool = True,
 ) -> Flow[T]:
     """Try until the outcome table says that it is over. `prepare` makes the request anew for each try."""
-    started = env.monotonic()
+    started: float | None = None
     attempt, renewed, renew = 1, not renewable, False
     while True:
-        yield Turn()
+        yield turn
+        started = env.monotonic() if started is None else started
         request = yield from prepare(renew)
         happened: Happened = yield Send(request, attempt)
         step = decide(happened, repeatable=repeatable)
@@ -147,7 +151,7 @@ def _persist(
         if step is Step.DONE and isinstance(happened, RedoxResponse):
             judged = _judged(read, happened, repeatable=repeatable)
             if not isinstance(judged, _Unreadable):
-                env.budget.earn()
+                env.budget.earn(turn.destination)
                 return judged
             unreadable, step = judged.error, judged.step
         renew = step is Step.RENEW and not renewed
@@ -157,7 +161,8 @@ def _persist(
         if step is Step.RETRY:
             elapsed = env.monotonic() - started
             pause = env.retry.pause(happened, attempt=attempt, elapsed=elapsed, now=env.now(), jitter=env.jitter())
-            if pause is not None and env.budget.spend():
+            # A 429 costs no retry: it is the pace that keeps it from becoming a storm.
+            if pause is not None and (happened.status == 429 or env.budget.spend(turn.destination)):
                 yield Wait(pause)
                 attempt += 1
                 continue

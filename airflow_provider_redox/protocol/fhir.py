@@ -50,15 +50,16 @@ class Endpoint:
         """Make the search request. The parameters stand in the body."""
         kind = checked_type(resource_type)
         all_headers = {**headers, "content-type": FORM, "accept": FHIR_JSON}
-        return Request("POST", f"{self.url}/{kind}/_search", f"POST {self.label}/{kind}/_search", all_headers, form)
+        return self._request("POST", f"/{kind}/_search", f"POST {self.label}/{kind}/_search", all_headers, form)
 
     def read(self, resource_type: str, resource_id: str, headers: Mapping[str, str]) -> Request:
         """Make the request that reads one resource by its logical ID."""
         kind = checked_type(resource_type)
         if not isinstance(resource_id, str) or not _ID.fullmatch(resource_id) or set(resource_id) == {"."}:
             raise RedoxConfigError("resource_id: must be 1 to 64 letters, digits, '-' and '.' (FHIR R4, id)")
-        url = f"{self.url}/{kind}/{resource_id}"
-        return Request("GET", url, f"GET {self.label}/{kind}/{{id}}", {**headers, "accept": FHIR_JSON})
+        return self._request(
+            "GET", f"/{kind}/{resource_id}", f"GET {self.label}/{kind}/{{id}}", {**headers, "accept": FHIR_JSON}
+        )
 
     def writeback(self, resource_type: str, operation: str, bundle: bytes, headers: Mapping[str, str]) -> Request:
         """Make the request of a writeback operation such as `$observation-create`."""
@@ -66,7 +67,10 @@ class Endpoint:
         if not _OPERATION.fullmatch(name):
             raise RedoxConfigError("operation: must be a name such as $observation-create")
         all_headers = {**headers, "content-type": FHIR_JSON, "accept": FHIR_JSON}
-        return Request("POST", f"{self.url}/{kind}/${name}", f"POST {self.label}/{kind}/${name}", all_headers, bundle)
+        return self._request("POST", f"/{kind}/${name}", f"POST {self.label}/{kind}/${name}", all_headers, bundle)
+
+    def _request(self, method: str, path: str, label: str, headers: Mapping[str, str], body: bytes | None = None) -> Request:
+        return Request(method, f"{self.url}{path}", label, headers, body, destination=self.slug)
 
     def follow(self, link: str) -> str:
         """Check a `next` link and make it absolute on our own base. Raises `RedoxSecurityError`, and nothing is sent."""

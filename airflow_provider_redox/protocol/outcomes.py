@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -116,10 +116,10 @@ class RetryPolicy:
 
 @dataclass(slots=True)
 class RetryBudget:
-    """How many retries the requests of a process may make together, so that an outage does not become a storm.
+    """How many retries the requests to one destination may make together, so that an outage does not become a storm.
 
     Each retry takes one; each request that comes to a good end gives back a share of one. A server that fails now and
-    then is tried again without end, one that fails most of the time is not.
+    then is tried again without end, one that fails most of the time is not. A hospital that is down uses up its own only.
 
     :param reserve: retries at the beginning, and at most.
     :param share: what a good end gives back.
@@ -127,17 +127,19 @@ class RetryBudget:
 
     reserve: float = 20.0
     share: float = 0.2
-    spent: float = 0.0
+    _spent: dict[str | None, float] = field(default_factory=dict)
 
-    def earn(self) -> None:
+    def earn(self, destination: str | None = None) -> None:
         """Give back the share of a request that came to a good end."""
-        self.spent = max(self.spent - self.share, 0.0)
+        if destination in self._spent:
+            self._spent[destination] = max(self._spent[destination] - self.share, 0.0)
 
-    def spend(self) -> bool:
+    def spend(self, destination: str | None = None) -> bool:
         """Take one retry. Says whether there was one."""
-        if self.spent + 1 > self.reserve:
+        spent = self._spent.get(destination, 0.0)
+        if spent + 1 > self.reserve:
             return False
-        self.spent += 1
+        self._spent[destination] = spent + 1
         return True
 
 

@@ -164,7 +164,7 @@ class Walk:
 
     def _continued_by_get(self, url: str) -> Request:
         label = f"GET {self.endpoint.label}/{self.resource_type}?(next page)"
-        return Request("GET", url, label, {**self.headers, "accept": FHIR_JSON})
+        return Request("GET", url, label, {**self.headers, "accept": FHIR_JSON}, destination=self.endpoint.slug)
 
     def _continued_by_post(self, url: str) -> Request:
         path = urlsplit(url).path
@@ -172,7 +172,8 @@ class Walk:
         address = urlsplit(self.endpoint.url)._replace(path=target).geturl()
         label = f"POST {self.endpoint.label}/{self.resource_type}/_search (next page)"
         headers = {**self.headers, "content-type": FORM, "accept": FHIR_JSON}
-        return Request("POST", address, label, headers, link_as_form(url, self._by_post or b""))
+        form = link_as_form(url, self._by_post or b"")
+        return Request("POST", address, label, headers, form, destination=self.endpoint.slug)
 
     def _taken(self, page: Page) -> list[Resource]:
         """Give the resources that no earlier page gave, and count pages in a row that bring nothing new."""

@@ -166,7 +166,7 @@ class Settings:
             ca_file=_text(extra, "ca_file"),
             cache_backend=_choice(extra, "cache_backend", CACHE_BACKENDS) or "variable",
             timeout=_number(extra, "timeout", 130.0, low=1, high=3600),
-            requests_per_5min=int(_number(extra, "requests_per_5min", 5000, low=1, high=10_000)),
+            requests_per_5min=int(_number(extra, "requests_per_5min", 5000, low=2, high=10_000)),
             plain_http_allowed=allow_http,
         )
 

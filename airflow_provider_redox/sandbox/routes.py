@@ -79,7 +79,14 @@ def too_large(call: Call) -> Answer:
 
 def _check_quota(sandbox: Sandbox, call: Call) -> None:
     settings = sandbox.settings
-    if sandbox.quota.allows(call.peer, sandbox.now(), limit=settings.quota, window=settings.quota_window):
+    allowed = sandbox.quota.allows(
+        call.peer,
+        sandbox.now(),
+        limit=settings.quota,
+        window=settings.quota_window,
+        counts_refused=settings.quota_counts_refused,
+    )
+    if allowed:
         return
     headers = {"X-RateLimit-Limit": str(settings.quota)}
     if settings.retry_after is not None:

@@ -30,8 +30,9 @@ class Settings:
     to a searchset's total. ``shift`` resources are inserted before each further page of a search, which then begins with
     what the page before ended with; below 0 they vanish, and as many are never shown. The total stays what it was.
     ``ignored_parameters`` of a search are not applied and not in its self link; with ``strict_supported`` a request that
-    prefers ``handling=strict`` is refused for them. With a ``source_id``, requests have to name it, as in an environment
-    of several sources.
+    prefers ``handling=strict`` is refused for them. ``quota`` is for the requests of one address in ``quota_window``; the
+    refused ones use it up too with ``quota_counts_refused``. With a ``source_id``, requests have to name it, as in an
+    environment of several sources.
     """
 
     token_lifetime: float = 300
@@ -53,6 +54,7 @@ class Settings:
     clock_offset: float = 0
     quota: int = 10_000
     quota_window: float = 300
+    quota_counts_refused: bool = False
     retry_after: str | int | None = None
     source_id: str | None = None
 
@@ -150,6 +152,7 @@ CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "clock_offset": (_number, "a number of seconds"),
     "quota": (_count, "an integer above 0"),
     "quota_window": (_positive, "a number of seconds above 0"),
+    "quota_counts_refused": (_boolean, "true or false"),
     "retry_after": (_header_or_none, "a header value or null"),
     "source_id": (_text_or_none, "a UUID or null"),
 }

@@ -60,7 +60,10 @@ class Sandbox:
         self.clients.reset()
 
     def stats(self) -> dict[str, Any]:
-        """Count what is there; ``tokens`` are those ever issued, ``live_tokens`` those that still work."""
+        """Count what is there; ``tokens`` are those ever issued, ``live_tokens`` those that still work.
+
+        ``addresses`` says how many requests came from each, and how many of them at most in any window of the quota.
+        """
         live = sum(expiry > self.now() for _, expiry in self.tokens.values())
         return {
             "tokens": self.issued,
@@ -72,4 +75,5 @@ class Sandbox:
             "clients": len(self.clients.keys),
             "resources": len(self.store),
             "resources_by_type": self.store.counts(),
+            "addresses": self.quota.as_json(),
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -285,24 +284,6 @@ def test_an_encoded_path_is_sent_as_it_is(driver: Driver) -> None:
         drive = driver(with_token(connection_to(wire.url)))
         drive.run(drive.calls.request("GET", path))
         assert wire.requests[0].split(b" ")[1].decode() == path
-
-
-def test_the_pace_is_kept(driver: Driver) -> None:
-    """More requests than the connection's share of the quota wait for their turn."""
-    waits: list[float] = []
-
-    async def later(seconds: float) -> None:
-        waits.append(seconds)
-
-    with Wire() as wire:
-        connection = with_token(connection_to(wire.url, requests_per_5min=2))
-        options: dict[str, Any] = {"sleep": later}
-        drive = driver(connection)
-        drive.client._sleep = waits.append if drive.kind == "blocking" else options["sleep"]
-        for _ in range(3):
-            drive.read()
-    (wait,) = [seconds for seconds in waits if seconds]
-    assert 290 < wait <= 300
 
 
 def test_message_is_not_changed(sandbox: Sandbox, driver: Driver) -> None:

@@ -77,6 +77,23 @@ def test_the_patience_on_the_page_is_the_policy():
     assert "up to five tries within 15 minutes" in text("outcomes")
 
 
+def test_the_pace_on_the_page_is_the_code():
+    """Parts and pauses on the page about the quota are those of the code."""
+    from airflow_provider_redox.client import asynchronous, pacing
+    from airflow_provider_redox.protocol import pacing as rules
+
+    assert (pacing.WINDOW, rules.AT_ONCE, rules.CUT, rules.PLATEAU, asynchronous.AT_MOST) == (300, 0.5, 0.75, 0.9, 16)
+    words = (
+        "in any five minutes",
+        "Half of it may go at once",
+        "three quarters",
+        "nine tenths",
+        "has 16 for each",
+        "30 seconds",
+    )
+    assert all(word in text("quota") for word in words)
+
+
 def test_the_error_table_is_the_tree():
     """The page lists every error, in the tree's order, and whether a retry can help."""
     classes = [one for one in vars(exceptions).values() if isinstance(one, type) and issubclass(one, Exception)]

@@ -325,7 +325,7 @@ def test_a_cache_backend_is_one_of_three(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("timeout", 1, 3600), ("requests_per_5min", 1, 10_000)], ids=["timeout", "requests_per_5min"]
+    ("name", "low", "high"), [("timeout", 1, 3600), ("requests_per_5min", 2, 10_000)], ids=["timeout", "requests_per_5min"]
 )
 def test_a_number_has_bounds(name: str, low: int, high: int) -> None:
     """A number is taken from its lowest to its highest value, as a text too; outside it is refused."""
