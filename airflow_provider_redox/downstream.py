@@ -1,4 +1,4 @@
-"""Read the results of a search in a later task: `for patient in read_resources(manifest, "Patient")`.
+"""Read the results of a search in a later task: `for patient in read_resources(manifest, "Patient")`; and an inbox.
 
 In flat memory, from any store that the files are on, with the credentials of the connection that the URLs name. Each file
 is checked against the manifest while it is read; the error comes at its end, so let it fail the task. Importing this
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_redox.exceptions import RedoxProtocolError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from airflow_provider_redox.storage.inbox.consuming import Consumer, InboxMessage
 
 
 def read_resources(
@@ -66,3 +68,52 @@ def _resources(lines: Iterator[tuple[str, bytes]]) -> Iterator[dict[str, Any]]:
             raise RedoxProtocolError(
                 f"{name}: holds a line that is not a resource; it was changed after it was written"
             ) from None
+
+
+def read_messages(
+    event: Any,
+    *,
+    inbox_path: str | None = None,
+    consumer: str | None = None,
+    max_tries: int | None = None,
+    include_done: bool = False,
+) -> Iterator[InboxMessage]:
+    """Give each message that an inbox told of, in the order of arrival, once for each consumer.
+
+    A message is acknowledged when the loop goes on to the next one; `message.retry()` and `message.dead_letter()` say
+    otherwise. One whose handling fails stays open, and is the first that the next try of the task is given. A message that
+    another run of the same task holds is passed over, so that an event that is told twice is handled once.
+
+    :param event: an asset event or its `extra`, all of `triggering_asset_events`, or what `RedoxInboxSensor` returned.
+    :param inbox_path: refuse events of another inbox. Who may create asset events could else name any place.
+    :param consumer: whose marks are kept, by default those of this task: `dag_id.task_id`.
+    :param max_tries: give a message up, as `dead_letter` does, when it was handed out so often.
+    :param include_done: give what was acknowledged by this same run, too: to do its work again after a clear.
+    :raises RedoxConfigError: this is no such event, or no task is running and no consumer is named.
+    :raises RedoxProtocolError: messages are gone from the inbox; told after all others were given.
+    """
+    from airflow_provider_redox.storage.inbox.consuming import Desk, events_of
+    from airflow_provider_redox.storage.inbox.place import inbox_root
+
+    whose = _consumer(consumer)
+    events = list(events_of(event, inbox=inbox_root(inbox_path) if inbox_path else None))
+    for one in events:
+        for message in Desk(one, whose).messages(max_tries=max_tries, done_too=include_done):
+            yield message
+            if message.is_open:
+                message.acknowledge()
+
+
+def _consumer(name: str | None) -> Consumer:
+    from airflow.providers.common.compat.sdk import get_current_context
+
+    from airflow_provider_redox.storage.inbox.consuming import Consumer
+
+    try:
+        ti = get_current_context()["ti"]
+    except Exception:  # noqa: BLE001  (each Airflow has its own error for "not in a task")
+        if not name:
+            raise RedoxConfigError("consumer: must be named where no task is running") from None
+        return Consumer(name, name)
+    owner = "/".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
+    return Consumer(name or f"{ti.dag_id}.{ti.task_id}", owner)

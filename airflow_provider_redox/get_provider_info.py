@@ -46,6 +46,11 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_redox.sensors.inbox"]}],
+        "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_redox.triggers.inbox"]}],
+        "plugins": [
+            {"name": "redox_receiver", "plugin-class": "airflow_provider_redox.receiver.plugin.RedoxReceiverPlugin"}
+        ],
         "extra-links": ["airflow_provider_redox.links.results.ResultsLink"],
         "config": {"redox": {"description": "Where results go.", "options": _options()}},
     }

@@ -22,8 +22,11 @@ FLOORS = {
     "get_provider_info": 2,
     "hooks": 3,
     "downstream": 3,
+    "receiver": 3,
     "links": 3,
     "operators": 4,
+    "sensors": 4,
+    "triggers": 4,
     "cli": 4,
     "__main__": 5,
 }

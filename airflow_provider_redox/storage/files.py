@@ -36,18 +36,22 @@ class Files:
     """
 
     def __init__(self, root: str) -> None:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
         check_place(root)
         self._place = root
         try:
-            path = ObjectStoragePath(root)
-            self._fs: AbstractFileSystem = with_options(path.fs, path.protocol)
+            self._fs, protocol = self._file_system(root)
         except (ImportError, ValueError) as error:
             raise missing_driver(root, error) from None
-        self.shows_writes = self._local = path.protocol in ("file", "local", "")
-        self._copies_late = path.protocol in COPIES_LATE
+        self.shows_writes = self._local = protocol in ("file", "local", "")
+        self._copies_late = protocol in COPIES_LATE
         self._lead = root[: len(root) - len(_bare(root))]
+
+    def _file_system(self, root: str) -> tuple[AbstractFileSystem, str]:
+        """Give the file system of a root, with the credentials of the connection that it names, and its protocol."""
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+        path = ObjectStoragePath(root)
+        return with_options(path.fs, path.protocol), path.protocol
 
     @contextlib.contextmanager
     def writing(self, url: str) -> Iterator[IO[bytes]]:

@@ -1,0 +1,1 @@
+"""Sensors: what a DAG author waits with."""

@@ -1,0 +1,254 @@
+"""A message in the hands of one task: claimed, read, and then done with, wanted again, or given up.
+
+Each consumer, which is a task of a DAG, has a mark of its own for each message, by log ID: first the claim, made by
+exclusive creation, with the task instance that holds it; then what became of it. So a message that is told of twice is
+handed out once, to the run that came first, and a task that is tried again is handed what it has not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol import arrivals
+from airflow_provider_redox.protocol.inbound import Identity, identify
+from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url, spread
+from airflow_provider_redox.storage.layout import safe_name
+
+_log = logging.getLogger(__name__)
+
+
+class Claim(msgspec.Struct):
+    """Who holds a message, and how often it was handed to it."""
+
+    owner: str
+    tries: int = 1
+
+
+class Told(msgspec.Struct):
+    """A message as an event tells of it."""
+
+    url: str
+    log_id: str | None = None
+    data_model: str = ""
+    event_type: str = ""
+    source: str = ""
+    tries: int = 0
+    consumer: str = ""
+
+
+class Event(msgspec.Struct):
+    """What the trigger or the sensor says: an inbox, where its state is, and messages in the order of their arrival."""
+
+    inbox: str
+    state: str
+    messages: list[Told]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A task, and the instance of it that runs."""
+
+    name: str
+    owner: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder among the consumers of an inbox."""
+        return f"consumers/{safe_name(self.name)}"
+
+    @property
+    def digest(self) -> str:
+        """Its name in the names of messages that it wants again."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:16]
+
+
+class InboxMessage:
+    """One message.
+
+    `log_id`, `data_model`, `event_type` and `source` are those of its name: letters, digits and `-`. `body` is what Redox
+    sent, byte for byte. `tries` says the how manyth time this is that it was handed out.
+    """
+
+    def __init__(self, desk: Desk, told: Told, identity: Identity, body: bytes, tries: int) -> None:
+        self._desk, self._told, self._identity = desk, told, identity
+        self.log_id, self.data_model = identity.key, identity.data_model
+        self.event_type, self.source = identity.event_type, identity.source
+        self.url, self.body, self.tries = told.url, body, tries
+        self._done = False
+
+    def __repr__(self) -> str:
+        return f"<InboxMessage {self.log_id}>"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has been said of it yet."""
+        return not self._done
+
+    def json(self) -> Any:
+        """Give the message as Python values. Raises `RedoxProtocolError`, which says nothing of its content."""
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise RedoxProtocolError(f"message {self.log_id}: is not JSON") from None
+
+    def acknowledge(self) -> None:
+        """Be done with it: it is not handed to this task again. Happens by itself when the loop goes on."""
+        self._end("acknowledged")
+
+    def retry(self, *, after: float = 60.0) -> None:
+        """Have it told of again in so many seconds, to this task alone, by a new event."""
+        if not 0 <= after <= 30 * 86400:
+            raise RedoxConfigError("after: must be 0 to 2,592,000 seconds")
+        if self.is_open:
+            self._desk.tell_again(self._identity, self.body, self.tries, after)
+        self._end("retried")
+
+    def dead_letter(self, reason: str = "") -> None:
+        """Give it up: kept under `dead` in this task's folder of the inbox, and never handed to it again."""
+        if self.is_open:
+            self._desk.bury(self._identity, self.url, reason)
+        self._end("dead")
+
+    def _end(self, outcome: str) -> None:
+        if self.is_open:
+            self._desk.end(self.log_id, self._told.tries, outcome)
+            self._done = True
+
+
+class Desk:
+    """Where one consumer handles the messages of one inbox."""
+
+    def __init__(self, event: Event, consumer: Consumer) -> None:
+        self._event, self._consumer = event, consumer
+        self._state = InboxFiles(event.state)
+        self._inbox = self._state if event.inbox == event.state else InboxFiles(event.inbox)
+
+    def messages(self, *, max_tries: int | None, done_too: bool) -> Iterator[InboxMessage]:
+        """Claim and give one message after the other. What is not there is complained of at the end."""
+        missing = []
+        for told in self._event.messages:
+            if told.consumer and told.consumer != self._consumer.digest:
+                continue
+            body = None if told.log_id else self._read(told)
+            identity = self._identity(told, body)
+            claim = self._claimed(identity.key, told.tries, done_too=done_too)
+            if claim is None:
+                continue
+            body = self._read(told) if body is None else body
+            if body is None:
+                missing.append(identity.key)
+                continue
+            message = InboxMessage(self, told, identity, body, told.tries + claim.tries)
+            if max_tries is None or message.tries <= max_tries:
+                yield message
+            else:
+                _log.warning("Message %s was tried %d times and is given up.", message.log_id, max_tries)
+                message.dead_letter(f"tried {max_tries} times")
+        if missing:
+            raise RedoxProtocolError(f"inbox: {len(missing)} messages are not there any more, the first is {missing[0]}")
+
+    def end(self, key: str, tries: int, outcome: str) -> None:
+        """Write down what became of a message."""
+        self._state.write_new(self._mark("done", key, tries), msgspec.json.encode({"outcome": outcome}))
+
+    def tell_again(self, identity: Identity, body: bytes, tries: int, after: float) -> None:
+        """Let a message arrive once more, for this consumer."""
+        if self._inbox is not self._state:
+            self._state.keep_new(message_url(self._event.state, identity.key), body)
+        again = arrivals.Arrival(
+            arrivals.stamp(time.time() + after),
+            identity.data_model or "-",
+            identity.event_type or "-",
+            identity.source or "-",
+            identity.key,
+            tries,
+            self._consumer.digest,
+        )
+        self._state.mark(f"{self._event.state}/arrivals/{again.folder}/{again.name}")
+
+    def bury(self, identity: Identity, url: str, reason: str) -> None:
+        """Write down that a message was given up, and why."""
+        letter = {"log_id": identity.key, "url": url, "reason": reason, "owner": self._consumer.owner, "at": time.time()}
+        self._state.write(f"{self._folder}/dead/{identity.key}.json", msgspec.json.encode(letter))
+
+    def _claimed(self, key: str, tries: int, *, done_too: bool) -> Claim | None:
+        """Claim a message; None when it is another's, or done and not wanted once more."""
+        url, claim = self._mark("claims", key, tries), Claim(self._consumer.owner)
+        if self._state.write_new(url, msgspec.json.encode(claim)):
+            return claim
+        held = msgspec.json.decode(self._state.read(url) or b'{"owner": ""}', type=Claim)
+        if held.owner != claim.owner or (not done_too and self._state.exists(self._mark("done", key, tries))):
+            return None
+        held.tries += 1
+        self._state.replace(url, msgspec.json.encode(held))
+        return held
+
+    def _read(self, told: Told) -> bytes | None:
+        files = self._state if told.url.startswith(f"{self._event.state}/") else self._inbox
+        return files.read(told.url)
+
+    @staticmethod
+    def _identity(told: Told, body: bytes | None) -> Identity:
+        """Take it from the event, or from the message where the event does not know its log ID."""
+        if told.log_id:
+            return Identity(told.log_id, told.data_model, told.event_type, told.source)
+        try:
+            return identify(body or b"")
+        except RedoxProtocolError:
+            return Identity(arrivals.part(told.url), "-", "-", "-")
+
+    @property
+    def _folder(self) -> str:
+        return f"{self._event.state}/{self._consumer.folder}"
+
+    def _mark(self, kind: str, key: str, tries: int) -> str:
+        again = f".again{tries}" if tries else ""
+        return f"{self._folder}/{kind}/{spread(key)}/{key}{again}"
+
+
+def events_of(given: Any, *, inbox: str | None = None) -> Iterator[Event]:
+    """Give the events in what a task is handed: a sensor's result, one asset event, a list, or all that started the run.
+
+    Raises `RedoxConfigError` for anything else, for another inbox than the author's, and for a URL outside it.
+    """
+    if isinstance(given, Mapping) and "messages" in given:
+        yield _checked(given, inbox)
+    elif isinstance(given, Mapping) and "payload" in given:
+        yield from events_of(given["payload"], inbox=inbox)
+    elif (extra := _extra(given)) is not None:
+        yield from events_of(extra, inbox=inbox)
+    elif isinstance(given, Mapping):
+        for one in given.values():
+            yield from events_of(one, inbox=inbox)
+    elif isinstance(given, list | tuple) or (hasattr(given, "__iter__") and not isinstance(given, str | bytes)):
+        for one in given:
+            yield from events_of(one, inbox=inbox)
+    else:
+        raise RedoxConfigError("event: must be what RedoxInboxTrigger or RedoxInboxSensor told, or triggering_asset_events")
+
+
+def _extra(given: Any) -> Mapping[str, Any] | None:
+    extra = given.get("extra") if isinstance(given, Mapping) else getattr(given, "extra", None)
+    return extra if isinstance(extra, Mapping) else None
+
+
+def _checked(given: Mapping[str, Any], inbox: str | None) -> Event:
+    try:
+        event = msgspec.convert(dict(given), Event)
+    except msgspec.ValidationError as error:
+        raise RedoxConfigError(f"event: not what an inbox tells: {error}") from None
+    if inbox is not None and event.inbox != inbox:
+        raise RedoxConfigError("event: is of another inbox than inbox_path")
+    for told in event.messages:
+        below = told.url.startswith((f"{event.inbox}/", f"{event.state}/"))
+        if not below or ".." in told.url.split("/") or arrivals.part(told.log_id or "-") != (told.log_id or "-"):
+            raise RedoxConfigError("event: names a message outside its inbox")
+    return event

@@ -1,0 +1,34 @@
+"""Handing messages to one run of a sensor, so that a try that is lost costs none.
+
+What a run is handed is written down under its name before the place in the inbox is moved; a later try is handed the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.storage.inbox.watching import Wanted
+
+
+def hand(wanted: Wanted, run: tuple[str, ...], *, max_messages: int, now: float) -> dict[str, Any] | None:
+    """Give the event of what has arrived, or what this run was given before; None when there is nothing."""
+    watch = wanted.open()
+    digest = hashlib.sha256("\0".join(run).encode()).hexdigest()[:32]
+    url = f"{watch.url.rpartition('/')[0]}/handed/{digest}.json"
+    earlier = watch.files.read(url)
+    if earlier is not None:
+        handed = msgspec.json.decode(earlier, type=dict[str, Any])
+        watch.settle(handed["names"])
+        event: dict[str, Any] = handed["event"]
+        return event
+    fresh = watch.look(now)
+    names, rest = fresh[:max_messages], fresh[max_messages:]
+    if not names:
+        return None
+    event = wanted.event(watch, names)
+    watch.files.write(url, msgspec.json.encode({"names": names, "event": event}))
+    watch.settle(names, open_names=rest)
+    return event

@@ -1,0 +1,144 @@
+"""Looking for what arrived in an inbox, oldest first, in the receiver's own layout or in a bucket that others fill.
+
+A listing begins at a mark, a place in the order of arrival. It is made of one folder for each minute, so that it costs the
+same however much came before; in a bucket of others, of what lies below a path that may hold the day.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol import arrivals
+from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url
+
+_FIRST_DAYS = timedelta(days=30)
+_GROUPS = {"data_model", "event_type", "source", "log_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One message: its name in the order of arrival, and where it lies."""
+
+    name: str
+    arrival: arrivals.Arrival
+    url: str
+
+    def told(self) -> dict[str, Any]:
+        """Give what an event says of it: IDs and a URL, no content. A log ID that only the message itself knows is None."""
+        again = {"tries": self.arrival.tries, "consumer": self.arrival.consumer} if self.arrival.consumer else {}
+        return {
+            "log_id": self.arrival.key or None,
+            "data_model": self.arrival.data_model,
+            "event_type": self.arrival.event_type,
+            "source": self.arrival.source,
+            "url": self.url,
+            **again,
+        }
+
+
+class Listing(Protocol):
+    """A way to list an inbox."""
+
+    def since(self, mark: str) -> Iterator[list[str]]:
+        """Give the names of what arrived from a mark on, oldest first, in groups."""
+
+    def read(self, name: str) -> Found | None:
+        """Say what a name means; None for what is no message."""
+
+
+class OwnListing:
+    """The layout that the receiver writes."""
+
+    def __init__(self, files: InboxFiles, root: str) -> None:
+        self._files, self._root = files, root
+
+    def since(self, mark: str) -> Iterator[list[str]]:
+        """Give the names of one minute after the other."""
+        first = arrivals.folder_of(mark) if mark else ""
+        base = f"{self._root}/arrivals"
+        for day in self._files.names(base):
+            if day < first[:10]:
+                continue
+            for minute in self._files.names(f"{base}/{day}"):
+                if f"{day}/{minute}" >= first:
+                    names = self._files.names(f"{base}/{day}/{minute}")
+                    yield [name for name in names if name >= mark and arrivals.is_stamped(name)]
+
+    def read(self, name: str) -> Found | None:
+        """Say what a name means."""
+        arrival = arrivals.parse(name)
+        return Found(name, arrival, message_url(self._root, arrival.key)) if arrival else None
+
+
+class ForeignListing:
+    """A bucket that something else fills, such as a cloud destination of Redox: ordered by when a file was written.
+
+    :param root: its path; with `%Y`, `%m`, `%d` in it, one folder for each day.
+    :param pattern: a regular expression for the paths of messages, below the part of `root` before the first `%`. Its groups
+        `data_model`, `event_type`, `source` and `log_id` say what a message is.
+    :param again: the listing of what consumers want once more.
+    """
+
+    def __init__(self, files: InboxFiles, root: str, pattern: str, again: OwnListing) -> None:
+        self._files, self._root, self._again = files, root, again
+        self._base = base_of(root)
+        self._pattern = compiled(pattern)
+
+    def since(self, mark: str) -> Iterator[list[str]]:
+        """Give the names of one day after the other where the path holds the day, else all of them."""
+        again = [name for group in self._again.since(mark) for name in group]
+        for folder in days(self._root, mark):
+            names = (
+                f"{arrivals.stamp(written)}_{url.removeprefix(self._base).lstrip('/')}"
+                for written, url in self._files.below(folder)
+            )
+            yield sorted(name for name in (*again, *names) if name >= mark)
+            again = []
+
+    def read(self, name: str) -> Found | None:
+        """Say what a name means."""
+        if again := self._again.read(name):
+            return again
+        moment, _, path = name.partition("_")
+        matched = self._pattern.fullmatch(path)
+        if matched is None:
+            return None
+        groups = {group: arrivals.part(value) for group, value in matched.groupdict().items()}
+        model, event, source, log_id = (groups.get(group, "") for group in ("data_model", "event_type", "source", "log_id"))
+        return Found(name, arrivals.Arrival(moment, model, event, source, log_id), f"{self._base}/{path}")
+
+
+def base_of(root: str) -> str:
+    """Give the part of a path that is the same each day."""
+    return root.partition("%")[0].rpartition("/")[0] if "%" in root else root
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Read the pattern of a foreign layout. Raises `RedoxConfigError`."""
+    try:
+        found = re.compile(pattern)
+    except re.error:
+        raise RedoxConfigError("name_pattern: is no regular expression") from None
+    unknown = set(found.groupindex) - _GROUPS
+    if unknown:
+        raise RedoxConfigError(f"name_pattern: has a group {min(unknown)}; there are {', '.join(sorted(_GROUPS))}")
+    return found
+
+
+def days(root: str, mark: str) -> Iterator[str]:
+    """Give the folders of a path: with `%Y`, `%m` and `%d` in it one for each day from the mark's to today's."""
+    if "%" not in root:
+        yield root
+        return
+    today = datetime.now(UTC)
+    first = datetime.fromtimestamp(arrivals.moment(mark), UTC) if mark else today - _FIRST_DAYS
+    day, shown = first - timedelta(days=1), ""
+    while day.date() <= today.date() + timedelta(days=1):  # a day before and after: whoever fills it may live elsewhere
+        if (folder := day.strftime(root)) != shown:
+            yield (shown := folder)
+        day += timedelta(days=1)

@@ -1,0 +1,140 @@
+"""Where an inbox lies, and what its files need beside what results need. Airflow is asked only for a named connection."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.files import Files, _private
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+
+class InboxFiles(Files):
+    """The files of one inbox.
+
+    :param root: a URL or an absolute path. With a connection ID before an `@`, Airflow is asked for its credentials; else
+        the driver finds them by itself, as in its environment.
+    :param options: what the driver is to be given, such as `endpoint_url`; only without a connection ID.
+    """
+
+    def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
+        self._options = dict(options or {})
+        super().__init__(root)
+
+    def _file_system(self, root: str) -> tuple[AbstractFileSystem, str]:
+        if "@" in root.partition("://")[2].partition("/")[0]:
+            return super()._file_system(root)
+        from fsspec.core import url_to_fs
+
+        fs, _ = url_to_fs(root, **self._options)
+        return fs, root.partition("://")[0]
+
+    def keep_new(self, url: str, content: bytes) -> bool:
+        """Write a file if there is none, and say whether it was; then it outlives a power cut. Of two at once, one does."""
+        if not self._local:
+            return self.write_new(url, content)
+        target = self._made(url)
+        folder = target.rpartition("/")[0]
+        partial = f"{target}.{secrets.token_hex(4)}.partial"
+        try:
+            with open(partial, "xb", opener=_private) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(partial, target)
+        except FileExistsError:
+            return False
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)  # noqa: PTH108
+        _sync_folder(folder)
+        return True
+
+    def mark(self, url: str) -> None:
+        """Write an empty file; then it outlives a power cut."""
+        if not self._local:
+            with self._asking() as fs:
+                fs.pipe_file(self._path(url), b"")
+            return
+        target = self._made(url)
+        os.close(_private(target, os.O_CREAT | os.O_WRONLY))
+        _sync_folder(target.rpartition("/")[0])
+
+    def names(self, url: str) -> list[str]:
+        """Give the sorted names in a folder; none when it is not there."""
+        path = self._path(url)
+        try:
+            if self._local:
+                return sorted(os.listdir(path))  # noqa: PTH208
+            with self._asking() as fs:
+                found = fs.ls(path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for one in found if (name := str(one).rstrip("/").rpartition("/")[2]))
+
+    def changed(self, url: str) -> float | None:
+        """Give when a file was last written, in seconds since 1970 by the store's clock; None when there is none."""
+        try:
+            with self._asking() as fs:
+                return modified(fs.info(self._path(url)))
+        except FileNotFoundError:
+            return None
+
+    def below(self, url: str) -> list[tuple[float, str]]:
+        """Give all files below a folder: when each was written, and its URL."""
+        path = self._path(url).rstrip("/")
+        try:
+            with self._asking() as fs:
+                found = fs.find(path, detail=True)
+        except FileNotFoundError:
+            return []
+        return [(modified(facts), f"{url.rstrip('/')}{str(one).removeprefix(path)}") for one, facts in found.items()]
+
+
+def modified(facts: Mapping[str, Any]) -> float:
+    """Give when a file was written, from what a driver tells of it; each store has a word of its own."""
+    told = next((facts[word] for word in ("mtime", "LastModified", "last_modified", "updated") if facts.get(word)), 0.0)
+    if isinstance(told, str):
+        from datetime import datetime
+
+        return datetime.fromisoformat(told).timestamp()
+    return float(told) if isinstance(told, int | float) else float(told.timestamp())
+
+
+def inbox_root(place: Any) -> str:
+    """Give the URL of an inbox. Raises `RedoxConfigError` for what is neither a URL nor an absolute path."""
+    root = str(place or "").rstrip("/")
+    if "://" not in root:
+        if not root.startswith("/"):
+            raise RedoxConfigError(
+                "inbox_path: must be an absolute path or a URL such as s3://conn_id@bucket/redox-inbox/results"
+            )
+        root = f"file://{root}"
+    if any(char in root for char in "*?[]"):
+        raise RedoxConfigError("inbox_path: must not hold any of * ? [ ]; stores take them for patterns")
+    return root
+
+
+def message_url(root: str, key: str) -> str:
+    """Give the place of a message. Stores slow down where all keys begin alike, and disks where all are in one folder."""
+    return f"{root}/messages/{spread(key)}/{key}.json"
+
+
+def spread(key: str) -> str:
+    """Give one of 256 folder names for a key."""
+    return hashlib.sha256(key.encode()).hexdigest()[:2]
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,262 @@
+"""read_messages: each message in the hands of one run of each consumer, until it is done with."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from airflow_provider_redox.downstream import read_messages
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.storage.inbox.consuming import Consumer, Desk, InboxMessage, events_of
+from airflow_provider_redox.storage.inbox.place import spread
+from tests.inbox.boxes import LATER, Box
+from tests.inbox.test_watching import PATTERN, written
+from tests.support.receiver import message
+from tests.support.s3 import Bucket
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(f"file://{tmp_path}/inbox/results")
+
+
+def read(event: Any, run: str = "run-1", *, consumer: str = "load", **arguments: Any) -> list[InboxMessage]:
+    """Take all messages as one run of a task; each is acknowledged when the next one is taken."""
+    taken = []
+    desk = [Desk(one, Consumer(consumer, run)) for one in events_of(event)]
+    for one in (m for d in desk for m in d.messages(max_tries=None, done_too=False, **arguments)):
+        taken.append(one)
+        one.acknowledge()
+    return taken
+
+
+def ids(messages: list[InboxMessage]) -> list[str]:
+    return [one.log_id for one in messages]
+
+
+def test_messages_are_given_byte_for_byte_in_order(box: Box):
+    """With what their names say of them."""
+    box.put("b", "a")
+    first, second = read_messages(box.event(), consumer="c")
+    assert (first.log_id, second.log_id) == ("b", "a")
+    assert (first.data_model, first.event_type) == ("Results", "New")
+    assert first.json()["Patient"] == message()["Patient"]
+    assert json.loads(first.body) == first.json()
+    assert "Quillfeather" not in repr(first)
+
+
+def test_an_event_that_is_told_twice_is_handled_once(box: Box):
+    """By the same run and by another one."""
+    box.put("a", "b")
+    event = box.event()
+    assert ids(read(event)) == ["a", "b"]
+    assert ids(read(event)) == []
+    assert ids(read(event, "run-2")) == []
+    assert ids(read(event, "run-2", consumer="other")) == ["a", "b"]
+
+
+def test_what_one_run_holds_is_not_given_to_another(box: Box):
+    """Two runs at once share the messages of two events that overlap."""
+    box.put("a", "b", "c")
+    event = box.event()
+    first = read_messages(event, consumer="c1")
+    assert next(first).log_id == "a"
+    assert ids(read(event, "run-2", consumer="c1")) == ["b", "c"]
+    assert ids(list(first)) == []
+
+
+def test_a_message_that_failed_is_the_first_of_the_next_try(box: Box):
+    """It stays open; those before it are done, and it counts how often it was handed out."""
+    box.put("a", "b", "c")
+    event = box.event()
+    with pytest.raises(ValueError, match="no such table"):
+        for one in read_messages(event, consumer="c"):
+            if one.log_id == "b":
+                raise ValueError("no such table")
+    again = list(read_messages(event, consumer="c"))
+    assert [(one.log_id, one.tries) for one in again] == [("b", 2), ("c", 1)]
+
+
+def test_a_message_that_always_fails_is_given_up(box: Box):
+    """After `max_tries`, so that those behind it come through."""
+    box.put("poison", "good")
+    event = box.event()
+    for _ in range(2):
+        assert next(read_messages(event, consumer="c", max_tries=2)).log_id == "poison"
+    assert ids(list(read_messages(event, consumer="c", max_tries=2))) == ["good"]
+    letter = json.loads(box.files.read(f"{box.root}/consumers/c/dead/poison.json") or b"")
+    assert (letter["log_id"], letter["reason"]) == ("poison", "tried 2 times")
+
+
+def test_a_dead_letter_is_kept_with_its_reason_and_never_given_again(box: Box):
+    """Where it lies and why; no content."""
+    box.put("a", "b")
+    event = box.event()
+    for one in read_messages(event, consumer="c"):
+        if one.log_id == "a":
+            one.dead_letter("no such order")
+    letter = box.files.read(f"{box.root}/consumers/c/dead/a.json") or b""
+    assert json.loads(letter)["reason"] == "no such order"
+    assert b"Quillfeather" not in letter
+    assert list(read_messages(event, consumer="c")) == []
+
+
+def test_a_message_that_is_wanted_again_is_told_again_to_that_consumer_only(box: Box):
+    """By a new event, when its time has come, as another try."""
+    box.put("a", "b")
+    event = box.event()
+    watch = box.watch()
+    seen = watch.look(LATER)
+    watch.tell(seen)
+    watch.settle(seen)
+    for one in read_messages(event, consumer="c"):
+        if one.log_id == "a":
+            one.retry(after=3600)
+    assert watch.look(time.time()) == []
+    again = box.event(*watch.look(time.time() + 3601), watch=watch)
+    assert [one["log_id"] for one in again["messages"]] == ["a"]
+    assert list(read_messages(again, consumer="other")) == []
+    assert [(one.log_id, one.tries) for one in read_messages(again, consumer="c")] == [("a", 2)]
+    assert list(read_messages(again, consumer="c")) == []
+
+
+def test_what_is_done_is_given_again_where_it_is_asked_for(box: Box):
+    """To the run that did it: somebody cleared the task to do its work anew."""
+    box.put("a")
+    event = box.event()
+    assert ids(list(read_messages(event, consumer="c"))) == ["a"]
+    assert ids(list(read_messages(event, consumer="c", include_done=True))) == ["a"]
+
+
+def test_a_message_that_is_gone_is_told_after_the_others(box: Box):
+    """It does not keep them back, and is no success."""
+    box.put("a", "b", "c")
+    event = box.event()
+    box.files.remove(f"{event['messages'][1]['url']}")
+    given = []
+    with pytest.raises(RedoxProtocolError, match="1 messages are not there any more, the first is b"):
+        given.extend(one.log_id for one in read_messages(event, consumer="c"))
+    assert ids(read(box.event(), "run-2", consumer="c")) == []
+    assert box.files.exists(f"{box.root}/consumers/c/done/{spread('c')}/c")
+
+
+def test_a_message_is_not_acknowledged_before_the_loop_goes_on(box: Box):
+    """A loop that is left in the middle leaves its message open."""
+    box.put("a", "b")
+    event = box.event()
+    for _ in read_messages(event, consumer="c"):
+        break
+    assert ids(read(event, "c", consumer="c")) == ["a", "b"]
+
+
+def shapes(event: dict[str, Any]) -> dict[str, Any]:
+    extra = {"from_trigger": True, "payload": event}
+    return {
+        "what a sensor returns": event,
+        "the extra of an asset event": extra,
+        "an asset event": SimpleNamespace(extra=extra),
+        "a list of them": [SimpleNamespace(extra=extra), SimpleNamespace(extra=extra)],
+        "all that started the run": {"asset": [SimpleNamespace(extra=extra)]},
+        "as JSON": json.loads(json.dumps({"extra": extra})),
+    }
+
+
+@pytest.mark.parametrize("shape", list(shapes({})))
+def test_an_event_is_taken_in_every_shape_that_airflow_gives_it(box: Box, shape: str):
+    """Each message once."""
+    box.put("a", "b")
+    assert ids(list(read_messages(shapes(box.event())[shape], consumer="c"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("event", [None, 5, "s3://b/x", {"messages": 1}, {"messages": [{}], "inbox": "x", "state": "x"}])
+def test_what_is_no_event_is_refused(event: Any):
+    """It is said what it should be."""
+    with pytest.raises(RedoxConfigError, match="event"):
+        list(read_messages(event, consumer="c"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"url": "file:///etc/passwd"},
+        {"url": "INBOX/../../../etc/passwd"},
+        {"log_id": "../../x"},
+        {"log_id": "a/b"},
+    ],
+)
+def test_an_event_that_names_another_place_is_refused(box: Box, change: dict[str, str]):
+    """Whoever may create asset events may not have a worker read, or write, what it likes."""
+    box.put("a")
+    event = box.event()
+    event["messages"][0].update({name: value.replace("INBOX", box.root) for name, value in change.items()})
+    with pytest.raises(RedoxConfigError, match="outside its inbox"):
+        list(read_messages(event, consumer="c"))
+    assert not box.files.names(f"{box.root}/consumers/c")
+
+
+def test_an_event_of_another_inbox_is_refused_where_the_author_names_one(box: Box, tmp_path: Path):
+    """`inbox_path` is the author's word against the event's."""
+    box.put("a")
+    with pytest.raises(RedoxConfigError, match="another inbox"):
+        list(read_messages(box.event(), consumer="c", inbox_path=f"{tmp_path}/elsewhere"))
+    assert ids(list(read_messages(box.event(), consumer="c", inbox_path=str(tmp_path / "inbox" / "results")))) == ["a"]
+
+
+def test_outside_a_task_a_consumer_has_to_be_named(box: Box):
+    """There is nobody else whose messages these would be."""
+    with pytest.raises(RedoxConfigError, match="consumer"):
+        next(read_messages(box.event()))
+
+
+def test_a_wait_that_cannot_be_is_refused(box: Box):
+    """Before anything is written."""
+    box.put("a")
+    (one,) = (
+        m
+        for d in [Desk(e, Consumer("c", "r")) for e in events_of(box.event())]
+        for m in d.messages(max_tries=None, done_too=False)
+    )
+    with pytest.raises(RedoxConfigError, match="after"):
+        one.retry(after=-1)
+    assert one.is_open
+
+
+def test_messages_of_others_are_known_by_what_they_say(tmp_path: Path):
+    """Where names hold no log ID, the message itself does, and the same one under two names is handed out once."""
+    for number, name in enumerate(["x/one.json", "x/two.json", "x/odd.json"]):
+        written(tmp_path, name, 1_700_000_000 + number)
+        (tmp_path / name).write_text(json.dumps(message("l1")) if number < 2 else "[]")
+    event = Box(f"file://{tmp_path}").event(name_pattern=r".*\.json")
+    assert [one["log_id"] for one in event["messages"]] == [None] * 3
+    first, odd = read_messages(event, consumer="c")
+    assert (first.log_id, first.data_model) == ("l1", "Results")
+    assert (odd.body, odd.data_model) == (b"[]", "-")
+
+
+def test_a_message_of_others_can_be_wanted_again(tmp_path: Path):
+    """It is copied to where the state is, and told of from there."""
+    written(tmp_path, "Results/New/a.json", 1_700_000_000)
+    box = Box(f"file://{tmp_path}")
+    watch = box.watch(name_pattern=PATTERN)
+    watch.tell(watch.look(LATER))
+    desk = Desk(next(events_of(box.event(name_pattern=PATTERN))), Consumer("d", "r"))
+    (mine,) = desk.messages(max_tries=None, done_too=False)
+    mine.retry(after=0)
+    names = watch.look(LATER)
+    event = box.event(*names, watch=watch, name_pattern=PATTERN)
+    assert event["messages"][0]["url"].startswith(f"file://{tmp_path}/_redox/messages/")
+    assert [(m.log_id, m.tries, m.body) for m in read_messages(event, consumer="d")] == [("a", 2, b"{}")]
+
+
+def test_a_message_on_an_object_store_is_claimed_by_one(bucket: Bucket):
+    """Claims, acknowledgements and dead letters work there as on a disk."""
+    box = Box(f"{bucket.root}/inbox")
+    box.put("a", "b")
+    event = box.event()
+    assert ids(read(event)) == ["a", "b"]
+    assert ids(read(event, "run-2")) == []

@@ -1,0 +1,285 @@
+"""How far an inbox has been told of: nothing passed over, nothing told twice, whoever is restarted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol.arrivals import Arrival, stamp
+from airflow_provider_redox.storage.inbox import watching
+from airflow_provider_redox.storage.inbox.watching import Watch
+from tests.inbox.boxes import LATER, Box, keys
+from tests.support.s3 import Bucket
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(f"file://{tmp_path}/inbox/results")
+
+
+def all_of(watch: Watch) -> list[str]:
+    """Look, tell and settle until there is no more."""
+    found: list[str] = []
+    while fresh := watch.look(LATER):
+        found += fresh
+        watch.tell(fresh)
+        watch.settle(fresh)
+    return found
+
+
+def enter(box: Box, at: float, key: str) -> str:
+    """Let a message arrive at a moment, whenever it becomes visible."""
+    name = Arrival(stamp(at), "Results", "New", "s", key)
+    box.files.mark(f"{box.root}/arrivals/{name.folder}/{name.name}")
+    return name.name
+
+
+def test_messages_come_in_the_order_of_arrival(box: Box):
+    """Whatever their log IDs."""
+    box.put("c", "a", "b")
+    assert keys(box.watch().look(LATER)) == ["c", "a", "b"]
+
+
+def test_what_was_settled_is_not_told_again(box: Box):
+    """Over any number of restarts; what arrived since is."""
+    box.put("a", "b")
+    assert keys(all_of(box.watch())) == ["a", "b"]
+    assert box.watch().look(LATER) == []
+    box.put("c")
+    assert keys(all_of(box.watch())) == ["c"]
+    assert all_of(box.watch()) == []
+
+
+def test_what_was_told_and_not_settled_is_told_again_after_a_crash(box: Box):
+    """And by the same process it is not."""
+    box.put("a", "b")
+    watch = box.watch()
+    watch.tell(watch.look(LATER))
+    assert watch.look(LATER) == []
+    assert keys(box.watch().look(LATER)) == ["a", "b"]
+
+
+def test_two_consumers_have_a_place_each(box: Box):
+    """What one was told of, another is told of as well."""
+    box.put("a")
+    assert keys(all_of(box.watch(name="one"))) == ["a"]
+    assert keys(all_of(box.watch(name="other"))) == ["a"]
+
+
+def test_an_arrival_that_shows_late_is_not_passed_over(box: Box):
+    """One whose moment lies before what was told of already, by less than `lateness`."""
+    now = time.time()
+    enter(box, now, "early")
+    watch = box.watch()
+    assert keys(all_of(watch)) == ["early"]
+    enter(box, now - 60, "late")
+    assert keys(all_of(watch)) == ["late"]
+    enter(box, now - 61, "later")
+    assert keys(all_of(box.watch())) == ["later"]
+
+
+def test_the_clock_of_the_one_who_looks_does_not_matter(box: Box):
+    """A receiver whose clock is an hour behind, or ahead, loses nothing."""
+    for offset in (-3600, 0, 3600):
+        enter(box, time.time() + offset, f"m{offset}")
+    watch = box.watch()
+    found = watch.look(time.time())
+    assert len(found) == 3
+    watch.tell(found)
+    watch.settle(found)
+    enter(box, time.time() - 30, "next")
+    assert "next" in keys(watch.look(time.time()))
+
+
+def test_only_what_is_wanted_is_told(box: Box):
+    """By data model, event type and source, without a message being read."""
+    box.put("a")
+    box.put("b", DataModel="Scheduling", EventType="New Appointment")
+    box.put("c", Source={"ID": "elsewhere"})
+    for path in Path(box.root.removeprefix("file://"), "messages").rglob("*.json"):
+        path.unlink()
+    assert keys(box.watch(data_model="Results").look(LATER)) == ["a", "c"]
+    assert keys(box.watch(data_model=["Scheduling", "Orders"]).look(LATER)) == ["b"]
+    assert keys(box.watch(event_type="New Appointment").look(LATER)) == ["b"]
+    assert keys(box.watch(source="elsewhere").look(LATER)) == ["c"]
+    assert keys(box.watch(data_model="Results", source="elsewhere").look(LATER)) == ["c"]
+
+
+def test_much_is_told_in_parts(box: Box, monkeypatch: pytest.MonkeyPatch):
+    """A backlog is not gathered in memory: after each part the mark moves, and none is passed over."""
+    monkeypatch.setattr(watching, "_ENOUGH", 10)
+    for number in range(60):
+        enter(box, 1_700_000_000 + number * 7, f"m{number}")
+    watch = box.watch()
+    first = watch.look(LATER)
+    assert 10 <= len(first) < 20
+    assert keys(first + [name for name in all_of(box.watch()) if name not in first]) == [
+        f"m{number}" for number in range(60)
+    ]
+
+
+def test_a_listing_begins_where_the_mark_is(box: Box, monkeypatch: pytest.MonkeyPatch):
+    """However much came before: no folder of an earlier minute is listed again."""
+    for number in range(30):
+        enter(box, 1_700_000_000 + number * 60, f"m{number}")
+    watch = box.watch()
+    all_of(watch)
+    listed: list[str] = []
+    names = box.files.names
+    monkeypatch.setattr(watch.files, "names", lambda url: listed.append(url) or names(url))
+    assert watch.look(LATER) == []
+    assert len(listed) <= 5
+
+
+def test_the_cursor_stays_small(box: Box):
+    """It remembers what is newer than `lateness`, not all that ever came."""
+    for number in range(500):
+        enter(box, 1_700_000_000 + number, f"m{number}")
+    watch = box.watch()
+    all_of(watch)
+    assert len(json.loads(box.files.read(watch.url) or b"")["told"]) <= 121
+
+
+def test_what_waits_is_not_passed_by_the_mark(box: Box):
+    """A message that is held back, to share an event, is still there after a restart."""
+    for number in range(3):
+        enter(box, 1_700_000_000 + number * 600, f"m{number}")
+    watch = box.watch()
+    first, *rest = watch.look(LATER)
+    watch.tell([first])
+    watch.settle([first], open_names=rest)
+    assert keys(box.watch().look(LATER)) == ["m1", "m2"]
+
+
+def test_it_may_begin_with_what_comes(box: Box):
+    """`latest` passes over what is there the first time, and only then."""
+    enter(box, time.time() - 600, "before")
+    watch = box.watch()
+    watch.begin_now(time.time())
+    assert watch.look(LATER) == []
+    enter(box, time.time() + 1, "after")
+    found = watch.look(LATER)
+    assert keys(found) == ["after"]
+    watch.tell(found)
+    watch.settle(found)
+    again = box.watch()
+    again.begin_now(LATER)
+    enter(box, time.time() + 2, "more")
+    assert keys(again.look(LATER)) == ["more"]
+
+
+def test_a_cursor_that_cannot_be_read_is_told(box: Box):
+    """It is not taken for a beginning."""
+    box.put("a")
+    watch = box.watch()
+    all_of(watch)
+    box.files.write(watch.url, b"{half")
+    with pytest.raises(RedoxProtocolError, match="cursor"):
+        box.watch()
+
+
+def test_strange_files_are_passed_over(box: Box):
+    """A file in the inbox that is no arrival is no message."""
+    box.put("a")
+    box.files.mark(f"{box.root}/arrivals/2026-01-01/0000/notes.txt")
+    box.files.mark(f"{box.root}/arrivals/2026-01-01/0000/99999999T999999999999Z_a_b_c_d")
+    box.files.mark(f"{box.root}/arrivals/README")
+    assert "a" in keys(all_of(box.watch()))
+
+
+PATTERN = r"(?P<data_model>\w+)/(?P<event_type>\w+)/(?P<log_id>[\w-]+)\.json"
+
+
+def written(root: Path, name: str, at: float) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+    os.utime(path, (at, at))
+
+
+def test_a_bucket_that_others_fill_is_watched_by_when_files_were_written(tmp_path: Path):
+    """Names are theirs; the pattern says what a message is, and what it is of."""
+    now = time.time()
+    for name, at in (("Results/New/b.json", now - 500), ("Results/New/a.json", now - 400), ("Orders/New/c.json", now - 300)):
+        written(tmp_path, name, at)
+    written(tmp_path, "Results/New/b.json.tmp", now - 450)
+    box = Box(f"file://{tmp_path}")
+    event = box.event(name_pattern=PATTERN, data_model="Results")
+    assert [(one["log_id"], one["url"]) for one in event["messages"]] == [
+        ("b", f"file://{tmp_path}/Results/New/b.json"),
+        ("a", f"file://{tmp_path}/Results/New/a.json"),
+    ]
+    watch = box.watch(name_pattern=PATTERN)
+    assert len(all_of(watch)) == 3
+    written(tmp_path, "Results/New/d.json", now - 310)
+    assert [name.rpartition("/")[2] for name in all_of(box.watch(name_pattern=PATTERN))] == ["d.json"]
+
+
+def test_a_bucket_with_a_folder_for_each_day_is_listed_from_the_marks_day(tmp_path: Path):
+    """`%Y/%m/%d` in the path is each day."""
+    now = time.time()
+    for days_ago in (40, 3, 1, 0):
+        at = now - days_ago * 86400
+        written(tmp_path, time.strftime(f"%Y/%m/%d/m{days_ago}.json", time.gmtime(at)), at)
+    wanted = watching.Wanted(f"{tmp_path}/%Y/%m/%d", name_pattern=r"\d+/\d+/\d+/(?P<log_id>\w+)\.json")
+    found = all_of(wanted.open())
+    assert [name.rpartition("/")[2] for name in found] == ["m3.json", "m1.json", "m0.json"]
+    assert wanted.state == f"file://{tmp_path}/_redox"
+
+
+@pytest.mark.parametrize("pattern", ["(", r"(?P<patient>\w+)"])
+def test_a_pattern_that_says_nothing_is_refused(tmp_path: Path, pattern: str):
+    """No regular expression, or a group that means nothing."""
+    with pytest.raises(RedoxConfigError, match="name_pattern"):
+        Box(f"file://{tmp_path}").watch(name_pattern=pattern)
+
+
+def test_an_inbox_on_an_object_store(bucket: Bucket):
+    """The same there: order, filters, restarts."""
+    box = Box(f"{bucket.root}/inbox")
+    box.put("b", "a")
+    box.put("b")
+    box.put("c", DataModel="Orders")
+    watch = box.watch(data_model="Results")
+    assert keys(all_of(watch)) == ["b", "a"]
+    box.put("d")
+    assert keys(all_of(box.watch(data_model="Results"))) == ["d"]
+
+
+moves = st.lists(st.one_of(st.floats(0, 1000), st.sampled_from(["look", "settle", "crash"])), max_size=30)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moves=moves)
+def test_whatever_happens_each_message_is_told_and_once_without_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[object]
+):
+    """Arrivals that show up to `lateness` late, looks, settlings and crashes in any order."""
+    box = Box(f"file://{tmp_path_factory.mktemp('box')}")
+    watch, unsettled = box.watch(lateness=120), []
+    put: list[str] = []
+    told: list[str] = []
+    newest, crashes = 1_700_000_000.0, 0
+    for number, move in enumerate([*moves, "look"]):
+        if isinstance(move, float):
+            newest = max(newest, newest + move - 110)
+            put.append(enter(box, newest - (move % 100), f"m{number}"))
+        elif move == "look":
+            fresh = watch.look(LATER)
+            watch.tell(fresh)
+            told += fresh
+            unsettled += fresh
+        elif move == "settle":
+            watch.settle(unsettled, open_names=watch.look(LATER))
+            unsettled = []
+        else:
+            watch, unsettled, crashes = box.watch(lateness=120), [], crashes + 1
+    assert set(told) == set(put)
+    assert crashes or len(told) == len(put)
