@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 _log = logging.getLogger(__name__)
+
+_JWK_NUMBER = re.compile(r'"(?:d|p|q|dp|dq|qi)"\s*:\s*"([\w=-]+)"', re.ASCII)
+_LONGEST_KEY = 64 * 1024
+"""Characters of a key file; a JWKS of two keys of 4096 bits has some 7,000."""
 
 
 def settings_from(connection: Connection) -> Settings:
@@ -61,10 +66,10 @@ def extra_of(connection: Connection) -> dict[str, Any]:
     """Parse a connection's extra. Raises `RedoxConfigError`."""
     try:
         extra = json.loads(connection.extra or "{}")
-    except ValueError:
-        raise RedoxConfigError("extra: not valid JSON") from None
+    except (ValueError, RecursionError):
+        extra = None  # the complaint is made outside: a JSONDecodeError holds the whole text
     if not isinstance(extra, dict):
-        raise RedoxConfigError("extra: must be a JSON object")
+        raise RedoxConfigError("extra: must be valid JSON, an object")
     # Airflow 2's Test button sends each field a second time, under the name that it had before Airflow 2.3.
     return {name.removeprefix("extra__redox__"): value for name, value in extra.items()}
 
@@ -86,10 +91,21 @@ def key_text_of(connection: Connection, extra: dict[str, Any]) -> str:
         return connection.password
     if not path:
         raise RedoxConfigError("password: paste the private key here, or name a file on the worker in extra.key_file")
+    text = _text_of(Path(str(path)))
+    if text is None:
+        raise RedoxConfigError("extra.key_file: cannot be read as a text file on this worker")
+    return text
+
+
+def _text_of(file: Path) -> str | None:
+    """Read a file to a limit, None when it is no text file. A device or a pipe could be named, which have no end."""
     try:
-        return Path(str(path)).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, ValueError):
-        raise RedoxConfigError("extra.key_file: cannot be read as a text file on this worker") from None
+        if not file.is_file():
+            return None
+        with file.open(encoding="utf-8-sig") as opened:
+            return opened.read(_LONGEST_KEY)
+    except (OSError, ValueError):
+        return None
 
 
 @functools.lru_cache(maxsize=64)
@@ -103,13 +119,14 @@ def _keys(text: str, field_name: str) -> tuple[SigningKey, ...]:
 
 
 def _mask(text: str) -> None:
-    """Have Airflow's log masker hide a key: whole, as JSON and repr would show it, and line by line.
+    """Have Airflow's log masker hide a key: whole, as JSON, repr and a URL would show it, line by line, number by number.
 
     The masker knows exact strings only. The lines are masked as one-line and many-line logs would show them.
     """
     whole = text.strip()
-    forms = {whole, json.dumps(whole)[1:-1], whole.replace("\\n", "\n"), "".join(whole.split())}
+    forms = {whole, json.dumps(whole)[1:-1], whole.replace("\\n", "\n"), "".join(whole.split()), quote(whole, safe="")}
     lines = {line.strip() for line in whole.replace("\\n", "\n").splitlines() if "-----" not in line}
+    lines |= set(_JWK_NUMBER.findall(whole.replace('\\"', '"')))
     _mask_all(forms | {line for line in lines if len(line) > 16})
 
 

@@ -31,6 +31,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.operators.asks import Anew, Ask, Piece
 from airflow_provider_redox.operators.progress import IDS, Progress, UnderWay
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.gathered import key_of
 from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Resource
@@ -119,7 +120,12 @@ class Drain:
         if saved is None:
             self._seen.clear()
             return
-        self.progress = msgspec.json.decode(saved, type=Progress)
+        progress = jsontext.stored(saved, Progress)
+        if progress is None:  # another version of this package left it
+            self.results.begin_anew()
+            self._seen.clear()
+            return
+        self.progress = progress
         self._before = self.progress.resources
         self.tell("An earlier try left %d pages, %d resources; going on.", self.progress.pages, self.progress.resources)
 

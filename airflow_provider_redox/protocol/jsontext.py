@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 _decoder = msgspec.json.Decoder()
 
@@ -26,6 +28,14 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
         raise ValueError("not UTF-8")
     with reading():
         return decoder.decode(body.removeprefix(b"\xef\xbb\xbf"))
+
+
+def stored(content: bytes | str | None, kind: type[T]) -> T | None:
+    """Give what lies in storage as a type; None for nothing, and for whatever else somebody or another version put there."""
+    try:
+        return None if content is None else msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
 
 
 @contextmanager

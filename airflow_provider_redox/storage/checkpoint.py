@@ -15,6 +15,7 @@ from typing import IO
 
 import msgspec
 
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.seal import Seal
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.parts import Written
@@ -78,11 +79,8 @@ class Checkpoint:
         """Give what lies here, with the last point of its journal; None when nothing can be read."""
         text = self._files.read(self._url)
         clear = None if text is None else self._seal.open(text.decode("ascii", "replace"))
-        try:
-            saved = None if clear is None else msgspec.json.decode(clear, type=Saved)
-            last = self._last_point(saved.journal) if saved else None
-        except msgspec.MsgspecError:
-            return None
+        saved = jsontext.stored(clear, Saved)
+        last = self._last_point(saved.journal) if saved else None
         if saved is not None and last is not None:
             saved.point, saved.tries = last, 0
         return saved
@@ -98,7 +96,7 @@ class Checkpoint:
         for line in reversed(lines.split(b"\n")):
             clear = self._seal.open(line.decode("ascii", "replace"))
             if clear is not None:
-                return msgspec.json.decode(clear, type=Point)
+                return jsontext.stored(clear, Point)
         return None
 
     def save(self, saved: Saved) -> None:

@@ -7,6 +7,7 @@ bytes as they lie on the store. What a file lacks can only be known at its end: 
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -15,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.members import members
 from airflow_provider_redox.storage.rows import json_rows
@@ -22,6 +24,7 @@ from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
 
 _BLOCK = 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024  # no body of an answer may be longer, so no resource is
+_TYPE = re.compile("[A-Za-z][A-Za-z ]{0,63}")
 _GZIP = b"\x1f\x8b"
 
 
@@ -61,7 +64,8 @@ class Manifest(msgspec.Struct, frozen=True):
         for file in listed:
             numbers[file.type] = number = numbers.get(file.type, 0) + 1
             if resource_type in (None, file.type):
-                named.append((f"file {number} of type {file.type}", file))
+                kind = file.type if _TYPE.fullmatch(file.type) else "?"  # what is no type may be anything
+                named.append((f"file {number} of type {kind}", file))
         return named
 
 
@@ -95,10 +99,10 @@ def _stored(place: Any) -> Any:
     text = Files(url).read(url)
     if text is None:
         raise RedoxConfigError("manifest: there is no file at this place; the search that writes it has not succeeded")
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise RedoxConfigError("manifest: the file at this place is not JSON") from None
+    content = jsontext.stored(text, dict[str, Any])
+    if content is None:
+        raise RedoxConfigError("manifest: the file at this place is not JSON, or no object")
+    return content
 
 
 def _as_it_is(line: bytes) -> bytes:
@@ -120,7 +124,7 @@ def lines(name: str, listed: Listed) -> Iterator[bytes]:
     """Give the lines of one file. Raises `RedoxProtocolError` when it is not the file that the manifest speaks of."""
     try:
         file = Files(listed.url).open(listed.url)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # the latter for a name that no file can have
         raise RedoxProtocolError(f"{name}: the manifest lists it, and it is not there") from None
     with file:
         yield from _checked(name, listed, file)

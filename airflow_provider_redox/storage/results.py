@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
 from airflow_provider_redox.storage.checkpoint import Checkpoint, Point, Saved
 from airflow_provider_redox.storage.files import Files
@@ -266,10 +267,7 @@ class Results:
     def _earlier_urls(self) -> set[str]:
         """Give the files of an earlier result of the same task, so that none of them outlives this one."""
         text = self._files.read(self._layout.manifest)
-        try:
-            manifest = msgspec.json.decode(text or b"{}", type=_Manifest)
-        except msgspec.MsgspecError:
-            return set()
+        manifest = jsontext.stored(text, _Manifest) or _Manifest()
         found = {entry.url for entry in (*manifest.output, *manifest.error)}
         return {url for url in found if url.startswith(f"{self._layout.base}/type=") and not _climbs(url)}
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.storage.files import Files
 
 _AND = " and "
@@ -66,10 +67,7 @@ class SendLedger:
                 return None
             if (content := self._files.read(url)) is not None:
                 break
-        try:
-            return msgspec.json.decode(content or b"", type=Entry)
-        except msgspec.MsgspecError:
-            return Entry("sending", "unknown")
+        return jsontext.stored(content, Entry) or Entry("sending", "unknown")
 
     def join(self, url: str, entry: Entry, by: str) -> None:
         """Say that one more sends what another may have sent. From then on it is nobody's own, to send or to give back."""

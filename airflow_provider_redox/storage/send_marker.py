@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxTransportError
+from airflow_provider_redox.protocol import jsontext
 
 _log = logging.getLogger(__name__)
 
@@ -60,10 +61,7 @@ class VariableMarker:
             text = Variable.get(self.name, None)
         except Exception as error:  # noqa: BLE001  (each Airflow has errors of its own)
             raise _unavailable(error) from None
-        try:
-            return None if text is None else msgspec.json.decode(text, type=Mark)
-        except msgspec.MsgspecError:
-            return Mark("sending", "")
+        return None if text is None else jsontext.stored(text, Mark) or Mark("sending", "")
 
     def write(self, mark: Mark) -> None:
         """Put a mark here."""

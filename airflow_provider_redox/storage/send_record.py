@@ -23,6 +23,7 @@ from airflow_provider_redox.exceptions import (
     RedoxServerError,
     RedoxTransportError,
 )
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.send_marker import Mark, Marker, NoMarker
 
@@ -85,10 +86,7 @@ class SendRecord:
 
     def _line(self) -> Trace | None:
         text = self._files.read(self.url)
-        try:
-            return None if text is None else msgspec.json.decode(text, type=Trace)
-        except msgspec.MsgspecError:
-            return Trace("sending")
+        return None if text is None else jsontext.stored(text, Trace) or Trace("sending")
 
     def begin(self, trace: Trace) -> None:
         """Say that a message leaves. Raises when that cannot be said: then it must not leave."""

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.keys import SigningKey
 from airflow_provider_redox.protocol.token import Claim, Token
 from airflow_provider_redox.seal import Seal
@@ -35,7 +36,4 @@ class EntrySeal(Generic[T]):
     def open(self, text: object) -> T | None:
         """Open what `close` made; None for anything else."""
         clear = self._seal.open(text) if isinstance(text, str) and len(text) <= _LONGEST else None
-        try:
-            return None if clear is None else msgspec.json.decode(clear, type=self._kind)
-        except msgspec.MsgspecError:
-            return None
+        return jsontext.stored(clear, self._kind)

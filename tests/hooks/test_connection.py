@@ -6,10 +6,13 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection, redact
+from joserfc.jwk import ECKey
 
+from airflow_provider_redox.cli.keygen import new_key
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.connection import settings_from
 from airflow_provider_redox.hooks.redox import RedoxHook
@@ -187,3 +190,23 @@ def test_a_key_never_shows_in_a_log(connect: Connect) -> None:
     for form in (pem(), pem().strip(), repr(pem()), json.dumps(pem()), pem().replace("\n", "\\n"), *body):
         shown = redact(f"before {form} after")
         assert not any(line in str(shown) for line in body), form[:40]
+
+
+def test_a_key_never_shows_in_a_url() -> None:
+    """A connection's URI, in which Airflow percent-encodes the key, is hidden where it is logged."""
+    key = new_key("ES384").pem()  # of which no test has pasted a half
+    connection = Connection(conn_id="redox_default", conn_type="redox", password=key, extra=json.dumps(EXTRA))
+    settings_from(connection)
+    shown = unquote(str(redact(f"it is {connection.get_uri()}")))
+    assert not any(line in shown for line in key.splitlines()[1:-1])
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_jwk_never_shows_in_a_log(indent: int | None) -> None:
+    """Each private number of a JWK is hidden, wherever it stands; what is public is not."""
+    key: dict[str, Any] = {**ECKey.generate_key("P-384").as_dict(private=True), "kid": "the-key-of-this-hospital"}
+    settings_of(password=json.dumps(key, indent=indent), extra=json.dumps({"client_id": "client-1"}))
+    shown = str(redact(f"d is {key['d']}, kid is {key['kid']}, x is {key['x']}"))
+    assert key["d"] not in shown
+    assert key["kid"] in shown
+    assert key["x"] in shown

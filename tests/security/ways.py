@@ -52,11 +52,13 @@ class Way:
 
     :param use: goes it, with a folder for what it writes.
     :param sends_patient: whether it sends the patient, and so more than a token request.
+    :param pages: whether it reads the pages of a search, all of them.
     """
 
     name: str
     use: Callable[[Path], Any]
     sends_patient: bool = True
+    pages: bool = False
 
 
 def hook(call: Callable[[RedoxHook], Any]) -> Callable[[Path], Any]:
@@ -135,7 +137,7 @@ def command(*arguments: str) -> Callable[[Path], Any]:
 PROBE = ("probe", "--destination", "general-hospital", "--pause", "0", "--yes", "--family", PATIENT)
 
 WAYS = [
-    Way("RedoxHook.fhir_search", hook(lambda redox: list(redox.fhir_search("Patient", SEARCH)))),
+    Way("RedoxHook.fhir_search", hook(lambda redox: list(redox.fhir_search("Patient", SEARCH))), pages=True),
     Way("RedoxHook.fhir_read", hook(lambda redox: redox.fhir_read("Patient", PATIENT))),
     Way("RedoxHook.fhir_writeback", hook(lambda redox: redox.fhir_writeback("Observation", "$observation-create", BUNDLE))),
     Way("RedoxHook.post_data_model", hook(lambda redox: redox.post_data_model(MESSAGE))),
@@ -145,7 +147,7 @@ WAYS = [
     Way("RedoxHook.get_log", hook(lambda redox: redox.get_log(PATIENT))),
     Way("RedoxHook.run", hook(lambda redox: redox.run("/endpoint", json.dumps(MESSAGE)))),
     Way("RedoxHook.get_access_token", hook(lambda redox: redox.get_access_token()), sends_patient=False),
-    Way("RedoxAsyncHook.fhir_search", async_hook(lambda redox: listed(redox.fhir_search("Patient", SEARCH)))),
+    Way("RedoxAsyncHook.fhir_search", async_hook(lambda redox: listed(redox.fhir_search("Patient", SEARCH))), pages=True),
     Way("RedoxAsyncHook.fhir_read", async_hook(lambda redox: redox.fhir_read("Patient", PATIENT))),
     Way(
         "RedoxAsyncHook.fhir_writeback",
@@ -157,7 +159,11 @@ WAYS = [
     Way("RedoxAsyncHook.request", async_hook(lambda redox: redox.request("PUT", f"{BASE}/Patient/1", json=OBSERVATION))),
     Way("RedoxAsyncHook.get_log", async_hook(lambda redox: redox.get_log(PATIENT))),
     Way("RedoxAsyncHook.get_access_token", async_hook(lambda redox: redox.get_access_token()), sends_patient=False),
-    Way("RedoxFhirSearchOperator", operator(RedoxFhirSearchOperator, resource_type="Patient", search_params=SEARCH)),
+    Way(
+        "RedoxFhirSearchOperator",
+        operator(RedoxFhirSearchOperator, resource_type="Patient", search_params=SEARCH),
+        pages=True,
+    ),
     Way("RedoxFhirReadOperator", operator(RedoxFhirReadOperator, resource_type="Patient", resource_id=PATIENT)),
     Way(
         "RedoxFhirWritebackOperator",
