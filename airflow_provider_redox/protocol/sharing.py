@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from airflow_provider_redox.exceptions import RedoxError
-from airflow_provider_redox.protocol.effects import Flow, Place, Recall, Remember, Wait
+from airflow_provider_redox.protocol.effects import Flow, Place, Recall, Remember, Tell, Wait
 from airflow_provider_redox.protocol.exchange import Environment, mint
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.settings import Settings
@@ -92,8 +92,8 @@ class _Election:
         if (yield from self._ahead(within=LEASE)) is None:
             try:
                 return (yield from self._brought(replace(self.env, retry=AT_ONCE)))
-            except RedoxError:
-                pass  # the old token serves; once it does no longer, the error is told
+            except RedoxError as error:  # the old token serves; once it does no longer, the error is everyone's
+                yield Tell(f"The access token could not be renewed yet, the old one is used on. {error}")
         return Held(serving, self.env.now() + LOOK_AGAIN)
 
     def awaited(self) -> Flow[Held]:
