@@ -46,12 +46,33 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
-        "sensors": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_redox.sensors.inbox"]}],
-        "triggers": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_redox.triggers.inbox"]}],
+        "sensors": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [
+                    "airflow_provider_redox.sensors.delivery",
+                    "airflow_provider_redox.sensors.fhir",
+                    "airflow_provider_redox.sensors.inbox",
+                ],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [
+                    "airflow_provider_redox.triggers.delivery",
+                    "airflow_provider_redox.triggers.fhir",
+                    "airflow_provider_redox.triggers.inbox",
+                ],
+            }
+        ],
         "plugins": [
             {"name": "redox_receiver", "plugin-class": "airflow_provider_redox.receiver.plugin.RedoxReceiverPlugin"}
         ],
-        "extra-links": ["airflow_provider_redox.links.results.ResultsLink"],
+        "extra-links": [
+            "airflow_provider_redox.links.logs.LogLink",
+            "airflow_provider_redox.links.results.ResultsLink",
+        ],
         "config": {"redox": {"description": "Where results go.", "options": _options()}},
     }
 

@@ -81,7 +81,10 @@ def test_the_ground_floor_needs_no_airflow():
     assert not [name for name in loaded if name.split(".")[0] in ("airflow", "requests", "urllib3", "aiohttp", "fsspec")]
 
 
-OPERATORS = ["operators.connection", "operators.data_model", "operators.fhir", "operators.request", "operators.upload"]
+OPERATORS = [
+    *("operators.connection", "operators.data_model", "operators.fhir", "operators.request", "operators.upload"),
+    *("sensors.delivery", "sensors.fhir"),
+]
 
 
 @pytest.mark.parametrize("module", [*OPERATORS, "downstream"])

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
+from airflow_provider_redox.operators.delivering import DeliveringOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class RedoxDataModelPostOperator(RedoxOperator):
+class RedoxDataModelPostOperator(DeliveringOperator):
     """Send Data Model messages at most once, and know what became of each: accepted, refused, or nobody can tell.
 
     Sending a message twice may double it at the hospital, and Redox knows no idempotency key. So a line in storage and a
@@ -22,7 +23,8 @@ class RedoxDataModelPostOperator(RedoxOperator):
     was accepted is not sent again, and what may have been sent raises `RedoxAmbiguousOutcomeError`. What can safely be tried
     again (nothing was sent, 401, 429) is tried again inside the one try, and by Airflow's own `retries`.
 
-    Accepted means that Redox has stored the message, not that it was delivered.
+    Accepted means that Redox has stored the message, not that it was delivered: see `wait_for_delivery` of
+    `DeliveringOperator`.
 
     The result is `{"accepted": n, "refused": n, "ambiguous": n, "log_ids": [...], "results_url": "..."}`, with
     `"already_sent": 1` when an earlier try or run has sent it; the line of the message, with its log IDs or its error codes,
@@ -111,11 +113,10 @@ class RedoxDataModelPostOperator(RedoxOperator):
         self.platform_conn_id = platform_conn_id
         self.depend_on(payload)
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def post(self, context: Context) -> dict[str, Any]:
         """Send the message, or the file of messages, and give the summary."""
-        with failing_for_good():
-            self._check_arguments()
-            return self._post_one(context) if self.payload_path is None else self._post_file(context)
+        self._check_arguments()
+        return self._post_one(context) if self.payload_path is None else self._post_file(context)
 
     def _post_file(self, context: Context) -> dict[str, Any]:
         from airflow_provider_redox.operators.batching import Batching

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -17,6 +17,7 @@ from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import meta_errors, raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
+from airflow_provider_redox.protocol.platform import log_request, read_log
 from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
 from airflow_provider_redox.protocol.terms import Terms
 
@@ -214,13 +215,8 @@ class Calls:
 
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
-        organization = organization_id or self.settings.organization_id
-        if not organization:
-            raise RedoxConfigError("extra.organization_id: missing; the Platform API needs it")
-        path = f"/platform/v1/organizations/{_segment(organization)}/logs/{_segment(log_id)}"
-        label = "GET /platform/v1/organizations/{id}/logs/{id}"
-        request = Request("GET", f"{self.settings.base_url}{path}", label, self._headers(None))
-        return exchange(request, _log, repeatable=True, env=self.env)
+        request = log_request(self.settings, log_id, organization_id=organization_id, headers=self._headers(None))
+        return exchange(request, read_log, repeatable=True, env=self.env)
 
     def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
         """Give the described destinations, all or those with a tag or with a UUID for a data model."""
@@ -262,13 +258,6 @@ def _check_text(where: str, *values: Any) -> None:
     """Refuse half a character, which no encoding knows: Python's own error would hold the whole text."""
     if any(re.search(r"[\ud800-\udfff]", value) for value in values if isinstance(value, str)):
         raise RedoxConfigError(f"{where}: holds half of a character (a lone surrogate), which cannot be sent")
-
-
-def _segment(identifier: str) -> str:
-    if not identifier or set(identifier) == {"."}:
-        raise RedoxConfigError("log_id, organization_id: an empty or dotted ID names nothing")
-    _check_text("log_id, organization_id", identifier)
-    return quote(identifier, safe="")
 
 
 def checked_url(base_url: str, path: str) -> str:
@@ -371,12 +360,3 @@ def _says_failed(resource: Any) -> bool:
     failed = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
     refused = isinstance(reply, dict) and reply.get("code") in ("fatal-error", "transient-error")
     return refused or any(issue.get("severity") in _FAILED for issue in failed)
-
-
-def _log(response: RedoxResponse) -> dict[str, Any]:
-    answer = response.json()
-    payload = answer.get("payload") if isinstance(answer, dict) else None
-    result = payload.get("result", payload) if isinstance(payload, dict) else None
-    if not isinstance(result, dict):
-        raise RedoxProtocolError(f"HTTP {response.status}, but the answer holds no log")
-    return result

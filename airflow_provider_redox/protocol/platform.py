@@ -6,6 +6,7 @@ a text that stands in the message has Redox look into payloads.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -137,6 +138,42 @@ def page_of_logs(
     request = Request("POST", f"{settings.base_url}{path}", label, {**headers, **kinds}, body)
     answer = yield from exchange(request, _read, repeatable=True, env=env)
     return answer.payload.results, _next(answer)
+
+
+def log_request(
+    settings: Settings,
+    log_id: str,
+    *,
+    organization_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    data_mode: str | None = None,
+) -> Request:
+    """Ask for one log (`GET v1/organizations/{organizationId}/logs/{logId}`). Raises `RedoxConfigError`."""
+    organization = organization_id or settings.organization_id
+    if not organization:
+        raise RedoxConfigError("extra.organization_id: missing; the Platform API needs it")
+    path = f"/platform/v1/organizations/{_segment(organization)}/logs/{_segment(log_id)}"
+    query = f"?{urlencode({'dataMode': data_mode})}" if data_mode else ""
+    label = "GET /platform/v1/organizations/{id}/logs/{id}"
+    return Request("GET", f"{settings.base_url}{path}{query}", label, settings.headers if headers is None else headers)
+
+
+def read_log(response: RedoxResponse) -> dict[str, Any]:
+    """Read one log. Raises `RedoxProtocolError`."""
+    answer = response.json()
+    payload = answer.get("payload") if isinstance(answer, dict) else None
+    result = payload.get("result", payload) if isinstance(payload, dict) else None
+    if not isinstance(result, dict):
+        raise RedoxProtocolError(f"HTTP {response.status}, but the answer holds no log")
+    return result
+
+
+def _segment(identifier: str) -> str:
+    if not identifier or set(identifier) == {"."}:
+        raise RedoxConfigError("log_id, organization_id: an empty or dotted ID names nothing")
+    if re.search(r"[\ud800-\udfff]", identifier):  # Python's own error would hold the whole text
+        raise RedoxConfigError("log_id, organization_id: holds half of a character (a lone surrogate), which cannot be sent")
+    return quote(identifier, safe="")
 
 
 def _read(response: RedoxResponse) -> _Answer:

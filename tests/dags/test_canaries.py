@@ -23,7 +23,7 @@ REFUSAL = {
     "issue": [{"severity": "error", "code": "invalid", "diagnostics": f"no {CANARY}"}],
 }
 META_ERROR = {"Meta": {"Errors": [{"ID": 1, "Text": f"{CANARY} is unknown", "Module": "Send"}]}}
-FINE = ["canary_success", "canary_writes", "canary_deferred"]
+FINE = ["canary_success", "canary_writes", "canary_deferred", "canary_waits"]
 FAILING = [
     "canary_refused",
     "canary_destination_error",

@@ -14,6 +14,7 @@ from airflow_provider_redox.operators.fhir import (
 )
 from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.operators.upload import RedoxUploadOperator
+from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
 from tests.support.triggers import CountOperator
 
 
@@ -76,6 +77,18 @@ with dag("canary_invalid"):
 
 with dag("canary_deferred"):
     CountOperator(task_id="count", code="4548-4")
+
+with dag("canary_waits"):
+    patient = RedoxFhirSearchSensor(
+        task_id="search",
+        resource_type="Patient",
+        search_params=SEARCH,
+        deferrable=True,
+        poke_interval=1,
+        timeout=3,
+        soft_fail=True,
+    )
+    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE, wait_for_delivery=True, deferrable=True, poll_interval=1)
 
 with dag("canary_refused"):
     RedoxFhirSearchOperator(task_id="search", resource_type="Patient", search_params={"unknown": "{{ canary() }}"})

@@ -1,0 +1,155 @@
+"""Waiting for delivery in the task that posted: both steps in one operator, and never a post from a trigger.
+
+The post comes first and its outcome stands in storage before the wait begins. So whatever wakes the task, an event, a
+retry, a clear, finds that the messages were accepted, sends none again, and goes on waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_provider_redox.exceptions import RedoxDeliveryError, RedoxSecurityError
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.links.logs import LogLink
+from airflow_provider_redox.operators.base import RedoxOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.protocol.delivery import Verdict
+    from airflow_provider_redox.sensors.waiting import Asked, Deliveries
+
+MARGIN = 300.0
+"""Seconds after a wait's own deadline at which Airflow ends it, should its trigger not have."""
+
+_LISTED = 50  # log IDs that a summary holds at most
+
+
+class DeliveringOperator(RedoxOperator):
+    """An operator that posts, and may wait until Redox has delivered.
+
+    :param wait_for_delivery: whether the task ends when Redox has delivered every message that it accepted, and fails when
+        it does not deliver one. The result then has `"delivered": n`.
+    :param deferrable: wait in the triggerer, without a worker; `[operators] default_deferrable` by default.
+    :param delivery_timeout: how long to wait; a day by default.
+    :param poll_interval: seconds between two looks at the logs.
+    """
+
+    operator_extra_links = (LogLink(),)
+    platform_conn_id: str | None
+
+    def __init__(
+        self,
+        *,
+        wait_for_delivery: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        delivery_timeout: timedelta | float = timedelta(days=1),
+        poll_interval: float = 60.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_delivery = wait_for_delivery
+        self.deferrable = deferrable
+        self.delivery_timeout = delivery_timeout
+        self.poll_interval = poll_interval
+
+    def post(self, context: Context) -> dict[str, Any]:
+        """Send, or find that it was sent, and give the summary."""
+        raise NotImplementedError
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Post and give the summary; wait for delivery where that is wanted."""
+        if not self.wait_for_delivery:
+            with failing_for_good():
+                return self.post(context)
+        with failing_for_good():
+            asked = self._asked()  # what is wrong with it is told before anything is sent
+            summary = self.post(context)
+            deliveries = self._deliveries(context, asked, summary)
+            verdict = deliveries.watch.verdict(time.time())
+            if verdict.status == "open":
+                if self.deferrable:
+                    self._defer(context, deliveries, summary, 0)
+                verdict = self._wait_here(deliveries)
+            return self._ended(context, asked, verdict, summary)
+
+    def delivered(
+        self, context: Context, event: Any = None, summary: Mapping[str, Any] | None = None, doubted: int = 0
+    ) -> dict[str, Any]:
+        """Go on where the trigger ended. Nothing is sent here."""
+        from airflow_provider_redox.sensors.waiting import verdict_of
+        from airflow_provider_redox.triggers.events import error_of, is_proven, parse_event
+
+        with failing_for_good():
+            asked, told, posted = self._asked(), parse_event(event), dict(summary or {})
+            if told.status == "error":
+                raise error_of(told, asked.conn_id)
+            if told.status == "delivered" and not is_proven(told, asked.client.settings.keys, context["ti"]):
+                if doubted:
+                    raise RedoxSecurityError(
+                        "twice an event said that all was delivered, without the proof that a trigger gives: somebody else "
+                        "writes events, or the connection's key was changed meanwhile"
+                    )
+                self.log.warning("An event said that all was delivered, without proof. It is not believed.")
+                self._defer(context, self._deliveries(context, asked, posted), posted, doubted + 1)
+            return self._ended(context, asked, verdict_of(told), posted)
+
+    def _asked(self) -> Asked:
+        from airflow_provider_redox.sensors.waiting import Asked
+
+        return Asked.by(self.platform_conn_id or self.redox_conn_id)
+
+    def _deliveries(self, context: Context, asked: Asked, summary: Mapping[str, Any]) -> Deliveries:
+        """Say what is waited for: the few log IDs of the summary, or the file of results."""
+        from airflow_provider_redox.protocol.delivery import Rules, checked_log_ids
+        from airflow_provider_redox.sensors.waiting import Deliveries, Order, earliest
+
+        log_ids, accepted = checked_log_ids(summary.get("log_ids", ())), summary.get("accepted", 0)
+        all_listed = accepted <= len(log_ids) < _LISTED
+        url = None if all_listed else summary.get("results_url")
+        if not all_listed and url is None:
+            raise RedoxDeliveryError(
+                "the messages were accepted, but not all their log IDs are known, so nothing tells if they were delivered"
+            )
+        order = Order(Rules(), earliest(context), log_ids if url is None else None, url)
+        return Deliveries.begin(asked, order, began=time.time())
+
+    def _defer(self, context: Context, deliveries: Deliveries, summary: Mapping[str, Any], doubted: int) -> NoReturn:
+        patience = self._patience
+        trigger = deliveries.trigger(context["ti"], deadline=time.time() + patience, interval=self.poll_interval)
+        self.log.info("Waiting in the triggerer until Redox has delivered.")
+        self.defer(
+            trigger=trigger,
+            method_name="delivered",
+            kwargs={"summary": dict(summary), "doubted": doubted},
+            timeout=timedelta(seconds=patience + MARGIN),
+        )
+
+    def _wait_here(self, deliveries: Deliveries) -> Verdict:
+        deliveries.watch.deadline = time.time() + self._patience
+        while (verdict := deliveries.ask()).status == "open":
+            self.log.info("Delivery of %s.", verdict.told)
+            time.sleep(self.poll_interval)
+        return verdict
+
+    @property
+    def _patience(self) -> float:
+        patience = self.delivery_timeout
+        return patience.total_seconds() if isinstance(patience, timedelta) else float(patience)
+
+    def _ended(self, context: Context, asked: Asked, verdict: Verdict, summary: Mapping[str, Any]) -> dict[str, Any]:
+        from airflow_provider_redox.sensors.waiting import leave_logs, lost
+
+        if verdict.status == "delivered":
+            self.log.info("Redox delivered %s.", verdict.told)
+            leave_logs(context, asked, verdict)
+            return {**summary, "delivered": sum(verdict.counts.values())}
+        error = lost(context, asked, verdict)
+        error.add_note("The messages were accepted; no retry and no clear sends them again, they only wait anew.")
+        error.retryable = verdict.status == "timeout"
+        raise error

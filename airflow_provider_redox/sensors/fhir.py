@@ -1,0 +1,107 @@
+"""A sensor that waits until a FHIR search finds enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import XComArg
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.sensors.base import RedoxSensor
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, PokeReturnValue
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_redox.protocol.counting import Search
+    from airflow_provider_redox.triggers.events import Event
+
+
+class RedoxFhirSearchSensor(RedoxSensor):
+    """Wait until a search has at least `min_count` matches; the result is how many were counted.
+
+    A server that counts by itself (`_summary=count`) is asked one small request each time; of another one so many pages are
+    read as are needed. Deferred, the search lies in the trigger's row sealed with the connection's private key: no search
+    parameter enters the metadata database, a log or a URL in clear.
+
+    :param resource_type: a FHIR R4 resource type such as `Observation`.
+    :param search_params: one mapping of search parameters. Templated when the task runs, and kept out of rendered fields and
+        of the serialized DAG.
+    :param min_count: matches that are enough, from 1.
+    :param destination: a name from the connection's `extra.destinations`, or a slug; the connection's by default.
+    :param environment: `Development`, `Staging` or `Production`; the connection's by default.
+    :param headers: request headers, added to the connection's.
+    :param handling: `strict` fails when the server does not say that it used a filter, `lenient` warns.
+    """
+
+    template_fields: Sequence[str] = (*RedoxSensor.template_fields, "resource_type", "destination", "environment")
+
+    def __init__(
+        self,
+        *,
+        resource_type: str,
+        search_params: Mapping[str, Any],
+        min_count: int = 1,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        handling: str = "strict",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.resource_type = resource_type
+        self.search_params = search_params
+        self.min_count = min_count
+        self.destination = destination
+        self.environment = environment
+        self.headers = headers
+        self.handling = handling
+        XComArg.apply_upstream_relationship(self, search_params)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Ask once."""
+        from airflow.providers.common.compat.sdk import PokeReturnValue
+
+        from airflow_provider_redox.protocol.counting import count_matches
+
+        with failing_for_good():
+            client = self.hook.client
+            count = client.run(count_matches(client.calls, self._search(context), self.min_count))
+        self.log.info("%s: %d of %d matches.", self.resource_type, count, self.min_count)
+        return PokeReturnValue(is_done=count >= self.min_count, xcom_value=count)
+
+    def trigger(self, context: Context, deadline: float) -> BaseTrigger:
+        """Make the trigger, the search sealed."""
+        from airflow_provider_redox.triggers.events import ticket_of
+        from airflow_provider_redox.triggers.fhir import RedoxFhirSearchTrigger
+        from airflow_provider_redox.triggers.sealed import close_search
+
+        return RedoxFhirSearchTrigger(
+            redox_conn_id=self.redox_conn_id,
+            sealed=close_search(self._search(context), self.hook.client.settings),
+            min_count=self.min_count,
+            deadline=deadline,
+            interval=self.poke_interval,
+            ticket=ticket_of(context["ti"]),
+        )
+
+    def ended_well(self, context: Context, event: Event) -> int:  # noqa: ARG002  (the base's signature)
+        """Give the number of matches."""
+        return event.counts.get("matches", 0)
+
+    def _search(self, context: Context) -> Search:
+        """Render and check the search before anything is asked or stored."""
+        from airflow_provider_redox.protocol.counting import Search
+        from airflow_provider_redox.protocol.terms import terms
+
+        params = self.render_template(self.search_params, context)
+        if not isinstance(params, Mapping) or not params:
+            raise RedoxConfigError("search_params: must be a mapping with at least one parameter; it came out empty")
+        if not isinstance(self.min_count, int) or isinstance(self.min_count, bool) or self.min_count < 1:
+            raise RedoxConfigError("min_count: must be a whole number from 1")
+        terms(handling=self.handling)
+        search = Search(self.resource_type, dict(params), self.destination, self.environment, self.headers, self.handling)
+        search.walk(self.hook.client.calls)  # checks names and values, sends nothing
+        return search
