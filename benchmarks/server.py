@@ -29,11 +29,15 @@ class State:
     :param pages: the pages of the search.
     :param fault: a name of `FAULTS`, or nothing.
     :param at: the page whose first request meets the fault.
+    :param delay: seconds that each page takes.
+    :param hangs: a destination whose pages never come.
     """
 
     pages: int = 200
     fault: str = ""
     at: int = 7
+    delay: float = 0.0
+    hangs: str = ""
     connections: int = 0
     requests: int = 0
     tokens: int = 0
@@ -168,6 +172,10 @@ class Server:
         if state.fault and number == state.at:
             fault, state.fault = FAULTS[state.fault], ""
             fault(connection, body)
+        elif state.hangs and f"/{state.hangs}/" in base:
+            return
+        elif state.delay:
+            asyncio.get_running_loop().call_later(state.delay, connection.send, 200, FHIR, body)
         else:
             connection.send(200, FHIR, body)
 

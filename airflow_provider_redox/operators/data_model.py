@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
+from airflow_provider_redox.operators.data_model_query import RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.delivering import DeliveringOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+__all__ = ["RedoxDataModelPostOperator", "RedoxDataModelQueryOperator"]
 
 
 class RedoxDataModelPostOperator(DeliveringOperator):
@@ -168,61 +170,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
             )
 
 
-class RedoxDataModelQueryOperator(RedoxOperator):
-    """Ask one destination one question by a Data Model query, and write the answer to storage; the result is a manifest.
-
-    A question may be asked again, so that faults which pass are healed within the task and Airflow's retries are free.
-
-    :param payload: the query. What its Meta lacks is filled in on a copy. Templated when the task runs, and kept out of
-        rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
-    :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
-    :param validate: `strict` or `lenient` checks the query against the model of its event before it is sent, which needs the
-        extra `[datamodels]`; `off` does not.
-    """
-
-    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
-
-    def __init__(
-        self, *, payload: Mapping[str, Any], output_path: str | None = None, validate: str = "off", **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.payload = payload
-        self.output_path = output_path
-        self.validate = validate
-        self.depend_on(payload)
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Ask and give the manifest of the answer."""
-        import msgspec
-
-        from airflow_provider_redox.protocol import datamodels
-        from airflow_provider_redox.protocol.data_model import log_ids_of
-        from airflow_provider_redox.storage.results import Results
-
-        with failing_for_good():
-            client = self.hook.client
-            message = client.calls.complete_message(
-                checked_payload(self.rendered(self.payload, context)),
-                destination=self.destination,
-                environment=self.environment,
-            )
-            datamodels.check(message, self.validate)
-            flow = client.calls.query_message(message, self.headers)
-            with Results(self.layout(context, self.output_path, addressee(message))) as results:
-                answer = client.run(flow)
-                results.write(message["Meta"]["DataModel"], [msgspec.json.encode(answer)])
-                return results.commit(
-                    transaction_time=_now(),
-                    request=f"{client.settings.base_url}/endpoint",
-                    extension={"pages": 1, "requests": 1, "log_ids": list(log_ids_of(answer))},
-                )
-
-
 def addressee(message: Mapping[str, Any]) -> str:
     """Name where a complete message goes, for the path of its result."""
     places = [place if isinstance(place, Mapping) else {} for place in message["Meta"]["Destinations"]]
     return str(places[0].get("Name") or places[0].get("ID")) if len(places) == 1 else "several"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -160,6 +160,7 @@ class Drain:
         progress.latest = max(progress.latest, latest_of(fresh))
         if piece.position.ended:
             self._finish(index, begun, page)
+            progress.ids = [] if self.many else piece.ids[:IDS]
         self.results.write_page(page, msgspec.json.encode(progress))
         self._tell()
 

@@ -32,6 +32,7 @@ class Progress(msgspec.Struct):
     :param latest: the latest `meta.lastUpdated` seen, an instant in UTC.
     :param date: the server's clock at the first answer.
     :param missing: matches that the servers counted and did not send, where that is only a warning.
+    :param ids: of the matches of a question that is the only one.
     :param repeats: resources that an earlier run of the same search had given too.
     """
 
@@ -45,6 +46,7 @@ class Progress(msgspec.Struct):
     latest: str = ""
     date: str | None = None
     missing: int = 0
+    ids: list[str] = []
     repeats: int = 0
 
     def left(self, count: int) -> Iterator[int]:

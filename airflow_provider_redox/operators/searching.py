@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.asks import FhirAsk
 from airflow_provider_redox.operators.cohorts import keyed_rows
 from airflow_provider_redox.operators.drain import Drain, resumable_results
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 LAST_SUCCESS = "last_success"
 
-CONCURRENCY_AT_MOST = 64
 SMALLEST_FILE = 1024 * 1024
 
 _log = logging.getLogger(__name__)
@@ -84,14 +84,11 @@ class Searching:
 
 
 def _check_arguments(operator: RedoxFhirSearchOperator) -> None:
-    choices = {"on_error": ("fail", "record"), "since": (None, LAST_SUCCESS)}
-    for name, allowed in choices.items():
-        if getattr(operator, name) not in allowed:
-            raise RedoxConfigError(f"{name}: must be one of {', '.join(filter(None, allowed))}")
-    _whole_number(operator, "max_concurrency", 1, CONCURRENCY_AT_MOST)
-    for name, least in (("page_size", 1), ("window_parts", 1), ("max_file_bytes", SMALLEST_FILE)):
-        if getattr(operator, name) is not None:
-            _whole_number(operator, name, least, None)
+    check_choices(operator, on_error=("fail", "record"), since=(None, LAST_SUCCESS))
+    check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST))
+    least = {"page_size": 1, "window_parts": 1, "max_file_bytes": SMALLEST_FILE}
+    given = {name: (low, None) for name, low in least.items() if getattr(operator, name) is not None}
+    check_whole_numbers(operator, **given)
     if operator.since is not None and operator.window is not None:
         raise RedoxConfigError("since, window: give one of them")
     if operator.since is not None and operator.cohort is not None:
@@ -102,13 +99,6 @@ def _check_arguments(operator: RedoxFhirSearchOperator) -> None:
         raise RedoxConfigError("window_parts: needs a window, and no cohort, whose searches are side by side already")
     if operator.cohort_key is not None and operator.cohort is None:
         raise RedoxConfigError("cohort_key: needs a cohort")
-
-
-def _whole_number(operator: RedoxFhirSearchOperator, name: str, least: int, most: int | None) -> None:
-    value = getattr(operator, name)
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most)
-    if not fits:
-        raise RedoxConfigError(f"{name}: must be a whole number from {least}{f' to {most}' if most else ', or left out'}")
 
 
 def _params(operator: RedoxFhirSearchOperator, context: Context) -> list[Params]:

@@ -192,12 +192,16 @@ class Calls:
 
     def query_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[dict[str, Any]]:
         """Send a query that `complete_message` made and give the answer."""
+        return _answer_of(self.query_whole(message, headers))
+
+    def query_whole(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[RedoxResponse]:
+        """Send a query that `complete_message` made and give the response that holds the answer: its digits, its headers."""
         if not data_model.is_query(message):
             raise RedoxConfigError(
                 "payload: this data model and event type is not a known query; send it with the post operator"
             )
         request = data_model.request(self.settings, message, self._headers(headers))
-        return exchange(request, data_model.read_answer, repeatable=True, env=self.env)
+        return exchange(request, _answering, repeatable=True, env=self.env)
 
     def complete_message(
         self,
@@ -323,6 +327,15 @@ _FAILED = ("error", "fatal")
 
 
 def _whole(response: RedoxResponse) -> RedoxResponse:
+    return response
+
+
+def _answer_of(flow: Flow[RedoxResponse]) -> Flow[dict[str, Any]]:
+    return data_model.read_answer((yield from flow))
+
+
+def _answering(response: RedoxResponse) -> RedoxResponse:
+    data_model.read_answer(response)
     return response
 
 

@@ -37,7 +37,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     home = tmp_path_factory.mktemp("airflow")
     sandbox = Sandbox.start()
     try:
-        ended, printed = run_dags(home, FOLDER, DAG_IDS, AIRFLOW_CONN_REDOX_DEFAULT=sandbox.connection_json)
+        ended, printed = run_dags(
+            home, FOLDER, DAG_IDS, AIRFLOW_CONN_REDOX_DEFAULT=sandbox.connection_json, ROSTER=f"file://{home}/roster.ndjson"
+        )
         yield Run(home, sandbox, ended, printed)
     finally:
         sandbox.stop()
@@ -52,6 +54,11 @@ def test_every_example_runs(run: Run, dag_id: str):
 def test_all_examples_together_cost_one_token(run: Run):
     """One access token serves every task of every DAG; the check of the connection asks for its own, on purpose."""
     assert run.sandbox.stats()["tokens"] == 2
+
+
+def test_the_roster_is_matched(run: Run):
+    """Of its two patients one is known; the task's result holds counts alone."""
+    assert run.returned("redox_match_roster")["count"] == {"none": 1, "one": 1}
 
 
 def test_the_cohort_is_pulled(run: Run):

@@ -1,0 +1,81 @@
+"""Ask by Data Model queries: one, or one for each row of a cohort. Import it from `operators.data_model`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.links.results import ResultsLink
+from airflow_provider_redox.operators.base import RedoxOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class RedoxDataModelQueryOperator(RedoxOperator):
+    """Ask one destination a question by a Data Model query, and write the answer to storage; the result is a manifest.
+
+    A question may be asked again, so that faults which pass are healed within the task and Airflow's retries are free.
+
+    With a cohort, one question for each row, side by side; one that fails does not lose the others. Each has a line in the
+    list that the manifest's `extension.searches` names: `{"index": 0, "key": "...", "status": "one" | "error", "count": 1,
+    "ids": [<log IDs>]}`. Which answer belongs to which row, `line_format="envelope"` tells.
+
+    :param payload: the query. What its Meta lacks is filled in on a copy. Templated when the task runs, and kept out of
+        rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
+    :param cohort: the path or URL of an NDJSON or CSV file, or an earlier manifest (its resources are the rows): `{field}`
+        anywhere in `payload` is filled from it on the worker. A value that is one field alone takes the row's as it is.
+    :param cohort_key: the field that names a row's question in the list; its number by default.
+    :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
+    :param max_concurrency: questions under way at a time; the destination's own `max_concurrency` holds too.
+    :param line_format: `raw`, the answer as it came; or `envelope`, with destination, data model, the row's key and the run.
+    :param on_error: of a cohort's: `fail` the task at its end, a next try asking for the failed ones alone; or `record` them
+        in the list and take the rest as the result.
+    :param validate: `strict` or `lenient` checks the query against the model of its event before it is sent, which needs the
+        extra `[datamodels]`; `off` does not.
+    """
+
+    template_fields: Sequence[str] = (*RedoxOperator.template_fields, "cohort", "output_path")
+    operator_extra_links = (ResultsLink(),)
+
+    def __init__(
+        self,
+        *,
+        payload: Mapping[str, Any],
+        cohort: Any = None,
+        cohort_key: str | None = None,
+        output_path: str | None = None,
+        max_concurrency: int = 8,
+        line_format: str = "raw",
+        on_error: str = "fail",
+        validate: str = "off",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.payload = payload
+        self.cohort = cohort
+        self.cohort_key = cohort_key
+        self.output_path = output_path
+        self.max_concurrency = max_concurrency
+        self.line_format = line_format
+        self.on_error = on_error
+        self.validate = validate
+        self.depend_on(payload)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask and give the manifest of the answers."""
+        from airflow_provider_redox.operators.assets import tell_assets
+        from airflow_provider_redox.operators.querying import prepare
+
+        with failing_for_good():
+            querying = prepare(self, context)
+            with querying.drain.results as results:
+                querying.drain.run()
+                manifest = results.commit(
+                    transaction_time=querying.drain.transaction_time,
+                    request=querying.drain.ask(0).request,
+                    extension=querying.extension,
+                )
+        tell_assets(context, manifest, manifest_url=querying.layout.manifest)
+        return manifest
