@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
-from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
 from airflow_provider_redox.operators.data_model_query import RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.delivering import DeliveringOperator
