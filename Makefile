@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up env test test-all test-versions test-ui test-fleet check format docs bench lock clean
+.PHONY: help demo up env test test-all test-versions test-ui test-fleet check audit sbom format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,10 +38,17 @@ test-ui: $(READY)  ## the connection form in a real browser (installs Chromium w
 test-fleet: $(READY)  ## docker-compose.yaml as processes: Celery workers, PostgreSQL, Redis, and what may befall them (wants root)
 	@sh scripts/fleet.sh $(CURDIR)/$(BIN)/uv
 
-check: $(READY)  ## format, lint, types
+check: $(READY)  ## format, lint, types, known holes
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python scripts/audit.py
+
+audit: $(READY)  ## hold the locks against the holes that are known (offline; `make check` does it too)
+	@$(BIN)/python scripts/audit.py
+
+sbom: $(READY)  ## build the wheel and its bill of materials (CycloneDX) into dist
+	@sh scripts/sbom.sh $(VENV)
 
 format: $(READY)  ## rewrite the code in the house's format
 	@$(BIN)/ruff format .

@@ -189,3 +189,15 @@ def test_every_page_is_in_the_table_of_contents():
 def test_the_table_of_metrics_names_each():
     """The page on metrics names every metric, and no other."""
     assert {code_words(row[0])[0] for row in rows("metrics", "Metric")} == {metric.value for metric in Metric}
+
+
+def test_the_known_holes_on_the_page_are_those_of_the_audit() -> None:
+    """The page on dependencies has a row for each hole of the table that `make audit` reads, and no other."""
+    from audit import read_table
+
+    _, holes = read_table(ROOT / "requirements" / "advisories.toml")
+    said = [(hole.package, str(hole.fixed), ", ".join(hole.ids), hole.what, hole.here) for hole in holes]
+    shown = [
+        (row[0].strip("`"), *row[1:3], row[3][0].lower() + row[3][1:], row[4]) for row in rows("dependencies", "Package")
+    ]
+    assert shown == said

@@ -1,11 +1,18 @@
-"""Tasks that handle a canary patient in every way, and fail in every way. The patient's name is in no file but one."""
+"""Tasks that handle a canary patient in every way, and fail in every way.
 
+Each place through which a patient can enter has a name of its own, `Zyxwvu` and the place. The names are in no file of the
+DAGs folder: the workers make them of a word that they read from `CANARY_FILE`.
+"""
+
+import json
 import os
 from pathlib import Path
 
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, task
 from airflow.providers.http.operators.http import HttpOperator
 
+from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.operators.connection import RedoxCheckConnectionOperator
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.fhir import (
     RedoxFhirReadOperator,
@@ -17,35 +24,74 @@ from airflow_provider_redox.operators.upload import RedoxUploadOperator
 from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
 from tests.support.triggers import CountOperator
 
-
-def canary() -> str:
-    """Read the canary, on the worker only."""
-    return Path(os.environ["CANARY_FILE"]).read_text()
+FILES = os.environ.get("CANARY_FOLDER", "/nowhere")
+"""A folder with files of the author's: `cohort.ndjson`, `messages.ndjson`, `bundle.json`, `upload.txt`."""
 
 
-SEARCH = {"family": "{{ canary() }}", "given": "{{ canary() }}", "birthdate": "1990-01-01"}
+def canary(place: str) -> str:
+    """Make the name that enters at a place, on the worker only."""
+    return Path(os.environ["CANARY_FILE"]).read_text() + place
+
+
+SEARCH = {"family": "{{ canary('search') }}", "given": "{{ canary('search') }}", "birthdate": "1990-01-01"}
 MESSAGE = {
     "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"},
-    "Patient": {"Name": "{{ canary() }}", "Note": "{{ dag.dag_id }}"},
+    "Patient": {
+        "Identifiers": [{"ID": "{{ canary('mrn') }}"}],
+        "Name": "{{ canary('message') }}",
+        "Note": "{{ ti.task_id }}",
+    },
 }
 QUERY = {
     "Meta": {"DataModel": "PatientSearch", "EventType": "Query"},
-    "Patient": {"Name": "{{ canary() }}", "Note": "{{ dag.dag_id }}"},
+    "Patient": {"Name": "{{ canary('query') }}", "Note": "{{ ti.task_id }}"},
 }
-OBSERVATION = {"resourceType": "Observation", "status": "final", "note": [{"text": "{{ canary() }}"}]}
+OBSERVATION = {
+    "resourceType": "Observation",
+    "status": "final",
+    "note": [{"text": "{{ canary('bundle') }} {{ ti.task_id }}"}],
+}
 BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": OBSERVATION}]}
 PATIENTS = "fhir/R4/general-hospital/Development/Patient"
+KEY = {"idempotency_key": "/Patient/Identifiers/0/ID", "ledger_path": os.environ.get("CANARY_LEDGER", "/nowhere")}
 
 
 def dag(dag_id: str) -> DAG:
     """Make a DAG with the canary as a macro."""
-    return DAG(dag_id, schedule=None, user_defined_macros={"canary": canary})
+    return DAG(dag_id, schedule=None, user_defined_macros={"canary": canary}, max_active_tasks=2)
 
 
-with dag("canary_success"):
+with dag("canary_fine"):
+    RedoxCheckConnectionOperator(task_id="check")
     RedoxFhirSearchOperator(task_id="search", resource_type="Patient", search_params=SEARCH)
-    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE)
+    RedoxFhirSearchOperator(task_id="search_healed", resource_type="Patient", search_params=SEARCH, headers={"x-heal": "1"})
+    RedoxFhirSearchOperator(
+        task_id="search_cohort",
+        resource_type="Patient",
+        cohort=f"{FILES}/cohort.ndjson",
+        cohort_key="mrn",
+        search_params={"family": "{family}", "given": "{given}", "birthdate": "{born}"},
+        on_error="record",
+    )
+    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE, **KEY)
+    RedoxDataModelPostOperator(task_id="post_file", payload_path=f"{FILES}/messages.ndjson", on_refused="record")
+    RedoxDataModelPostOperator(task_id="post_refused", payload=MESSAGE, on_refused="record")
     RedoxDataModelQueryOperator(task_id="query", payload=QUERY)
+    RedoxRequestOperator(task_id="request", method="POST", path=f"{PATIENTS}/_search", form=SEARCH)
+    RedoxFhirWritebackOperator(
+        task_id="writeback", resource_type="Observation", operation="$observation-create", bundle=BUNDLE
+    )
+    RedoxFhirWritebackOperator(
+        task_id="writeback_file",
+        resource_type="Observation",
+        operation="$observation-create",
+        bundle_path=f"{FILES}/bundle.json",
+    )
+    RedoxUploadOperator(task_id="upload", path=f"{FILES}/upload.txt")
+    CountOperator(task_id="deferred", code="4548-4")
+    RedoxDataModelPostOperator(
+        task_id="post_waits", payload=MESSAGE, wait_for_delivery=True, deferrable=True, poll_interval=1
+    )
     HttpOperator(
         task_id="http",
         http_conn_id="redox_default",
@@ -54,50 +100,62 @@ with dag("canary_success"):
         response_filter=lambda response: response.status_code,
     )
 
-with dag("canary_writes"):
-    RedoxRequestOperator(task_id="request", method="POST", path=f"{PATIENTS}/_search", form=SEARCH)
-    RedoxFhirWritebackOperator(
-        task_id="writeback", resource_type="Observation", operation="$observation-create", bundle=BUNDLE
+    @task
+    def hooks() -> int:
+        """Use the hook in a task of one's own."""
+        redox = RedoxHook()
+        redox.upload(canary("bytes").encode())
+        found = redox.fhir_search("Observation", {"code": "4548-4"}, headers={"x-note": "a header"})
+        return sum(1 for _ in found)
+
+    hooks()
+
+with dag("canary_failing"):
+    RedoxFhirSearchSensor(
+        task_id="wait", resource_type="Patient", search_params=SEARCH, deferrable=True, poke_interval=1, timeout=3
     )
-    RedoxUploadOperator(task_id="upload", path=os.environ.get("CANARY_FILE"))
-
-with dag("canary_unread"):
-    RedoxFhirReadOperator(task_id="read", resource_type="Patient", resource_id="{{ canary() }}")
-
-with dag("canary_unasked"):
-    RedoxRequestOperator(
-        task_id="request", method="GET", path=PATIENTS + "/{{ canary() }}", query_params={"a": "{{ canary() }}"}
+    RedoxFhirSearchSensor(
+        task_id="wait_refused", resource_type="Patient", search_params={"unknown": "{{ canary('waited') }}"}, deferrable=True
     )
-
-with dag("canary_unwritten"):
-    RedoxFhirWritebackOperator(task_id="writeback", resource_type="Patient", operation="$patient-update", bundle=BUNDLE)
-
-with dag("canary_invalid"):
-    RedoxDataModelQueryOperator(task_id="query", payload=QUERY, validate="strict")
-
-with dag("canary_deferred"):
-    CountOperator(task_id="count", code="4548-4")
-
-with dag("canary_waits"):
-    patient = RedoxFhirSearchSensor(
-        task_id="search",
+    RedoxFhirSearchOperator(
+        task_id="search_refused", resource_type="Patient", search_params={"unknown": "{{ canary('parameter') }}"}
+    )
+    RedoxFhirSearchOperator(task_id="search_astray", resource_type="Patient", search_params={**SEARCH, "_count": "1"})
+    RedoxFhirSearchOperator(
+        task_id="search_cohort_bad",
         resource_type="Patient",
-        search_params=SEARCH,
-        deferrable=True,
-        poke_interval=1,
-        timeout=3,
-        soft_fail=True,
+        cohort=f"{FILES}/cohort.ndjson",
+        search_params={"family": "{missing}", "given": "{{ canary('search') }}"},
     )
-    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE, wait_for_delivery=True, deferrable=True, poll_interval=1)
+    RedoxFhirReadOperator(task_id="read", resource_type="Patient", resource_id="{{ canary('id') }}")
+    RedoxRequestOperator(
+        task_id="request",
+        method="GET",
+        path=PATIENTS + "/{{ canary('path') }}",
+        query_params={"a": "{{ canary('query_params') }}"},
+    )
+    RedoxFhirWritebackOperator(task_id="writeback", resource_type="Patient", operation="$patient-update", bundle=BUNDLE)
+    RedoxDataModelQueryOperator(task_id="invalid", payload=QUERY, validate="strict")
+    RedoxDataModelPostOperator(
+        task_id="half", payload={**MESSAGE, "Patient": {"Name": "{{ canary('half') }}{{ '\\ud83d' }}"}}
+    )
+    for fault in json.loads(os.environ.get("CANARY_FAULTS", "[]")):
+        RedoxDataModelPostOperator(task_id=f"fault_{fault}", payload=MESSAGE)
 
-with dag("canary_refused"):
-    RedoxFhirSearchOperator(task_id="search", resource_type="Patient", search_params={"unknown": "{{ canary() }}"})
+with dag("canary_leak"):
 
-with dag("canary_destination_error"):
-    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE)
+    @task
+    def leaks() -> dict[str, str]:
+        """Do what must never be done, in every form, so that it is seen that it would be found."""
+        import base64
+        import logging
+        from urllib.parse import quote
 
-with dag("canary_ambiguous"):
-    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE)
+        redox, log = RedoxHook(), logging.getLogger("leak")
+        list(redox.fhir_search("Observation", {"code": "4548-4"}))
+        log.warning("A part of a line of the key: %s", redox.client.settings.key.pem().splitlines()[2][:30])
+        log.warning("A token in base64: %s", base64.b64encode(redox.get_access_token().encode()).decode())
+        log.warning("A patient in a URL: %s", quote(canary("leak/log")))
+        return {"patient": canary("leak_xcom")}
 
-with dag("canary_garbage"):
-    RedoxDataModelQueryOperator(task_id="query", payload=QUERY)
+    leaks()
