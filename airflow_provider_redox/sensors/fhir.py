@@ -78,13 +78,14 @@ class RedoxFhirSearchSensor(RedoxSensor):
         from airflow_provider_redox.triggers.fhir import RedoxFhirSearchTrigger
         from airflow_provider_redox.triggers.sealed import close_search
 
+        ticket = ticket_of(context["ti"])
         return RedoxFhirSearchTrigger(
             redox_conn_id=self.redox_conn_id,
-            sealed=close_search(self._search(context), self.hook.client.settings),
+            sealed=close_search(self._search(context), self.hook.client.settings, ticket),
             min_count=self.min_count,
             deadline=deadline,
             interval=self.poke_interval,
-            ticket=ticket_of(context["ti"]),
+            ticket=ticket,
         )
 
     def ended_well(self, context: Context, event: Event) -> int:  # noqa: ARG002  (the base's signature)

@@ -90,7 +90,7 @@ class RedoxFhirSearchTrigger(BaseTrigger):
 
         async with RedoxAsyncHook(self.redox_conn_id) as hook:
             client = await hook.client()
-            search = open_search(self.sealed, client.settings)
+            search = open_search(self.sealed, client.settings, self.ticket)
             count = await client.run(count_matches(client.calls, search, self.min_count))
             if count < self.min_count:
                 return None

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_redox.client import driver
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.triggers import polling
 from tests.client.drivers import connection_to, pem
 from tests.security.ways import SENDING, WAYS, Way
 from tests.security.witness import chain, logged
@@ -40,6 +41,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name.upper(), raising=False)
     real = driver.real_environment
     monkeypatch.setattr(driver, "real_environment", lambda retry=None, **options: real(retry or QUICK, **options))
+    monkeypatch.setattr(polling, "GATHERING", 0.0)
+    monkeypatch.setattr(polling, "_RETRY", QUICK)
     MemorySlot.forget_all()
     yield
     MemorySlot.forget_all()

@@ -164,7 +164,7 @@ READERS: dict[str, Callable[[RedoxResponse], Any]] = {
     "a page": pages.read_page,
     "a resource": calls._resource,
     "a writeback": calls._written,
-    "a log": calls._log,
+    "a log": platform.read_log,
     "logs": platform._read,
     "a message's answer": data_model.read_answer,
     "a message's acceptance": data_model.read_accepted,

@@ -92,7 +92,8 @@ def test_an_unknown_certificate_is_refused(way: Way, go: Go) -> None:
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with Wire(answers(), tls=context) as wire:
         failed_well(go(way, wire), wire)
-        assert (wire.requests, wire.accepted) == ([], 1)
+        assert wire.requests == []
+        assert wire.accepted == (2 if way.name == "RedoxDeliveryTrigger" else 1)  # it looks twice before it gives up
 
 
 def test_netrc_is_not_read(way: Way, go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from airflow_provider_redox.operators.fhir import (
 )
 from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.operators.upload import RedoxUploadOperator
+from airflow_provider_redox.sensors.delivery import RedoxDeliverySensor
+from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
 
 PATIENT = "Featherstonehaugh"
 SEARCH = {"family": PATIENT, "given": "Ebenezer"}
@@ -82,8 +85,7 @@ def operator(make: Callable[..., Any], *, output: str | None = "output_path", **
 
     def use(folder: Path) -> Any:
         here = {output: f"file://{folder}/out"} if output else {}
-        ti = SimpleNamespace(dag_id="attacked", run_id="once", task_id="it", map_index=-1, try_number=1, max_tries=0)
-        return make(task_id="it", **here, **arguments).execute({"ti": ti})
+        return make(task_id="it", **here, **arguments).execute(_context())
 
     return use
 
@@ -94,6 +96,18 @@ def http_operator(**arguments: Any) -> Callable[[Path], Any]:
     return lambda _: HttpOperator(task_id="it", http_conn_id="redox_default", **arguments).execute({})
 
 
+def of_file(
+    make: Callable[..., Any], argument: str, line: str, *, output: str = "output_path", **arguments: Any
+) -> Callable[[Path], Any]:
+    """Execute an operator on a file of one row."""
+
+    def use(folder: Path) -> Any:
+        (folder / "rows.ndjson").write_text(line)
+        return operator(make, output=output, **{argument: str(folder / "rows.ndjson")}, **arguments)(folder)
+
+    return use
+
+
 def uploading(folder: Path) -> Any:
     """Execute the operator that uploads a file which holds the patient, and is named after him."""
     path = folder / f"{PATIENT}.txt"
@@ -101,14 +115,35 @@ def uploading(folder: Path) -> Any:
     return operator(RedoxUploadOperator, output=None, path=str(path))(folder)
 
 
-def trigger(make: Callable[..., Any], **arguments: Any) -> Callable[[Path], Any]:
-    """Run a trigger to its first event, as a triggerer does."""
+def deferred(make: Callable[..., Any], **arguments: Any) -> Callable[[Path], Any]:
+    """Defer a sensor, and run its trigger to its event, as a triggerer does."""
 
     async def use() -> Any:
-        events = make(**arguments).run()
-        return await anext(events)
+        sensor = make(task_id="it", deferrable=True, poke_interval=0.1, timeout=1.5, **arguments)
+        trigger = sensor.trigger(_context(), time.time() + 1.5)
+        event = await anext(trigger.run())
+        if event.payload["status"] not in ("found", "delivered"):
+            raise CommandFailedError(f"{event.payload} {trigger.serialize()}")
+        return event
 
     return lambda _: asyncio.run(use())
+
+
+def sensor(make: Callable[..., Any], **arguments: Any) -> Callable[[Path], Any]:
+    """Poke a sensor once."""
+
+    def use(_: Path) -> Any:
+        told = make(task_id="it", deferrable=False, **arguments).poke(_context())
+        if not told.is_done:
+            raise CommandFailedError(repr(told.xcom_value))
+        return told
+
+    return use
+
+
+def _context() -> dict[str, Any]:
+    ti = SimpleNamespace(dag_id="attacked", run_id="once", task_id="it", map_index=-1, try_number=1, max_tries=0)
+    return {"ti": ti, "task_reschedule_count": 0}
 
 
 def press_test(_folder: Path) -> str:
@@ -174,6 +209,25 @@ WAYS = [
     Way("RedoxRequestOperator", operator(RedoxRequestOperator, method="POST", path="/endpoint", json=MESSAGE)),
     Way("RedoxUploadOperator", uploading),
     Way("RedoxCheckConnectionOperator", operator(RedoxCheckConnectionOperator, output=None), sends_patient=False),
+    Way(
+        "RedoxFhirSearchOperator of a cohort",
+        of_file(
+            RedoxFhirSearchOperator,
+            "cohort",
+            json.dumps({"family": PATIENT}),
+            resource_type="Patient",
+            search_params={"family": "{family}"},
+        ),
+        pages=True,
+    ),
+    Way(
+        "RedoxDataModelPostOperator of a file",
+        of_file(RedoxDataModelPostOperator, "payload_path", json.dumps(MESSAGE), output="results_path"),
+    ),
+    Way("RedoxFhirSearchSensor", sensor(RedoxFhirSearchSensor, resource_type="Patient", search_params=SEARCH)),
+    Way("RedoxFhirSearchTrigger", deferred(RedoxFhirSearchSensor, resource_type="Patient", search_params=SEARCH)),
+    Way("RedoxDeliverySensor", sensor(RedoxDeliverySensor, log_ids=["log-1"]), sends_patient=False),
+    Way("RedoxDeliveryTrigger", deferred(RedoxDeliverySensor, log_ids=["log-1"]), sends_patient=False),
     Way("HttpOperator", http_operator(endpoint="/endpoint", data=json.dumps(MESSAGE))),
     Way("Test button", press_test, sends_patient=False),
     Way("check", command("check"), sends_patient=False),
