@@ -26,7 +26,7 @@ with DAG("redox_wait_for_delivery", schedule=None, tags=["redox", "example"], do
 
     delivered = RedoxDeliverySensor(
         task_id="delivered",
-        results_path=send.output["results_url"],
+        results_path=send.output,
         deferrable=True,
         poke_interval=5,
         timeout=timedelta(hours=12),

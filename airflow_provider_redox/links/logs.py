@@ -26,7 +26,7 @@ class LogLink(BaseOperatorLink):
     name = "Redox log"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  (Airflow's signature)
-        """Give the address; the dashboard's front page when the task has left no log ID."""
+        """Give the address; an empty text when the task has left no log ID."""
         from airflow.providers.common.compat.sdk import XCom
 
         left = XCom.get_value(key=KEY, ti_key=ti_key)
@@ -34,10 +34,10 @@ class LogLink(BaseOperatorLink):
 
 
 def log_url(left: Mapping[str, Any]) -> str:
-    """Give the dashboard's address of the first log, or of the dashboard."""
+    """Give the dashboard's address of the first log, an empty text where there is none."""
     organization, log_ids = left.get("organization_id"), left.get("log_ids")
     first = log_ids[0] if isinstance(log_ids, list | tuple) and log_ids else None
     if not all(isinstance(one, str) and _PLAIN.fullmatch(one) for one in (organization, first)):
-        return DASHBOARD
+        return ""
     # Redox's own demo application leads to a log in this way.
     return f"{DASHBOARD}/#/organization/{quote(str(organization), safe='')}/logs?logId={quote(str(first), safe='')}"

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MARGIN = 300.0
 """Seconds after a wait's own deadline at which Airflow ends it, should its trigger not have."""
 
+POSTED = "redox_posted"
+"""The XCom that holds the summary of the post while the task waits."""
+
 _LISTED = 50  # log IDs that a summary holds at most
 
 
@@ -66,7 +69,7 @@ class DeliveringOperator(RedoxOperator):
         """Post and give the summary; wait for delivery where that is wanted."""
         if not self.wait_for_delivery:
             with failing_for_good():
-                return self.post(context)
+                return self._linked(context, self.post(context))
         with failing_for_good():
             asked = self._asked()  # what is wrong with it is told before anything is sent
             summary = self.post(context)
@@ -78,15 +81,13 @@ class DeliveringOperator(RedoxOperator):
                 verdict = self._wait_here(deliveries)
             return self._ended(context, asked, verdict, summary)
 
-    def delivered(
-        self, context: Context, event: Any = None, summary: Mapping[str, Any] | None = None, doubted: int = 0
-    ) -> dict[str, Any]:
+    def delivered(self, context: Context, event: Any = None, doubted: int = 0) -> dict[str, Any]:
         """Go on where the trigger ended. Nothing is sent here."""
         from airflow_provider_redox.sensors.waiting import verdict_of
         from airflow_provider_redox.triggers.events import error_of, is_proven, parse_event
 
         with failing_for_good():
-            asked, told, posted = self._asked(), parse_event(event), dict(summary or {})
+            asked, told, posted = self._asked(), parse_event(event), self._posted(context)
             if told.status == "error":
                 raise error_of(told, asked.conn_id)
             if told.status == "delivered" and not is_proven(told, asked.client.settings.keys, context["ti"]):
@@ -98,6 +99,21 @@ class DeliveringOperator(RedoxOperator):
                 self.log.warning("An event said that all was delivered, without proof. It is not believed.")
                 self._defer(context, self._deliveries(context, asked, posted), posted, doubted + 1)
             return self._ended(context, asked, verdict_of(told), posted)
+
+    def _posted(self, context: Context) -> dict[str, Any]:
+        """Give the summary of the post, from the XCom of this task instance: deferring keeps those."""
+        ti = context["ti"]
+        left = ti.xcom_pull(task_ids=ti.task_id, key=POSTED, map_indexes=ti.map_index)
+        if not isinstance(left, Mapping):
+            raise RedoxDeliveryError(f"the XCom {POSTED} of this task is gone, so it is not known what was posted; clear it")
+        return dict(left)
+
+    def _linked(self, context: Context, summary: dict[str, Any]) -> dict[str, Any]:
+        """Leave for the button what it needs, where the connection tells the organization."""
+        from airflow_provider_redox.sensors.waiting import leave
+
+        leave(context, self.hook.client.settings.organization_id, summary.get("log_ids", ()))
+        return summary
 
     def _asked(self) -> Asked:
         from airflow_provider_redox.sensors.waiting import Asked
@@ -121,12 +137,13 @@ class DeliveringOperator(RedoxOperator):
 
     def _defer(self, context: Context, deliveries: Deliveries, summary: Mapping[str, Any], doubted: int) -> NoReturn:
         patience = self._patience
+        context["ti"].xcom_push(key=POSTED, value=dict(summary))  # shown while the task waits, and there when it wakes
         trigger = deliveries.trigger(context["ti"], deadline=time.time() + patience, interval=self.poll_interval)
         self.log.info("Waiting in the triggerer until Redox has delivered.")
         self.defer(
             trigger=trigger,
             method_name="delivered",
-            kwargs={"summary": dict(summary), "doubted": doubted},
+            kwargs={"doubted": doubted},
             timeout=timedelta(seconds=patience + MARGIN),
         )
 

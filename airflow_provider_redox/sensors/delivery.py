@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
@@ -33,8 +33,8 @@ class RedoxDeliverySensor(RedoxSensor):
     `timeout`, seven days by default.
 
     :param log_ids: the log IDs, from a post's result. It holds 50 at most.
-    :param results_path: the `results_url` of a post's result: every log of every message that was accepted, thousands of
-        them.
+    :param results_path: a post's result, such as `post.output`, or its `results_url`: every log of every message that was
+        accepted, thousands of them.
     :param destination: a name from `extra.destinations`, or a UUID, for FHIR writebacks, whose answer carries no log ID:
         every log to this destination in the window, others' too. At least one has to be there.
     :param window: from when to when, as two times in ISO 8601; by default from the start of the DAG run until this task's.
@@ -53,7 +53,7 @@ class RedoxDeliverySensor(RedoxSensor):
         self,
         *,
         log_ids: Sequence[str] | str | None = None,
-        results_path: str | None = None,
+        results_path: str | Mapping[str, Any] | None = None,
         destination: str | None = None,
         window: Sequence[Any] | None = None,
         filtered: str = "fail",
@@ -158,8 +158,15 @@ class RedoxDeliverySensor(RedoxSensor):
         if self.destination is not None:
             window = window_of(self.window, self.destination, asked, since=since, until=began)
         rules = Rules(self.filtered, self.failed)
-        order = Order(rules, since, logs, self.results_path, window, self.data_mode)
+        order = Order(rules, since, logs, self._results_url(), window, self.data_mode)
         return Deliveries.begin(asked, order, began=began)
+
+    def _results_url(self) -> str | None:
+        path = self.results_path
+        url = path.get("results_url") if isinstance(path, Mapping) else path
+        if path is not None and (not isinstance(url, str) or not url):
+            raise RedoxConfigError("results_path: must be a post's result, or its results_url")
+        return url
 
     def _listed(self) -> list[str]:
         """Give the log IDs; a template without native objects renders a list as its text."""

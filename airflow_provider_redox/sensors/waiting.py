@@ -133,11 +133,16 @@ def verdict_of(event: Event) -> Verdict:
 
 def leave_logs(context: Any, asked: Asked, verdict: Verdict) -> str:
     """Leave the log IDs for the link, and give the address of the first."""
-    left = {"organization_id": asked.client.settings.organization_id, "log_ids": list(verdict.log_ids)}
-    push = getattr(context["ti"], "xcom_push", None)
-    if push is not None and verdict.log_ids:
+    return leave(context, asked.client.settings.organization_id, verdict.log_ids)
+
+
+def leave(context: Any, organization_id: str | None, log_ids: Sequence[str]) -> str:
+    """Leave log IDs for the link, and give the address of the first; nothing where it cannot be told."""
+    left = {"organization_id": organization_id, "log_ids": list(log_ids)}
+    address, push = log_url(left), getattr(context["ti"], "xcom_push", None)
+    if push is not None and address:
         push(key=KEY, value=left)
-    return log_url(left)
+    return address
 
 
 def lost(context: Any, asked: Asked, verdict: Verdict) -> RedoxDeliveryError:

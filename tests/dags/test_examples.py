@@ -105,6 +105,15 @@ def test_a_file_of_messages_arrives(run: Run):
     assert set(map(tuple, events.values())) == {("New", "Reschedule")}
 
 
+def test_messages_are_delivered(run: Run):
+    """Both ways to wait end when Redox has delivered, and nobody is alerted."""
+    results = run.returned("redox_wait_for_delivery")
+    assert results["delivered"]["delivered"] == 1
+    assert (results["send_and_wait"]["accepted"], results["send_and_wait"]["delivered"]) == (1, 1)
+    assert "alert" not in results
+    assert run.returned("redox_wait_for_results")["there"] >= 5
+
+
 def test_http_operator_is_signed_in(run: Run):
     """HttpOperator gets its answer, and XCom only what the response_filter let through."""
     count = run.returned("redox_nightly_cohort")["summary"]["Condition"]

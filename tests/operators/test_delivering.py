@@ -111,8 +111,9 @@ def test_an_event_without_proof_is_not_believed(redox_connection: Sandbox, outpu
 
 def test_the_row_holds_no_message(redox_connection: Sandbox, output: str):
     """IDs, times and choices; the summary that is kept for the end has IDs, counts and a URL."""
-    deferral = task(output, deferrable=True).deferred()
-    stored = json.dumps([deferral.trigger.serialize(), deferral.kwargs])
+    one = task(output, deferrable=True)
+    deferral = one.deferred()
+    stored = json.dumps([deferral.trigger.serialize(), deferral.kwargs, one.xcoms])
     assert "Quillfeather" not in stored
     assert deferral.timeout == timedelta(days=1, seconds=300)
 

@@ -137,7 +137,8 @@ def test_it_reads_the_results_of_a_post(redox_connection: Sandbox, logs: Logs, t
     url = lines(tmp_path / "results.ndjson", *accepted, {"outcome": "refused", "issues": []})
     one = task(results_path=url, deferrable=deferrable)
     assert run(one)["delivered"] == 1200
-    assert len(redox_connection.ledger("/logs/search/")) == 24
+    assert run(task(results_path={"results_url": url}))["delivered"] == 1200
+    assert len(redox_connection.ledger("/logs/search/")) == 2 * 24
     if deferrable:
         assert ids[0] not in json.dumps(one.deferred().trigger.serialize())
 
@@ -205,6 +206,8 @@ def test_a_window_that_is_not_over_is_not_judged(redox_connection: Sandbox):
         ({"log_ids": ["a"], "data_mode": "sometimes"}, "data_mode"),
         ({"log_ids": [f"log-{n}" for n in range(1001)]}, "wait by results_path"),
         ({"results_path": "/no/such/file"}, "no file of result lines"),
+        ({"results_path": {"accepted": 1}}, "a post's result"),
+        ({"results_path": ""}, "a post's result"),
         ({"destination": "general", "window": ["2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"]}, "ends before it begins"),
         ({"destination": "general", "window": ["yesterday", "today"]}, "time with a zone"),
         ({"destination": "general", "window": "2026"}, "two times"),

@@ -20,8 +20,16 @@ class Task:
         self.sensor = sensor
         self.xcoms: dict[str, Any] = {}
         facts = {"dag_id": "send", "run_id": "manual__1", "task_id": sensor.task_id, "map_index": -1, **where}
-        push = SimpleNamespace(**facts, xcom_push=lambda key, value: self.xcoms.update({key: value}), max_tries=0)
-        self.context = {"ti": push, "dag_run": SimpleNamespace(start_date=datetime.now(UTC))}
+        xcom = {"xcom_push": lambda key, value: self.xcoms.update({key: value}), "xcom_pull": self.pull}
+        self.context = {
+            "ti": SimpleNamespace(**facts, **xcom, max_tries=0),
+            "dag_run": SimpleNamespace(start_date=datetime.now(UTC)),
+        }
+
+    def pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        """Give what this task instance has pushed."""
+        assert (task_ids, map_indexes) == (self.sensor.task_id, self.context["ti"].map_index)
+        return self.xcoms.get(key)
 
     def execute(self) -> Any:
         """Run the sensor to its end in the task."""
