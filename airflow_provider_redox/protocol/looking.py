@@ -56,11 +56,13 @@ class Knowledge:
 
     :param density: logs of everybody in a second, as far as a search showed; None before the first.
     :param searchable: whether the search is allowed to this key, as far as is known.
+    :param lag: by how many seconds a log turned out to be older than was thought: others may be, too.
     :param made: when logs were made.
     """
 
     density: float | None = None
     searchable: bool = True
+    lag: float = 0.0
     made: dict[str, float] = field(default_factory=dict)
     _asked: dict[str, int] = field(default_factory=dict)
     _turn: int = 0
@@ -78,10 +80,11 @@ class Knowledge:
     def fade(self) -> None:
         """Believe a little less in what was seen, so that a search is tried again some time."""
         self.density = None if self.density is None else self.density * _FADING
+        self.lag *= _FADING
 
     def since(self, wanted: Mapping[str, float]) -> dict[str, float]:
         """Give the logs with the time of their making as far as it is known, the oldest first."""
-        known = {log_id: self.made.get(log_id, since) for log_id, since in wanted.items()}
+        known = {log_id: self.made.get(log_id, since - self.lag) for log_id, since in wanted.items()}
         return dict(sorted(known.items(), key=lambda pair: pair[1]))
 
     def least_recent(self, log_ids: Iterable[str]) -> list[str]:
@@ -119,15 +122,18 @@ def look(
     :param wanted: log IDs, with the earliest time at which each was made.
     :param by_id: requests for single logs at most; what is left over comes first the next time. None is all.
     """
+    knowledge.fade()
     since = knowledge.since(wanted)
     apart = apart_from_search(list(since.values()), knowledge.density, platform.env.now())
     hidden = dict(list(since.items())[apart:]) if knowledge.searchable else {}
     alone = [log_id for log_id in since if log_id not in hidden]
-    knowledge.fade()
     if hidden:
         yield from _search_or_tell(platform, hidden, knowledge, told)
     left = knowledge.least_recent([*alone, *hidden])
     yield from _ask_each(platform, left if by_id is None else left[:by_id], knowledge, told)
+    knowledge.lag = max(
+        [knowledge.lag, *(made - knowledge.made[one] for one, made in wanted.items() if one in knowledge.made)]
+    )
 
 
 class Pace:

@@ -179,6 +179,15 @@ def test_what_is_older_than_thought_is_found_by_its_id():
     assert set(knowledge.made.values()) == {NOW - 5000}
 
 
+def test_where_one_is_older_than_thought_others_may_be():
+    """The next search begins so much earlier, and finds them by the page."""
+    redox, knowledge = Redox(many("mine", 100, ago=5000)), Knowledge()
+    looked(redox, redox.logs, knowledge, by_id=5)
+    before = redox.requests
+    assert len(looked(redox, redox.logs, knowledge, by_id=5)) == 100
+    assert redox.requests - before <= 2 + 5
+
+
 def test_what_is_not_there_is_told_and_poisons_nothing():
     """A log that is not found, forbidden or refused as an ID is told as that; the others are told as they are."""
     redox = Redox(many("mine", 60), statuses={"bad": 400, "secret": 403})

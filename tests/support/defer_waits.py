@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tests.support.tasks import Task
+
+BEGAN = datetime.now(UTC) - timedelta(minutes=10)
+"""When the run is said to have begun: before the logs of its messages were made."""
 
 
 def main(run_id: str, log_ids: list[str]) -> None:
@@ -40,7 +43,9 @@ def _deferral(one: Any, log_id: str) -> Any:
     from airflow_provider_redox.sensors.delivery import RedoxDeliverySensor
 
     sensor = RedoxDeliverySensor(task_id=one.task_id, log_ids=[log_id], deferrable=True, poke_interval=40)
-    return Task(sensor, dag_id=one.dag_id, run_id=one.run_id, map_index=one.map_index).deferred()
+    task = Task(sensor, dag_id=one.dag_id, run_id=one.run_id, map_index=one.map_index)
+    task.context["dag_run"].start_date = BEGAN
+    return task.deferred()
 
 
 if __name__ == "__main__":
