@@ -68,13 +68,13 @@ def measure(drain: Drain, *, server: str, key: str, other_key: str, pages: int, 
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before, cpu, wall = _status("VmRSS"), _cpu(), time.perf_counter()
+        before, used, wall = status("VmRSS"), cpu(), time.perf_counter()
         error = _attempt(drain, job)
-        cpu, wall = _cpu() - cpu, time.perf_counter() - wall
-        memory = max(_status("VmHWM") - before, 0)
+        used, wall = cpu() - used, time.perf_counter() - wall
+        memory = max(status("VmHWM") - before, 0)
         counted = control(server)
         lines, distinct = contents(job.out)
-    return Result(cpu, wall, memory, counted["connections"], counted["requests"], lines, distinct, error)
+    return Result(used, wall, memory, counted["connections"], counted["requests"], lines, distinct, error)
 
 
 def control(server: str, **told: Any) -> dict[str, Any]:
@@ -119,12 +119,14 @@ def _attempt(drain: Drain, job: Job) -> str:
     return ""
 
 
-def _cpu() -> float:
+def cpu() -> float:
+    """Give the seconds of CPU that this process and its children used, user and system."""
     whose = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in whose)
 
 
-def _status(field: str) -> int:
+def status(field: str) -> int:
+    """Give a size in bytes that the kernel tells of this process, such as VmRSS."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024

@@ -51,7 +51,7 @@ def run(module: str, jobs: Iterable[dict[str, Any]], *, limit: float, log: Path 
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.measure", module],
             cwd=ROOT,
-            env=_environment(home),
+            env=environment(home),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=words,
@@ -74,7 +74,7 @@ def _answers(process: subprocess.Popen[str], asked: str, limit: float) -> list[s
     return told.splitlines()
 
 
-def _environment(home: str) -> dict[str, str]:
+def environment(home: str) -> dict[str, str]:
     """Give the environment of a client: an Airflow of its own, nothing kept, nothing reported."""
     return {
         **os.environ,

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import airflow_provider_redox
+from benchmarks import posts
 from benchmarks.measure import Result
 from benchmarks.pages import SIZE
 from benchmarks.peers import BASE, PEERS
@@ -23,7 +24,17 @@ Faults = dict[str, dict[str, Result | None]]
 _OURS = "airflow-provider-redox"
 
 
-def render(drains: Drains, growth: Growth, faults: Faults, *, pages: int, more_pages: int, fault_pages: int) -> str:
+def render(
+    drains: Drains,
+    growth: Growth,
+    faults: Faults,
+    *,
+    pages: int,
+    more_pages: int,
+    fault_pages: int,
+    posted: dict[str, list[posts.Cost]],
+    files: dict[str, posts.Cost],
+) -> str:
     """Give the page with all tables."""
     return f"""# Results of the last run
 
@@ -50,6 +61,16 @@ The server fails once and is well again. {fault_pages * SIZE:,}: every resource 
 SILENT: resources are missing, and nothing says so.
 
 {fault_table(faults, expected=fault_pages * SIZE)}
+
+## Posting, one message after the other
+
+{posts.POSTS:,} messages of a kilobyte. Posts a second are medians of the rounds, with the slowest and the fastest.
+
+{post_table(posted)}
+
+## Files of messages
+
+{file_table(files)}
 """
 
 
@@ -99,6 +120,33 @@ def fault_table(faults: Faults, *, expected: int) -> str:
     kinds = list(dict.fromkeys(kind for found in faults.values() for kind in found))
     rows = [[PEERS[name].title, *(_verdict(found.get(kind), expected) for kind in kinds)] for name, found in faults.items()]
     return _table(["Client", *kinds], rows)
+
+
+def post_table(posted: dict[str, list[posts.Cost]]) -> str:
+    """Give the table of posts, fastest first."""
+    return _table(["Client", "posts a second", "CPU ms a post", "connections", "arrived"], posts.table(posted))
+
+
+def file_table(files: dict[str, posts.Cost]) -> str:
+    """Give the table of files: what going side by side brings, and that memory does not grow."""
+    one = files["slow, 1"]
+    titles = {
+        "slow, 1": f"{posts.DELAY * 1000:.0f} ms a message, one at a time",
+        "slow, 8": f"{posts.DELAY * 1000:.0f} ms a message, {posts.WIDTH} at a time",
+        "short": f"no delay, {posts.WIDTH} at a time",
+        "long": f"no delay, {posts.WIDTH} at a time",
+    }
+    rows = [
+        [
+            titles[name],
+            f"{cost.posts:,}",
+            f"{cost.wall:.1f}",
+            f"{one.wall / cost.wall:.1f}" if name.startswith("slow") else "-",
+            _megabytes(cost.memory),
+        ]
+        for name, cost in files.items()
+    ]
+    return _table(["Server", "messages", "wall s", "x one at a time", "memory MB"], rows)
 
 
 def _verdict(result: Result | None, expected: int) -> str:

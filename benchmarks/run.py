@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import picture, processes, report
+from benchmarks import picture, posts, processes, report
 from benchmarks.measure import Result
 from benchmarks.peers import PEERS
 from benchmarks.report import Drains, Faults, Growth
@@ -38,6 +38,11 @@ class Bench:
         self._names = names
         self._folder = folder
         self._keys = {"key": processes.new_key(), "other_key": processes.new_key()}
+
+    @property
+    def key(self) -> str:
+        """The private key of all clients."""
+        return self._keys["key"]
 
     def drains(self) -> Drains:
         """Drain 200 pages in interleaved rounds; the quick clients take part in more of them."""
@@ -103,7 +108,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="redox-bench-words-") as folder:
         bench = Bench(names, Path(folder))
         drains, growth, faults = bench.drains(), bench.growth(), bench.faults()
-    text = report.render(drains, growth, faults, pages=PAGES, more_pages=MORE_PAGES, fault_pages=FAULT_PAGES)
+        posted, files = posts.one_by_one(ROUNDS, bench.key), posts.files(bench.key)
+    text = report.render(
+        drains,
+        growth,
+        faults,
+        pages=PAGES,
+        more_pages=MORE_PAGES,
+        fault_pages=FAULT_PAGES,
+        posted=posted,
+        files=files,
+    )
     print(text)
     if len(names) == len(PEERS):
         (ROOT / "benchmarks" / "RESULTS.md").write_text(text)

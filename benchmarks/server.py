@@ -2,7 +2,8 @@
 
 `PUT /_bench` with `{"pages": 200, "fault": "503", "at": 7}` puts it to its start, `GET /_bench` tells what it counted. The
 pages are at `/fhir/R4/{slug}/{environment}/Patient`, by GET or by POST to `_search`; tokens at `/v2/auth/token`, for any
-assertion. It must not be what a client waits for, so it parses no more of HTTP than these clients send.
+assertion; messages for `/endpoint` are counted and answered. It must not be what a client waits for, so it parses no more of
+HTTP than these clients send.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs
 from benchmarks.pages import CAPABILITIES, HTML, OUTCOME, page
 
 FHIR = "application/fhir+json"
+_BEARER = re.compile(r"(?i)\r\nauthorization: *bearer bench-")
 _BASE = re.compile(r"(/fhir/R4/[^/]+/[^/]+)/Patient(?:/_search)?/?")
 
 
@@ -27,6 +29,7 @@ class State:
     """What the server was told, and what it counted since.
 
     :param pages: the pages of the search.
+    :param delay: seconds after which a message is answered; `posts` counts them.
     :param fault: a name of `FAULTS`, or nothing.
     :param at: the page whose first request meets the fault.
     :param delay: seconds that each page takes.
@@ -34,6 +37,8 @@ class State:
     """
 
     pages: int = 200
+    delay: float = 0.0
+    posts: int = 0
     fault: str = ""
     at: int = 7
     delay: float = 0.0
@@ -142,13 +147,15 @@ class Server:
         connection.count(self.state)
         if path == "/v2/auth/token":
             self._token(connection)
+        elif path == "/endpoint" and _BEARER.search(head):
+            self._accept(connection)
         elif path.endswith("/metadata"):
             connection.send(200, FHIR, CAPABILITIES)
         elif path.endswith("/.well-known/smart-configuration"):
             connection.send(200, "application/json", b'{"token_endpoint": "", "capabilities": []}')
         elif not (found := _BASE.fullmatch(path)):
             connection.send(404, FHIR, OUTCOME)
-        elif not re.search(r"(?i)\r\nauthorization: *bearer bench-", head):
+        elif not _BEARER.search(head):
             connection.send(401, FHIR, OUTCOME)
         else:
             host = re.search(r"(?i)\r\nhost: *(\S+)", head)
@@ -164,6 +171,16 @@ class Server:
         self.state.tokens += 1
         token = {"access_token": f"bench-{self.state.tokens}", "token_type": "Bearer", "expires_in": 300}
         connection.send(200, "application/json", json.dumps(token).encode())
+
+    def _accept(self, connection: Connection) -> None:
+        self.state.posts += 1
+        meta = {"Meta": {"Logs": [{"ID": f"00000000-0000-4000-8000-{self.state.posts:012d}"}]}}
+        answer = json.dumps(meta).encode()
+        if self.state.delay:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.state.delay, connection.send, 200, "application/json", answer)
+        else:
+            connection.send(200, "application/json", answer)
 
     def _page(self, connection: Connection, base: str, query: str) -> None:
         state = self.state

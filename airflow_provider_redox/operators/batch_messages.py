@@ -131,8 +131,7 @@ class Maker:
         made.known |= {"data_model": meta["DataModel"], "event_type": meta["EventType"]}
         if operator.ordering_key is not None:
             made.order = find(payload, operator.ordering_key, where="ordering_key")
-        generation = str(plan.generation) if plan else "0"
-        claim = poster.claim(payload, meta, subject, within=generation, number=made.number)
+        claim = poster.claim(payload, meta, subject, within=plan.batch if plan else "none", number=made.number)
         keys = (f"order {made.order}" if made.order is not None else None, claim.url if claim else None)
         made.keys = tuple(key for key in keys if key)
         request = poster.client.calls.prepared_message(message, operator.headers)

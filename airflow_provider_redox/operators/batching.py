@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from secrets import token_hex
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
@@ -85,8 +86,8 @@ class Batching:
         if last is None or anew:
             if mark is not None and not anew:
                 raise self._lost()
-            return self._begin(max(last.generation if last else 0, mark.generation if mark else 0) + 1, anew)
-        if mark is not None and (mark.generation > last.generation or not mark.generation):
+            return self._begin((last.generation if last else 0) + 1, anew)
+        if mark is not None and mark.name not in (last.batch, last.over):
             raise self._lost()
         survey = self._survey(last.size, last.weight)
         if (self._hash(survey), survey.count) != (last.hash, last.count):
@@ -100,7 +101,8 @@ class Batching:
     def _begin(self, generation: int, anew: bool) -> tuple[Plan, Survey]:  # noqa: FBT001
         size = self._operator.segment_size
         survey = self._survey(size, WEIGHT)
-        plan = Plan(generation, self._hash(survey), survey.count, size, WEIGHT, anew)
+        over = self._mark.name if self._mark else ""
+        plan = Plan(generation, token_hex(8), self._hash(survey), survey.count, size, WEIGHT, anew, over)
         if not self._state.start(plan):
             raise self._overtaken()
         return plan, survey
@@ -217,7 +219,7 @@ class Batching:
                     "sent now. Put the destination back, or clear the task with resend=True, which sends everything again"
                 )
             mark = self._mark
-            begun = mark is not None and mark.generation == plan.generation and number <= mark.segment
+            begun = mark is not None and mark.batch == plan.batch and number <= mark.segment
             if begun and trace is None and item.message.invalid is None:
                 raise self._lost()
 
@@ -228,9 +230,9 @@ class Batching:
 
     def _mark_open(self, plan: Plan, number: int, run: SegmentRun, due: Sequence[Due]) -> None:
         """Say in the database that the segment leaves. When that cannot be said nothing of it was sent."""
-        if self._mark is not None and self._mark.generation == plan.generation and self._mark.segment >= number:
+        if self._mark is not None and self._mark.batch == plan.batch and self._mark.segment >= number:
             return
-        mark = Mark("sending", plan.hash, plan.generation, number)
+        mark = Mark("sending", plan.hash, plan.batch, number)
         try:
             self._marker.write(mark)
         except BaseException:

@@ -96,7 +96,7 @@ class Poster:
     ) -> Claim | None:
         """Find the place of the message's key in the ledger.
 
-        :param within: tells apart the generations of a batch, `number` its messages.
+        :param within: the name of a batch, and `number` tells its messages apart.
         """
         if self._ledger is None or self.operator.idempotency_key is None:
             return None

@@ -34,18 +34,22 @@ T = TypeVar("T")
 class Plan(msgspec.Struct, frozen=True):
     """What a generation of tries sends.
 
+    :param batch: its name, drawn at random.
     :param hash: the keyed hash of the whole file.
     :param count: its messages.
     :param size: messages of a segment at most, and `weight` their bytes.
     :param resend: whether the author wanted all of it sent, whatever was sent before.
+    :param over: the name of what was open then, and is nobody's matter any more.
     """
 
     generation: int
+    batch: str
     hash: str
     count: int
     size: int
     weight: int
     resend: bool = False
+    over: str = ""
 
 
 class Intents(msgspec.Struct, frozen=True):

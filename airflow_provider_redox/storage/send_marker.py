@@ -24,14 +24,19 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
 
     :param status: `sending`; another one where the line could not be written.
     :param hash: the keyed hash of what was sent.
-    :param generation: of a batch, above 0; see `send_batch.py`.
+    :param batch: the name of a batch; see `send_batch.py`. Empty for a single message.
     :param segment: up to which segment of the batch messages may have left.
     """
 
     status: str
     hash: str
-    generation: int = 0
+    batch: str = ""
     segment: int = -1
+
+    @property
+    def name(self) -> str:
+        """What tells this send from another of the same task instance."""
+        return self.batch or self.hash
 
 
 class Marker(Protocol):

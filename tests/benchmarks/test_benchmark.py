@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from airflow_provider_redox.client.slots import MemorySlot
-from benchmarks import processes, report
+from benchmarks import posts, processes, report
 from benchmarks.job import Job
 from benchmarks.measure import Result, control, patients
 from benchmarks.pages import SIZE, patient
@@ -156,11 +156,35 @@ def test_patients_are_of_the_size_that_is_told():
 def test_the_results_name_every_client():
     """The page that was kept has a row for each client in each of the tables that it belongs in."""
     kept = (ROOT / "benchmarks" / "RESULTS.md").read_text()
-    drained, grown, faulted = re.split(r"^## ", kept, flags=re.MULTILINE)[1:]
+    drained, grown, faulted, *_ = re.split(r"^## ", kept, flags=re.MULTILINE)[1:]
     for peer in PEERS.values():
         assert f"| {peer.title} |" in drained
         assert f"| {peer.title} |" in faulted
         assert (f"| {peer.title} |" in grown) == peer.grows
+
+
+@pytest.mark.parametrize("name", posts.POSTERS)
+def test_each_poster_sends_each_message_once(name: str, server: str, keys: dict[str, str]):
+    """As many messages as were asked for have arrived, over few connections, and cost something."""
+    cost = posts.run(name, server, keys["key"], 20, width=4 if name == "file" else 1)
+    assert cost.posts == 20
+    assert 1 <= cost.connections <= 6
+    assert cost.cpu > 0
+
+
+def test_the_tables_of_posts_say_what_was_counted():
+    """Fastest first, with the rate and its spread; a file side by side is compared with one at a time."""
+    slow, quick = posts.Cost(2.0, 1.0, 5_000_000, 1000, 2), posts.Cost(0.5, 0.2, 1_000_000, 1000, 1)
+    rows = report.post_table({"requests": [slow, slow], "hook": [quick, slow]}).splitlines()[2:]
+    assert rows[0] == "| RedoxHook.post_data_model | 1,250 (500 to 2,000) | 0.60 | 1, 2 | 1,000 |"
+    assert rows[1].startswith("| requests.Session by hand | 500 (500 to 500) |")
+    told = report.file_table({"slow, 1": slow, "slow, 8": quick, "short": quick, "long": slow})
+    assert "| 30 ms a message, 8 at a time | 1,000 | 0.5 | 4.0 | 1 |" in told
+
+
+def test_the_page_lists_the_posters():
+    """The documentation's list of what posts is the registry."""
+    assert [row[0] for row in rows("benchmarks", "Poster")] == [title for title, _ in posts.POSTERS.values()]
 
 
 def test_the_page_lists_the_clients():

@@ -269,7 +269,7 @@ def test_what_nobody_knows_is_listed_and_the_rest_is_sent(batch: Batch, sandbox:
     assert [number for number, outcome in enumerate(batch.outcomes()) if outcome == "ambiguous"] == [2, 7]
     assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
     ((_, mark),) = markers.items()
-    assert (mark.status, mark.generation, mark.segment) == ("sending", 1, 2)
+    assert (mark.status, len(mark.batch), mark.segment) == ("sending", 16, 2)
 
 
 def test_what_nobody_knows_is_sent_again_if_the_author_says_so(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
@@ -405,6 +405,8 @@ def test_storage_that_is_gone_is_noticed_by_the_marker(batch: Batch, sandbox: Sa
     assert len(arrived(sandbox)) == 10
     assert batch.post(CLEARED, resend=True)["accepted"] == 10
     assert markers == {}
+    assert batch.post(CLEARED)["already_sent"] == 10
+    assert len(arrived(sandbox)) == 20
 
 
 def test_a_segment_whose_state_is_gone_is_noticed(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
