@@ -125,7 +125,8 @@ class SegmentRun:
         self._write(items)
 
     def _places(self, item: Due) -> tuple[str, ...]:
-        limited = {self.limits[place].name for place in item.message.places if place in self.limits}
+        places = (place.lower() for place in item.message.places)
+        limited = {self.limits[place].name for place in places if place in self.limits}
         return tuple(limited) if item.posting is not None else ()
 
     def _start(self, turns: Turns[Due]) -> None:

@@ -147,17 +147,24 @@ class Batching:
         items = [self._item(plan, line, index + offset, found, begun, run) for offset, line in enumerate(lines)]
         self._compare(plan, number, items, found)
         due = [item for item in items if item.posting is not None]
-        if due and self._breaker.cause is None:
-            self._intend(plan, number, found.attempts + 1, begun, due)
+        listed = due if found.attempts else items
+        if listed and self._breaker.cause is None:
+            self._intend(plan, number, found.attempts + 1, begun, listed)
             run.note = lambda told: self._state.note(plan, number, found.attempts + 1, told)
             self._mark_open(plan, number, run, due)
         run.run(items)
+        for item in items:
+            if item.message.ready is not None and item.record.outcome == "accepted":
+                self._remember(item.message.ready, item.record.trace, item.record.log_ids)
         return items
 
     def _run_of(self, begun: float, pool: ThreadPoolExecutor) -> SegmentRun:
         operator, described = self._operator, self._client.settings.destinations.values()
         limits = {
-            place: Limit(one.name, one.max_concurrency) for one in described for place in one.all_ids if one.max_concurrency
+            place.lower(): Limit(one.name, one.max_concurrency)
+            for one in described
+            for place in one.all_ids
+            if one.max_concurrency
         }
         return SegmentRun(
             self._client,
@@ -187,7 +194,7 @@ class Batching:
         if self._is_due(message.ready, earlier):
             return Due(message, record, self._maker.posting(message.ready, record, plan), settled=False, kept=kept)
         if earlier.outcome == "accepted":
-            self._remember(message.ready, earlier)
+            self._remember(message.ready, earlier, earlier.log_ids)
         return Due(message, record, None, settled=earlier.outcome not in OPEN, kept=kept)
 
     def _is_due(self, ready: Ready, earlier: Trace) -> bool:
@@ -197,12 +204,12 @@ class Batching:
             return self._operator.on_refused == "fail"
         return earlier.outcome != "accepted"
 
-    def _remember(self, ready: Ready, trace: Trace) -> None:
+    def _remember(self, ready: Ready, trace: Trace, log_ids: Sequence[str]) -> None:
         """Keep one message for each destination that is known to be there: by it a log search is believed."""
         search = ready.search
         if search is None or search.term is None:
             return
-        for place, log_id in zip(ready.subject.destinations, trace.log_ids, strict=False):
+        for place, log_id in zip(ready.subject.destinations, log_ids, strict=False):
             until = max(trace.open_until, trace.open_from)
             sought = Sought(
                 search.data_model, search.event_type, place, trace.open_from, until, search.term, search.category
@@ -220,11 +227,11 @@ class Batching:
                 )
             mark = self._mark
             begun = mark is not None and mark.batch == plan.batch and number <= mark.segment
-            if begun and trace is None and item.message.invalid is None:
+            if begun and item.message.number not in found.seen:
                 raise self._lost()
 
-    def _intend(self, plan: Plan, number: int, attempt: int, begun: float, due: Sequence[Due]) -> None:
-        messages = [(item.message.number, item.message.digest) for item in due]
+    def _intend(self, plan: Plan, number: int, attempt: int, begun: float, listed: Sequence[Due]) -> None:
+        messages = [(item.message.number, item.message.digest) for item in listed]
         if not self._state.intend(plan, number, attempt, Intents(begun, messages)):
             raise self._overtaken()
 

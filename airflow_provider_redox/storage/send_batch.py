@@ -56,7 +56,7 @@ class Intents(msgspec.Struct, frozen=True):
     """The messages of a segment that may leave from now on.
 
     :param at: the time that they carry if they were not begun before, in seconds since the epoch.
-    :param messages: line numbers and keyed hashes.
+    :param messages: line numbers and keyed hashes; a line that cannot be sent has none.
     """
 
     at: float
@@ -74,11 +74,13 @@ class Segment:
     :param attempts: how often its messages, or some of them, were about to leave.
     :param traces: what earlier tries left, by line number.
     :param lines: the result lines, by line number; a message that has a trace and no line was being sent.
+    :param seen: the line numbers of all its messages, when it was ever on its way.
     """
 
     attempts: int = 0
     traces: dict[int, Trace] = field(default_factory=dict)
     lines: dict[int, bytes] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
 
 
 class BatchState:
@@ -132,6 +134,9 @@ class BatchState:
         """Lay an attempt over what was known: what it says counts, and what it says nothing of may have been sent."""
         told = dict(_lines(results))
         for number, digest in intents.messages:
+            found.seen.add(number)
+            if not digest:
+                continue
             before = found.traces.get(number)
             if number in told:
                 found.traces[number], found.lines[number] = told[number]

@@ -419,6 +419,17 @@ def test_a_segment_whose_state_is_gone_is_noticed(batch: Batch, sandbox: Sandbox
     assert len(arrived(sandbox)) == 10
 
 
+def test_a_line_that_has_become_right_is_sent(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
+    """What could not be sent is sent when the author has mended that, and nothing is taken for lost."""
+    batch.write(*({**message(number), **({"Visit": {"ID": "1"}} if number in (0, 9) else {})} for number in range(10)))
+    lose(sandbox, 9)
+    batch.fails(RedoxAmbiguousOutcomeError, on_invalid="refuse", ordering_key="/Visit/ID")
+    assert sorted(arrived(sandbox)) == mrns(0, 9)
+    said = batch.fails(RedoxAmbiguousOutcomeError, AGAIN, on_invalid="refuse")
+    assert "9 accepted, 1 ambiguous (lines 10)" in said
+    assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
+
+
 def test_intents_that_cannot_be_read_stop_everything(batch: Batch, sandbox: Sandbox):
     """A file that is damaged says that something was sent."""
     batch.post()
