@@ -29,15 +29,14 @@ class State:
     """What the server was told, and what it counted since.
 
     :param pages: the pages of the search.
-    :param delay: seconds after which a message is answered; `posts` counts them.
+    :param posts: messages that came.
     :param fault: a name of `FAULTS`, or nothing.
     :param at: the page whose first request meets the fault.
-    :param delay: seconds that each page takes.
+    :param delay: seconds that each page or message takes.
     :param hangs: a destination whose pages never come.
     """
 
     pages: int = 200
-    delay: float = 0.0
     posts: int = 0
     fault: str = ""
     at: int = 7
