@@ -7,7 +7,7 @@ module loads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
@@ -49,6 +49,33 @@ def read_searches(manifest: Mapping[str, Any] | str | PathLike[str]) -> Iterator
     from airflow_provider_redox.storage.reading import searches
 
     return searches(manifest)
+
+
+def read_document(entry: Mapping[str, Any]) -> bytes:
+    """Give the bytes of a document, checked.
+
+    :param entry: a line of the list of documents, as `read_resources(manifest, "Document")` gives it.
+    :raises RedoxConfigError: this is no such line, or a driver of its store is missing.
+    :raises RedoxProtocolError: the file is missing, or is not the one that was written.
+    """
+    from airflow_provider_redox.storage.reading import document
+
+    return document(entry)
+
+
+def merge_manifests(manifests: Iterable[Any]) -> dict[str, Any]:
+    """Make one manifest of several, such as those of mapped tasks, one for each destination; `read_resources` reads it.
+
+    Its `extension.merged` says of each what it was: `request`, `transactionTime`, `watermark`, and `resources`, so that
+    watermarks stay apart. Its own `transactionTime` and `watermark` are the earliest of all, `null` where one is. What is
+    None, as of a mapped task that was skipped, is left out.
+
+    :param manifests: what searches returned, or the URLs or paths of their `manifest.json`.
+    :raises RedoxConfigError: one of them is no manifest, by its number; or their lines are of different shapes.
+    """
+    from airflow_provider_redox.storage.merging import merged
+
+    return merged(manifests)
 
 
 def _lines(manifest: Any, resource_type: str | None) -> Iterator[tuple[str, bytes]]:

@@ -23,6 +23,7 @@ FLOORS = {
     "hooks": 3,
     "downstream": 3,
     "receiver": 3,
+    "destinations": 4,
     "links": 3,
     "operators": 4,
     "sensors": 4,
@@ -82,12 +83,18 @@ def test_the_ground_floor_needs_no_airflow():
 
 
 OPERATORS = [
-    *("operators.connection", "operators.data_model", "operators.fhir", "operators.request", "operators.upload"),
-    *("sensors.delivery", "sensors.fhir"),
+    "operators.connection",
+    "operators.data_model",
+    "operators.documents",
+    "operators.fhir",
+    "operators.request",
+    "operators.upload",
+    "sensors.delivery",
+    "sensors.fhir",
 ]
 
 
-@pytest.mark.parametrize("module", [*OPERATORS, "downstream"])
+@pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations"])
 def test_importing_operators_loads_no_client(module: str):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
     base = "from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg"

@@ -10,7 +10,7 @@ from airflow_provider_redox.hooks import check
 if TYPE_CHECKING:
     import urllib3
 
-    from airflow_provider_redox.protocol.effects import Happened
+    from airflow_provider_redox.protocol.effects import Happened, Request
     from airflow_provider_redox.protocol.settings import Settings
 
 Seen = check.Seen
@@ -28,6 +28,6 @@ class WatchedClient(check.WatchedClient):
         """Warn whoever sits at the shell."""
         say(words)
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Happened:
+    def _read(self, request: Request, response: urllib3.BaseHTTPResponse) -> Happened:
         self.versions.add(response.version)
-        return super()._read(response)
+        return super()._read(request, response)

@@ -15,7 +15,15 @@ from asgiref.sync import sync_to_async
 from yarl import URL
 
 from airflow_provider_redox.client import network
-from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
+from airflow_provider_redox.client.bodies import (
+    ACCEPTED,
+    CHUNK,
+    NotTakenError,
+    OversizeError,
+    UndecodableError,
+    body_of,
+    opened,
+)
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.client.pacing import Held, Ticket
 from airflow_provider_redox.protocol.effects import (
@@ -145,25 +153,32 @@ class AsyncClient(Driver):
             allow_redirects=False,
             proxy=self.proxy_for(request.url),
         ) as response:
-            return await self._read(response)
+            return await self._read(request, response)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Happened:
+    async def _read(self, request: Request, response: aiohttp.ClientResponse) -> Happened:
         headers = {name.lower(): value for name, value in response.headers.items()}
         try:
             async with asyncio.timeout(self.settings.timeout * 2):
-                body = Body(headers.get("content-encoding"), limit=self.body_limit)
+                body = await self._aside(request, body_of, request, response.status, headers, self.body_limit)
                 async for chunk in response.content.iter_chunked(CHUNK):
-                    body.feed(chunk)
+                    await self._aside(request, body.feed, chunk)
             return RedoxResponse(response.status, headers, body.whole())
-        except OversizeError:
+        except OversizeError as error:
             response.close()
-            return Failure(Stage.OVERSIZE, f"more than {self.body_limit} bytes", response.status, headers)
+            return Failure(Stage.OVERSIZE, f"more than {error.limit} bytes", response.status, headers)
+        except NotTakenError:
+            response.close()
+            raise
         except UndecodableError as error:
             response.close()
             return Failure(Stage.CUT, f"the body cannot be read: {error}", response.status, headers)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             response.close()
             return Failure(Stage.CUT, explain(error), response.status, headers)
+
+    async def _aside(self, request: Request, work: Callable[..., T], *args: Any) -> T:
+        """Do it here, or in a thread where it writes to storage."""
+        return work(*args) if request.into is None else await asyncio.to_thread(work, *args)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
@@ -73,24 +73,63 @@ def _chunks(body: FileBody, file: BinaryIO) -> Iterator[bytes]:
 
 
 class OversizeError(Exception):
-    """The body is larger than the limit."""
+    """The body is larger than the limit.
+
+    :param limit: in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 class UndecodableError(Exception):
     """The body's compression is unknown, damaged or ends early."""
 
 
-class Body:
-    """Collects the chunks of one body as they come off the wire, and undoes its content coding."""
+class NotTakenError(Exception):
+    """Who takes the body in failed; the cause says how. It is no fault of the server's."""
 
-    def __init__(self, content_encoding: str | None, *, limit: int = LIMIT) -> None:
+
+def body_of(request: Request, status: int, headers: Mapping[str, str], limit: int) -> Body:
+    """Make what takes in the body of an answer. Raises `OversizeError` for one that says so itself."""
+    coding, into = headers.get("content-encoding"), request.into
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if into is None or not 200 <= status < 300 or kind.endswith("json"):
+        return Body(coding, limit=limit)
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length) > into.limit:
+        raise OversizeError(into.limit)
+    with _taking():
+        into.begin(headers)
+    return Body(coding, limit=into.limit, take=into.write)
+
+
+@contextlib.contextmanager
+def _taking() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise NotTakenError from error
+
+
+class Body:
+    """Collects the chunks of one body as they come off the wire, and undoes its content coding.
+
+    :param take: is given the chunks, decoded, instead.
+    """
+
+    def __init__(
+        self, content_encoding: str | None, *, limit: int = LIMIT, take: Callable[[bytes], None] | None = None
+    ) -> None:
         coding = (content_encoding or "identity").strip().lower()
         if coding not in ("identity", "", "gzip", "x-gzip"):
             raise UndecodableError("it is compressed in a way that was not asked for")
         self._inflater = _new_inflater() if "gzip" in coding else None
         self._members = 1
         self._chunks: list[bytes] = []
-        self._room = limit
+        self._take = take
+        self._limit = self._room = limit
         self._intake = limit + _OVERHEAD
         self._fed = False
 
@@ -99,7 +138,7 @@ class Body:
         self._fed = self._fed or bool(chunk)
         self._intake -= len(chunk)
         if self._intake < 0:
-            raise OversizeError
+            raise OversizeError(self._limit)
         if self._inflater is None:
             self._keep(chunk)
             return
@@ -127,8 +166,11 @@ class Body:
     def _keep(self, decoded: bytes) -> None:
         self._room -= len(decoded)
         if self._room < 0:
-            raise OversizeError
-        if decoded:
+            raise OversizeError(self._limit)
+        if decoded and self._take is not None:
+            with _taking():
+                self._take(decoded)
+        elif decoded:
             self._chunks.append(decoded)
 
 

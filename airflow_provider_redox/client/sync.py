@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 import urllib3
 
-from airflow_provider_redox.client.bodies import ACCEPTED, CHUNK, Body, OversizeError, UndecodableError, opened
+from airflow_provider_redox.client.bodies import (
+    ACCEPTED,
+    CHUNK,
+    NotTakenError,
+    OversizeError,
+    UndecodableError,
+    body_of,
+    opened,
+)
 from airflow_provider_redox.client.connections import bytes_left, new_pool, sending
 from airflow_provider_redox.client.driver import Driver, explain
 from airflow_provider_redox.client.pacing import Held, Ticket
@@ -120,20 +128,23 @@ class SyncClient(Driver):
                     preload_content=False,
                     decode_content=False,
                 )
-                return self._read(response)
+                return self._read(request, response)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 return _failure(error, response)
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Happened:
+    def _read(self, request: Request, response: urllib3.BaseHTTPResponse) -> Happened:
         headers = {name.lower(): value for name, value in response.headers.items()}
         try:
-            body = Body(headers.get("content-encoding"), limit=self.body_limit)
+            body = body_of(request, response.status, headers, self.body_limit)
             for chunk in response.stream(CHUNK, decode_content=False):
                 body.feed(chunk)
             answer = RedoxResponse(response.status, headers, body.whole())
-        except OversizeError:
+        except OversizeError as error:
             response.close()
-            return Failure(Stage.OVERSIZE, f"more than {self.body_limit} bytes", response.status, headers)
+            return Failure(Stage.OVERSIZE, f"more than {error.limit} bytes", response.status, headers)
+        except NotTakenError:
+            response.close()
+            raise
         except UndecodableError as error:
             response.close()
             return Failure(Stage.CUT, f"the body cannot be read: {error}", response.status, headers)

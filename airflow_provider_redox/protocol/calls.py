@@ -11,9 +11,9 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
-from airflow_provider_redox.protocol import data_model, fhir, message_header, pages, uploads
+from airflow_provider_redox.protocol import data_model, documents, fhir, message_header, pages, uploads
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
-from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
+from airflow_provider_redox.protocol.effects import Flow, Intake, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import meta_errors, raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
@@ -171,6 +171,23 @@ class Calls:
         boundary = message_header.new_message_id(self.env.new_jti())
         request = uploads.request(self.settings.blob_url, file, self._headers(headers), boundary=boundary)
         return exchange(request, uploads.read_uri, repeatable=idempotent, env=self.env)
+
+    def document(
+        self,
+        attachment: documents.Attachment,
+        into: Intake,
+        *,
+        destination: str | None = None,
+        environment: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Flow[tuple[str, bytes | None]]:
+        """Ask for a document; give its media type, and its bytes where they did not go `into` a file.
+
+        Raises `RedoxSecurityError` for a URL that leads elsewhere, before anything is sent.
+        """
+        endpoint = lambda: self.endpoint(destination, environment)  # noqa: E731  (a file at blob_url needs none)
+        request = documents.request(attachment, endpoint, self.settings.blob_url, self._headers(headers), into)
+        return exchange(request, lambda answer: documents.read(answer, attachment), repeatable=True, env=self.env)
 
     def post_message(
         self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, repeatable: bool | None = None

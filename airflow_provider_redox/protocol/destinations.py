@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +86,28 @@ def find_destination(
     return Destination(chosen, slug=chosen)
 
 
+def chosen(found: Sequence[Destination], names: Sequence[str] | None, *, known: Sequence[str]) -> list[str]:
+    """Give the names of destinations, only `names` of them where given.
+
+    Raises `RedoxConfigError` for a name that is not `known`, for one that stands there twice, and when none is left.
+    """
+    if isinstance(names, str) or (names is not None and not all(isinstance(name, str) for name in names)):
+        raise RedoxConfigError("names: must be a list of names")
+    for number, name in enumerate(names or ()):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise RedoxConfigError(
+                f"names[{number}]: extra.destinations has no such name; "
+                + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}")
+            )
+        if name in (names or ())[:number]:
+            raise RedoxConfigError(f"names[{number}]: {name} stands there a second time")
+    left = [one.name for one in found if names is None or one.name in names]
+    if not left:
+        raise RedoxConfigError("redox_destinations: no destination of the connection has that tag and that data model")
+    return left
+
+
 def limits_by_place(destinations: Mapping[str, Destination]) -> dict[str, tuple[str, int | None]]:
     """Give, for each slug and UUID in lower case, the destination's name and how many requests it takes at a time."""
     return {
@@ -97,7 +120,14 @@ def limits_by_place(destinations: Mapping[str, Destination]) -> dict[str, tuple[
 
 def parse_destinations(described: Mapping[str, Any]) -> dict[str, Destination]:
     """Check `extra.destinations`. Raises `RedoxConfigError` that names the entry."""
-    return {name: _parse(name, entry) for name, entry in described.items()}
+    parsed = {name: _parse(name, entry) for name, entry in described.items()}
+    slugs: dict[str, str] = {}
+    for name, one in parsed.items():
+        if one.slug is not None and slugs.setdefault(one.slug.lower(), name) != name:
+            raise RedoxConfigError(
+                f"extra.destinations: {name} has the same slug as {slugs[one.slug.lower()]}; a slug is one destination's own"
+            )
+    return parsed
 
 
 def _parse(name: str, entry: Any) -> Destination:

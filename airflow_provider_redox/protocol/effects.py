@@ -10,7 +10,7 @@ import enum
 import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
@@ -42,12 +42,29 @@ class FileBody:
         return len(self.head) + self.size + len(self.tail)
 
 
+class Intake(Protocol):
+    """Where the body of a success goes while it comes, decoded, instead of into memory. JSON stays in memory.
+
+    What it raises ends the flow as a `NotTakenError`.
+    """
+
+    @property
+    def limit(self) -> int:
+        """The bytes it takes at most."""
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Begin with a body, anew with each try."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take what comes next."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One HTTP request. `label` is what a log may say of it: method and path with the IDs left out.
 
     The body stands in `body` or, when it is a file, in `file`. `destination` is the slug or UUID of where it ends, None
-    where that is Redox itself.
+    where that is Redox itself. The body of its answer goes `into` what is named there, if it is a success and no JSON.
     """
 
     method: str
@@ -57,6 +74,7 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     file: FileBody | None = field(default=None, repr=False)
     destination: str | None = field(default=None, repr=False)
+    into: Intake | None = field(default=None, repr=False)
 
     def with_headers(self, **headers: str) -> Request:
         """Give the request with further headers."""

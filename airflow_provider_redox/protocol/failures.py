@@ -87,7 +87,9 @@ def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportErro
     """Make the error for a request that got no whole answer and did no harm."""
     said = f"{label}: {failure.stage.value}: {failure.reason}"
     if failure.stage is Stage.OVERSIZE:
-        return RedoxProtocolError(said)
+        oversize = RedoxProtocolError(said)
+        oversize.retryable = False
+        return oversize
     error = RedoxTransportError(f"{said} (after {attempts} tries)" if attempts > 1 else said)
     error.retryable = failure.stage is not Stage.UNTRUSTED
     error.sent = failure.stage not in (Stage.UNSENT, Stage.UNTRUSTED)

@@ -72,29 +72,34 @@ class Endpoint:
     def _request(self, method: str, path: str, label: str, headers: Mapping[str, str], body: bytes | None = None) -> Request:
         return Request(method, f"{self.url}{path}", label, headers, body, destination=self.slug)
 
-    def follow(self, link: str) -> str:
-        """Check a `next` link and make it absolute on our own base. Raises `RedoxSecurityError`, and nothing is sent."""
+    def follow(self, link: str, *, what: str = "a next link") -> str:
+        """Check a link that a server gave and make it absolute on our own base.
+
+        Raises `RedoxSecurityError` for one that leads elsewhere, and nothing is sent.
+        """
         if re.search(r"[\x00-\x20\x7f\\]", link) or not link.isascii():
-            raise RedoxSecurityError("a next link holds characters that no URL may have; it is not followed")
+            raise RedoxSecurityError(f"{what} holds characters that no URL may have; it is not followed")
         parts, home = _joined(f"{self.url}/", link), urlsplit(self.url)
         if parts is None:
-            raise RedoxSecurityError("a next link is not a URL; it is not followed")
+            raise RedoxSecurityError(f"{what} is not a URL; it is not followed")
         if parts.username is not None or parts.fragment:
-            raise RedoxSecurityError("a next link holds a user name or a fragment; it is not followed")
+            raise RedoxSecurityError(f"{what} holds a user name or a fragment; it is not followed")
         if (parts.hostname or "").lower() in self.aliases:
             parts = parts._replace(scheme=home.scheme, netloc=home.netloc, path=self._own_path(parts.path))
         if _safe_origin(parts) != origin(home):
             raise RedoxSecurityError(
-                "a next link points to another origin than the connection's; it is not followed and the token stays. "
+                f"{what} points to another origin than the connection's; it is not followed and the token stays. "
                 "If that host is the destination's own name for this server, list it in extra.link_host_aliases"
             )
-        if not (parts.path == home.path or parts.path.startswith(f"{home.path}/")) or _climbs(parts.path):
-            raise RedoxSecurityError(f"a next link leaves the destination's base {self.label}; it is not followed")
+        if not (parts.path == home.path or parts.path.startswith(f"{home.path}/")) or climbs(parts.path):
+            raise RedoxSecurityError(f"{what} leaves the destination's base {self.label}; it is not followed")
         return parts.geturl()
 
     def _own_path(self, path: str) -> str:
         """Put an alias's path onto our base: what follows the last resource type or nothing of it."""
-        tail = re.search(r"/([A-Z][A-Za-z]+(/_search)?)/?$", path)
+        tail = re.search(r"/([A-Z][A-Za-z]+(/_search)?)/?$", path) or re.search(
+            r"(?:^|.*/)([A-Z][a-z][A-Za-z]*/[A-Za-z0-9\-.]{1,64})/?$", path
+        )
         home = urlsplit(self.url).path
         if path.startswith(home):
             return path
@@ -115,7 +120,7 @@ def _safe_origin(parts: SplitResult) -> tuple[str, str, int] | None:
         return None
 
 
-def _climbs(path: str) -> bool:
+def climbs(path: str) -> bool:
     """Find dot segments, `..;` too, which servlet containers read as `..`, and what a second decoding makes one."""
     return bool(re.search(r"(^|/)(\.|%2e){1,2}([/;]|$)|%2f|%5c|%25", path, re.IGNORECASE))
 

@@ -71,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def parse_manifest(manifest: Any) -> Manifest:
     """Give a manifest from a mapping, or from the URL or path of a `manifest.json`. Raises `RedoxConfigError`."""
-    content = manifest if isinstance(manifest, Mapping) else _stored(manifest)
+    content = manifest if isinstance(manifest, Mapping) else stored(manifest)
     try:
         return msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
@@ -87,7 +87,27 @@ def searches(manifest: Any) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _stored(place: Any) -> Any:
+def document(entry: Any) -> bytes:
+    """Give the bytes of a document that a line speaks of; see `downstream.read_document`."""
+    try:
+        listed = msgspec.convert(entry, _Document)
+    except msgspec.ValidationError as error:
+        raise RedoxConfigError(f"entry: not a line of the list of documents: {error}") from None
+    content = Files(listed.url).read(listed.url)
+    if content is None:
+        raise RedoxProtocolError("the document is not there")
+    if hashlib.sha256(content).hexdigest() != listed.sha256:
+        raise RedoxProtocolError("the document's checksum is not that of the list; it was changed after it was written")
+    return content
+
+
+class _Document(msgspec.Struct, frozen=True):
+    url: str
+    sha256: str
+
+
+def stored(place: Any) -> Any:
+    """Read the manifest at a URL or path, unchecked. Raises `RedoxConfigError`."""
     url = str(place)
     if not isinstance(place, str) and not hasattr(place, "__fspath__") and not hasattr(place, "fs"):
         raise RedoxConfigError(

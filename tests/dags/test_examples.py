@@ -82,6 +82,13 @@ def test_results_are_read_downstream(run: Run):
     assert sum(results["count_by_gender"].values()) == patients > 10
 
 
+def test_many_hospitals_are_one_result(run: Run):
+    """Each hospital of the connection is pulled by a task of its own, and what follows reads the results of all."""
+    counted = run.returned("redox_many_hospitals")["count"]
+    diabetics = run.returned("redox_nightly_cohort")["summary"]["Condition"]
+    assert counted == {"hospitals": 2, "conditions": 2 * diabetics}
+
+
 def test_messages_arrive_once(run: Run):
     """Each post is accepted, and the server holds each message once, with a rendered template in it."""
     results = run.returned("redox_post_messages")

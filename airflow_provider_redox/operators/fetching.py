@@ -1,0 +1,215 @@
+"""The documents of one task: found in what an earlier task wrote, then had one by one, each into its file.
+
+What a resource holds itself is written while it is found, as it is at hand then and would have to be kept in memory later.
+What lies elsewhere is asked for side by side. The rest is as with searches; see `drain.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_provider_redox.client.bodies import NotTakenError
+from airflow_provider_redox.client.sync import SyncClient
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.operators.asks import Anew, Piece
+from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.protocol.documents import Attachment, attachments_of, decoded, is_in_blobs, kind_of
+from airflow_provider_redox.protocol.pages import Resource
+from airflow_provider_redox.protocol.paging import Position
+from airflow_provider_redox.storage.documents import DOCUMENTS, Entry, Incoming, listed_files
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.layout import Layout
+from airflow_provider_redox.storage.reading import parse_manifest
+from airflow_provider_redox.storage.shapes import RAW, Shape
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
+
+DOCUMENTS_AT_MOST = 250_000
+"""Documents of one task. What is known of them is held in memory, a few hundred bytes for each."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A document that is to be had, and what became of one that its resource held itself."""
+
+    attachment: Attachment
+    had: Entry | RedoxError | None = None
+
+
+@dataclass(slots=True)
+class DocumentAsk:
+    """One document, as a question."""
+
+    operator: RedoxDocumentDownloadOperator
+    client: SyncClient
+    found: Found
+    incoming: Incoming
+    astray: bool = False
+    request: str = ""
+
+    def pieces(self, position: Position, seen: set[int]) -> Iterator[Piece | Anew]:  # noqa: ARG002  (it is whole or not there)
+        """Have the document, and give its line."""
+        if isinstance(self.found.had, RedoxError):
+            raise self.found.had
+        entry = self.found.had or self._asked_for()
+        over = Position(pages=1, requests=int(self.found.had is None), matches=1)
+        yield Piece([Resource(DOCUMENTS, None, None, None, entry.line)], [], over, [])
+
+    def _asked_for(self) -> Entry:
+        flow = self.client.calls.document(
+            self.found.attachment,
+            self.incoming,
+            destination=self.operator.destination,
+            environment=self.operator.environment,
+            headers=self.operator.headers,
+        )
+        try:
+            kind, content = self.client.run(flow)
+            return self.incoming.keep() if content is None else self.incoming.whole(kind, content)
+        except NotTakenError as error:
+            raise error.__cause__ or error from None
+        finally:
+            self.incoming.drop()
+
+
+@dataclass(slots=True)
+class Fetching:
+    """The documents of one task, ready to be had."""
+
+    drain: Drain
+    layout: Layout
+    files: Files
+    earlier: set[str]
+    request: str
+
+    @classmethod
+    def prepare(cls, operator: RedoxDocumentDownloadOperator, context: Context) -> Fetching:
+        """Find the documents, and check all that can be checked before the first request. Raises `RedoxConfigError`."""
+        _check_arguments(operator)
+        layout, client = operator.layout(context, operator.output_path), operator.hook.client
+        files = Files(layout.root)
+        earlier = listed_files(layout, files)
+        attachments = _attachments(operator, context)
+        found: list[Found] = []
+        for number, one in enumerate(attachments):
+            if number == DOCUMENTS_AT_MOST:
+                raise RedoxConfigError(f"manifest: more than {DOCUMENTS_AT_MOST} documents; divide them over several tasks")
+            found.append(_at_hand(one, Incoming(files, layout, number, one, limit=operator.max_bytes)))
+        if any(one.had is None and not is_in_blobs(one.attachment, client.settings.blob_url) for one in found):
+            client.calls.endpoint(operator.destination, operator.environment)
+        results = resumable_results(
+            layout,
+            client.settings,
+            [(each.source, each.part, each.url) for each in (one.attachment for one in found)],
+            many=True,
+            compression=None,
+        )
+
+        def ask(index: int) -> DocumentAsk:
+            one = found[index]
+            return DocumentAsk(
+                operator, client, one, Incoming(files, layout, index, one.attachment, limit=operator.max_bytes)
+            )
+
+        drain = Drain(
+            len(found),
+            ask,
+            lambda index: f"{found[index].attachment.source} {found[index].attachment.part}".strip(),
+            results,
+            Shape(RAW, layout.destination, layout.environment, layout.owner.run_id),
+            many=True,
+            threads=operator.max_concurrency,
+            on_error=operator.on_error,
+            tell=operator.log.info,
+            of_resources=False,
+        )
+        return cls(drain, layout, files, earlier, client.settings.base_url)
+
+    def run(self) -> dict[str, Any]:
+        """Have the documents and give the manifest."""
+        drain = self.drain
+        with drain.results as results:
+            progress = drain.run()
+            manifest = results.commit(
+                transaction_time=drain.transaction_time,
+                request=self.request,
+                extension={
+                    "documents": progress.resources,
+                    "requests": progress.requests,
+                    "failed": len(progress.failed),
+                },
+            )
+        self._remove_earlier(manifest)
+        return manifest
+
+    def _remove_earlier(self, manifest: Mapping[str, Any]) -> None:
+        """Remove the documents of an earlier result of this task that this one has not replaced."""
+        lines = parse_manifest(manifest).resources(DOCUMENTS) if self.earlier else ()
+        for url in self.earlier - {msgspec.json.decode(line, type=Entry).url for _, line in lines}:
+            self.files.remove(url)
+
+
+def _check_arguments(operator: RedoxDocumentDownloadOperator) -> None:
+    if (operator.manifest is None) == (operator.urls is None):
+        raise RedoxConfigError("manifest, urls: give one of them")
+    if operator.on_error not in ("fail", "record"):
+        raise RedoxConfigError("on_error: must be one of fail, record")
+    for name, most in (("max_concurrency", 64), ("max_bytes", 2**40)):
+        value = getattr(operator, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise RedoxConfigError(f"{name}: must be a whole number from 1 to {most}")
+
+
+def _attachments(operator: RedoxDocumentDownloadOperator, context: Context) -> Iterable[Attachment]:
+    if operator.urls is not None:
+        return _named(operator.rendered(operator.urls, context))
+    rendered = operator.rendered(operator.manifest, context)
+    return _listed(rendered)
+
+
+def _named(urls: Any) -> list[Attachment]:
+    if isinstance(urls, str) or not isinstance(urls, Sequence) or not urls:
+        raise RedoxConfigError("urls: must be a list of at least one URL")
+    for number, url in enumerate(urls):
+        if not isinstance(url, str) or not url.strip():
+            raise RedoxConfigError(f"urls[{number}]: must be text")
+    return [Attachment(f"urls[{number}]", "", url=url) for number, url in enumerate(urls)]
+
+
+def _listed(manifest: Any) -> Iterator[Attachment]:
+    one = isinstance(manifest, str | Mapping | PathLike) or hasattr(manifest, "fs")
+    manifests = [manifest] if one else list(manifest)
+    if not manifests:
+        raise RedoxConfigError("manifest: is an empty list")
+    for part in manifests:
+        for _, line in parse_manifest(part).resources(None):
+            yield from attachments_of(_resource(line))
+
+
+def _resource(line: bytes) -> Mapping[str, Any]:
+    try:
+        resource = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        resource = None
+    if not isinstance(resource, dict):
+        raise RedoxConfigError("manifest: a file of it holds a line that is no resource and no answer")
+    return resource
+
+
+def _at_hand(attachment: Attachment, incoming: Incoming) -> Found:
+    """Write what the resource holds itself, and let go of it."""
+    if attachment.data is None:
+        return Found(attachment)
+    known = replace(attachment, data=None)
+    try:
+        return Found(known, incoming.whole(kind_of("", attachment.declared), decoded(attachment.data)))
+    except RedoxError as error:
+        return Found(known, error)

@@ -1,0 +1,139 @@
+"""Documents on storage: each a file of its own, written while it comes, beside the list that says what they are.
+
+A file's name is made of the task, a number and an ending from a list of ours. It is visible under its name when it is whole,
+on a disk as on a store; that it is part of a result is what the list says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import IO, Any
+
+import msgspec
+
+from airflow_provider_redox.protocol.documents import Attachment, beyond_help, ending, kind_of, media_type
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.layout import Layout
+
+DOCUMENTS = "Document"
+"""The kind of the lines that say what the documents are."""
+
+_FILES = "DocumentFile"
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the list says of a document.
+
+    :param source: the resource that it came from, by type and ID.
+    :param part: where in that resource.
+    :param size: its bytes, and `sha256` of these.
+    """
+
+    url: str
+    contentType: str  # noqa: N815  (FHIR's name)
+    size: int
+    sha256: str
+    source: str
+    part: str
+    type: str = msgspec.field(default=DOCUMENTS)
+    count: int = 1
+
+    @property
+    def line(self) -> bytes:
+        """The entry as a line."""
+        return msgspec.json.encode({"type": self.type, "count": self.count, **msgspec.to_builtins(self)})
+
+
+class Incoming:
+    """One document on its way into its file. An `Intake`, which a client begins anew with each try.
+
+    :param limit: the bytes it may have.
+    """
+
+    def __init__(self, files: Files, layout: Layout, number: int, attachment: Attachment, *, limit: int) -> None:
+        self._files, self._attachment = files, attachment
+        self._stem = layout.result(_FILES, number).removesuffix(".ndjson")
+        self.limit = limit
+        self._open = contextlib.ExitStack()
+        self._file: IO[bytes] | None = None
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Begin with a body whose headers these are."""
+        self.begin_as(kind_of(media_type(headers.get("content-type")), self._attachment.declared))
+
+    def begin_as(self, kind: str) -> None:
+        """Begin with a document of this media type; what an earlier try wrote is dropped."""
+        self.drop()
+        self._kind, self._size, self._digest = kind, 0, hashlib.sha256()
+        self.url = f"{self._stem}.{ending(kind)}"
+        self._open = contextlib.ExitStack()
+        self._file = self._open.enter_context(self._files.writing(self.url))
+
+    def write(self, chunk: bytes) -> None:
+        """Take what comes next."""
+        if self._file is None:
+            raise AssertionError
+        self._digest.update(chunk)
+        self._size += len(chunk)
+        view = memoryview(chunk)
+        while view:  # a file may take less than all
+            view = view[self._file.write(view) :]
+
+    def whole(self, kind: str, content: bytes) -> Entry:
+        """Write a document that is here. Raises `RedoxProtocolError` when it is larger than it may be."""
+        if len(content) > self.limit:
+            raise beyond_help(f"the document has more than {self.limit} bytes")
+        self.begin_as(kind)
+        self.write(content)
+        return self.keep()
+
+    def keep(self) -> Entry:
+        """Make the file visible. Raises `RedoxProtocolError` for an empty one."""
+        if self._file is None or not self._size:
+            self.drop()
+            raise beyond_help("the document is empty")
+        self._file = None
+        self._open.close()
+        one = self._attachment
+        return Entry(self.url, self._kind, self._size, self._digest.hexdigest(), one.source, one.part)
+
+    def drop(self) -> None:
+        """Give up what was begun: no file is left of it."""
+        if self._file is not None:
+            self._file = None
+            error = _DroppedError()
+            with contextlib.suppress(_DroppedError):
+                self._open.__exit__(_DroppedError, error, None)
+
+
+class _DroppedError(Exception):
+    pass
+
+
+def listed_files(layout: Layout, files: Files) -> set[str]:
+    """Give the documents of an earlier result of the same task, those that lie where this task puts its own."""
+    manifest = _decoded(files.read(layout.manifest))
+    output = manifest.get("output") if isinstance(manifest, dict) else None
+    folder = layout.result(_FILES, 0).rpartition("/")[0]
+    own = re.compile(re.escape(layout.result(_FILES, 0).removesuffix("00000.ndjson")) + r"\d{5,}\.[a-z]{1,4}")
+    found: set[str] = set()
+    for listed in output if isinstance(output, list) else []:
+        url = listed.get("url") if isinstance(listed, dict) and listed.get("type") == DOCUMENTS else None
+        if not isinstance(url, str) or not url.startswith(f"{layout.base}/type={DOCUMENTS}/") or "/../" in url:
+            continue
+        for line in (files.read(url) or b"").splitlines():
+            entry = _decoded(line)
+            place = entry.get("url") if isinstance(entry, dict) else None
+            if isinstance(place, str) and own.fullmatch(place) and place.rpartition("/")[0] == folder:
+                found.add(place)
+    return found
+
+
+def _decoded(text: bytes | None) -> Any:
+    try:
+        return msgspec.json.decode(text or b"null")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
