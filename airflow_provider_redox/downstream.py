@@ -101,6 +101,7 @@ def read_messages(
     event: Any,
     *,
     inbox_path: str | None = None,
+    state_path: str | None = None,
     consumer: str | None = None,
     max_tries: int | None = None,
     include_done: bool = False,
@@ -112,7 +113,8 @@ def read_messages(
     another run of the same task holds is passed over, so that an event that is told twice is handled once.
 
     :param event: an asset event or its `extra`, all of `triggering_asset_events`, or what `RedoxInboxSensor` returned.
-    :param inbox_path: refuse events of another inbox. Who may create asset events could else name any place.
+    :param inbox_path: the trigger's: refuse events of another inbox. Who may create asset events could else name any place.
+    :param state_path: the trigger's, where it has one.
     :param consumer: whose marks are kept, by default those of this task: `dag_id.task_id`.
     :param max_tries: give a message up, as `dead_letter` does, when it was handed out so often.
     :param include_done: give what was acknowledged by this same run, too: to do its work again after a clear.
@@ -120,11 +122,12 @@ def read_messages(
     :raises RedoxProtocolError: messages are gone from the inbox; told after all others were given.
     """
     from airflow_provider_redox.storage.inbox.consuming import Desk, events_of
+    from airflow_provider_redox.storage.inbox.listing import base_of
     from airflow_provider_redox.storage.inbox.place import inbox_root
 
     whose = _consumer(consumer)
-    events = list(events_of(event, inbox=inbox_root(inbox_path) if inbox_path else None))
-    for one in events:
+    inbox = base_of(inbox_root(inbox_path)) if inbox_path else None
+    for one in list(events_of(event, inbox=inbox, state=inbox_root(state_path) if state_path else None)):
         for message in Desk(one, whose).messages(max_tries=max_tries, done_too=include_done):
             yield message
             if message.is_open:

@@ -67,9 +67,6 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
-        "plugins": [
-            {"name": "redox_receiver", "plugin-class": "airflow_provider_redox.receiver.plugin.RedoxReceiverPlugin"}
-        ],
         "extra-links": [
             "airflow_provider_redox.links.logs.LogLink",
             "airflow_provider_redox.links.results.ResultsLink",

@@ -46,6 +46,7 @@ def environment() -> dict[str, str]:
         "password": secrets.token_urlsafe(32),
         "extra": {"endpoint_url": "http://s3:5000", "region_name": "us-east-1"},
     }
+    driver = {"key": aws["login"], "secret": aws["password"], "endpoint_url": "http://s3:5000"}
     return {
         "POSTGRES_PASSWORD": secrets.token_urlsafe(32),
         "REDIS_PASSWORD": secrets.token_urlsafe(32),
@@ -55,6 +56,8 @@ def environment() -> dict[str, str]:
         "AIRFLOW_ADMIN_PASSWORD": secrets.token_urlsafe(16),
         "AIRFLOW_CONN_REDOX_DEFAULT": json.dumps(redox),
         "AIRFLOW_CONN_AWS_RESULTS": json.dumps(aws),
+        "REDOX_RECEIVER_STORAGE_OPTIONS": json.dumps(driver),
+        "REDOX_RECEIVER_TOKENS": secrets.token_urlsafe(32),
         "REDOX_SANDBOX_CLIENT": json.dumps({"client_id": client_id, "jwks": public_jwks((key,))}),
     }
 

@@ -46,15 +46,17 @@ class Tokens:
         return max([hmac.compare_digest(digest, known) for known in self._digests])
 
     def authorise(self, headers: Collection[tuple[bytes, bytes]]) -> bool:
-        """Say whether a request's headers carry a token: one of the two at least, and none that is wrong or stands twice.
+        """Say whether a request's headers carry a token.
+
+        `verification-token` decides where it is there; `Authorization` may then be a gateway's own. Else that one does. A
+        header that stands twice is none.
 
         :param headers: names in lower case, as ASGI gives them.
         """
-        verification = [value for name, value in headers if name == b"verification-token"]
-        authorization = [value for name, value in headers if name == b"authorization"]
-        shown = [*verification, *(_bearer(value) for value in authorization)]
-        once = len(verification) <= 1 and len(authorization) <= 1
-        return bool(shown) and once and min([self.take(value) for value in shown])
+        shown = [value for name, value in headers if name == b"verification-token"]
+        if not shown:
+            shown = [_bearer(value) for name, value in headers if name == b"authorization"]
+        return len(shown) == 1 and self.take(shown[0])
 
 
 @dataclass(frozen=True, slots=True)

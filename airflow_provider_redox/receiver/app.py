@@ -48,6 +48,8 @@ NOT_FOUND = Answer(404, "unknown_path", ends=True)
 TOO_LARGE = Answer(413, "too_large", ends=True)
 TOO_SLOW = Answer(408, "too_slow", ends=True)
 BUSY = Answer(503, "busy", headers=((b"retry-after", b"5"),), ends=True)
+HEALTHY = Answer(200, "healthy", "ok", ends=True)  # a stranger keeps no connection
+UNHEALTHY = Answer(503, "unhealthy", "the inbox cannot be written", ends=True)
 UNAVAILABLE = Answer(503, "storage", headers=((b"retry-after", b"10"),))
 
 
@@ -148,7 +150,7 @@ class Receiver:
     async def _own(self, call: Call) -> Answer:
         if call.feed == "health":
             healthy = await self._store.check()
-            return Answer(200, "healthy", "ok") if healthy else Answer(503, "unhealthy", "the inbox cannot be written")
+            return HEALTHY if healthy else UNHEALTHY
         allowed = self._settings.metrics_token
         if allowed is None or not allowed.authorise(call.headers):
             return NOT_FOUND if allowed is None else REFUSED

@@ -77,7 +77,9 @@ class _Told:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        unknown = {name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)} - set(VARIABLES)
+        named = {name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)}
+        # Kubernetes tells every pod of a service `redox-receiver` by variables that begin so, too.
+        unknown = {name for name in named if not name.startswith(("SERVICE_", "PORT"))} - set(VARIABLES)
         if unknown:
             raise RedoxConfigError(f"{PREFIX}{min(unknown)[:40]}: there is no such setting of the receiver")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class Store:
     def __init__(self, settings: ReceiverSettings) -> None:
         self._settings = settings
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="redox-inbox")
+        self._free = asyncio.Semaphore(_THREADS)
         self._files: InboxFiles | None = None
         self._inboxes: dict[str, Inbox] = {}
         self._probed = 0.0
@@ -50,9 +52,9 @@ class Store:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _do(self, work: Callable[[], _T]) -> _T | None:
-        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
-            result = await asyncio.wait_for(done, self._settings.storage_seconds)
+            async with asyncio.timeout(self._settings.storage_seconds):
+                result = await self._in_thread(work)
         except Exception as error:  # noqa: BLE001  (each store has errors of its own; Redox keeps what is not taken)
             self.healthy = False
             code = getattr(error, "errno", None)
@@ -60,6 +62,18 @@ class Store:
             return None
         self.healthy = True
         return result
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        """Do it in a thread that is free. Nothing waits in the threads' own queue, where it would outlive its request."""
+        await self._free.acquire()
+        loop = asyncio.get_running_loop()
+        done = self._threads.submit(work)
+        done.add_done_callback(lambda _: self._freed(loop))
+        return await asyncio.wrap_future(done)
+
+    def _freed(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has stopped
+            loop.call_soon_threadsafe(self._free.release)
 
     def _probe(self) -> None:
         self.open().mark(f"{self._settings.inbox}/_health")

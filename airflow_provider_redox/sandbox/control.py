@@ -108,6 +108,23 @@ def _end_logs(sandbox: Sandbox, call: Call) -> Any:
     return {"ids": [log.id for log in sandbox.logs.end(call.json(), sandbox.now())]}
 
 
+def _feeds(sandbox: Sandbox, call: Call) -> Any:
+    delivered = dict(call.query_pairs()).get("delivered")
+    return sandbox.feeds.as_json() if delivered is None else sandbox.feeds.delivered(delivered)
+
+
+def _add_feed(sandbox: Sandbox, call: Call) -> Any:
+    return sandbox.feeds.add(call.json()).as_json()
+
+
+def _push(sandbox: Sandbox, call: Call) -> Any:
+    return sandbox.feeds.push(call.json()).as_json()
+
+
+def _redeliver(sandbox: Sandbox, call: Call) -> Any:
+    return sandbox.feeds.redeliver(call.json()).as_json()
+
+
 def _reset(sandbox: Sandbox, _call: Call) -> Any:
     sandbox.reset()
     return {"reset": True}
@@ -122,5 +139,8 @@ HANDLERS: dict[str, dict[str, Callable[[Sandbox, Call], Any]]] = {
     "stats": {"GET": _stats},
     "messages": {"GET": _messages},
     "logs": {"GET": _logs, "POST": _add_logs, "PATCH": _end_logs},
+    "feeds": {"GET": _feeds, "POST": _add_feed},
+    "push": {"POST": _push},
+    "redeliver": {"POST": _redeliver},
     "reset": {"POST": _reset},
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .clients import Clients
 from .delivery import Logs
 from .faults import Faults
+from .feeds import Feeds
 from .ledger import Ledger
 from .pages import Cursors
 from .quota import Quota
@@ -39,6 +40,7 @@ class Sandbox:
     messages: list[dict[str, Any]] = field(default_factory=list)
     blobs: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     quota: Quota = field(default_factory=Quota)
+    feeds: Feeds = field(default_factory=Feeds)
 
     @classmethod
     def start(cls, base_url: str, settings: Settings, resources: Iterable[Resource]) -> Sandbox:
@@ -55,7 +57,7 @@ class Sandbox:
         self.store.reset()
         self.tokens.clear()
         self.issued = 0
-        for part in (self.cursors, self.ledger, self.faults, self.logs, self.messages, self.blobs, self.quota):
+        for part in (self.cursors, self.ledger, self.faults, self.logs, self.messages, self.blobs, self.quota, self.feeds):
             part.clear()
         self.clients.reset()
 

@@ -162,6 +162,18 @@ def test_parameters_on_the_page_are_those_of_the_search():
     } - {"self", "kwargs"}
 
 
+def test_the_inbox_page_lists_what_there_is():
+    """Every variable of the receiver and every argument of the trigger is on the page, and no other."""
+    import inspect
+
+    from airflow_provider_redox.receiver.settings import PREFIX, VARIABLES
+    from airflow_provider_redox.triggers.inbox import RedoxInboxTrigger
+
+    assert [code_words(row[0])[0] for row in rows("inbox", "Variable")] == [PREFIX + name for name in VARIABLES]
+    shown = {name for row in rows("inbox", "Argument") for name in code_words(row[0])}
+    assert shown == set(inspect.signature(RedoxInboxTrigger).parameters)
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path):
     """A link to another page names a file and a heading that exist; the README's links too, which Sphinx does not read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -154,6 +155,24 @@ def test_a_message_is_not_acknowledged_before_the_loop_goes_on(box: Box):
     assert ids(read(event, "c", consumer="c")) == ["a", "b"]
 
 
+class ByAsset(Mapping[Any, Any]):
+    """As Airflow's own mapping: its keys are assets, and a text is no question that one may ask."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self._events = {("asset",): events}
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            raise TypeError("Key should be either an asset or an asset alias")
+        return self._events[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._events)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+
 def shapes(event: dict[str, Any]) -> dict[str, Any]:
     extra = {"from_trigger": True, "payload": event}
     return {
@@ -162,6 +181,7 @@ def shapes(event: dict[str, Any]) -> dict[str, Any]:
         "an asset event": SimpleNamespace(extra=extra),
         "a list of them": [SimpleNamespace(extra=extra), SimpleNamespace(extra=extra)],
         "all that started the run": {"asset": [SimpleNamespace(extra=extra)]},
+        "all that started the run, as Airflow 3 has it": ByAsset([SimpleNamespace(extra=extra)]),
         "as JSON": json.loads(json.dumps({"extra": extra})),
     }
 
@@ -205,6 +225,27 @@ def test_an_event_of_another_inbox_is_refused_where_the_author_names_one(box: Bo
     with pytest.raises(RedoxConfigError, match="another inbox"):
         list(read_messages(box.event(), consumer="c", inbox_path=f"{tmp_path}/elsewhere"))
     assert ids(list(read_messages(box.event(), consumer="c", inbox_path=str(tmp_path / "inbox" / "results")))) == ["a"]
+
+
+@pytest.mark.parametrize("state", ["file:///tmp/elsewhere", "INBOX/../..", "INBOX/messages"])
+def test_an_event_that_keeps_its_state_elsewhere_is_refused(box: Box, state: str):
+    """Claims and dead letters are written there; the author says where that may be."""
+    box.put("a")
+    event = {**box.event(), "state": state.replace("INBOX", box.root)}
+    with pytest.raises(RedoxConfigError, match="state_path"):
+        list(read_messages(event, consumer="c", inbox_path=box.root))
+
+
+def test_what_an_event_says_of_a_message_shapes_no_path(box: Box):
+    """Data model, event type and source go into the name of a message that is wanted again."""
+    box.put("a")
+    event = box.event()
+    event["messages"][0].update(data_model="../../x", event_type="a_b/c", source="")
+    before = {path for path in Path(box.root[7:]).parents[1].rglob("*") if path.is_file()}
+    for one in read_messages(event, consumer="c"):
+        one.retry(after=0)
+    made = {path for path in Path(box.root[7:]).parents[1].rglob("*") if path.is_file()} - before
+    assert sorted(path.relative_to(box.root[7:]).parts[0] for path in made) == ["arrivals", "consumers", "consumers"]
 
 
 def test_outside_a_task_a_consumer_has_to_be_named(box: Box):

@@ -153,7 +153,7 @@ ATTACKS: dict[str, tuple[bytes, int]] = {
         401,
     ),
     "the token twice": (post(headers=f"verification-token: {TOKEN}\r\n" * 2), 401),
-    "a right and a wrong token": (post(headers=f"verification-token: {TOKEN}\r\nAuthorization: Bearer x\r\n"), 401),
+    "a wrong token beside a right one": (post(headers=f"verification-token: x\r\nAuthorization: Bearer {TOKEN}\r\n"), 401),
     "the token in the query": (post(f"/results?verification-token={TOKEN}", headers=""), 400),
     "anything in the query": (post("/results?a=b"), 400),
     "too large, announced": (post(body=b"")[:-4].replace(b"Length: 0", b"Length: 100001") + b"\r\n\r\n", 413),
@@ -356,6 +356,12 @@ def test_a_wrong_setting_is_one_sentence(tmp_path: Path, settings: dict[str, str
     assert done.stderr.startswith(f"redox receiver: {named}: ")
     assert "tooshort" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_kubernetes_tells_of_a_service_is_no_setting(tmp_path: Path):
+    """A service named redox-receiver puts such variables into every pod."""
+    told = {"SERVICE_HOST": "10.0.0.1", "PORT": "tcp://10.0.0.1:8090", "PORT_8090_TCP_ADDR": "10.0.0.1"}
+    ReceiverProcess.start(tmp_path, **told).stop()
 
 
 def test_tokens_may_lie_in_a_file(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -53,16 +54,14 @@ class ReceiverProcess:
         command = [sys.executable, "-m", "airflow_provider_redox.receiver", "--port", str(port)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         running = cls(process, f"http://127.0.0.1:{port}")
-        assert process.stderr is not None
-        for line in process.stderr:
-            running.lines.append(line)
-            if "Uvicorn running" in line:
-                break
-        else:
-            raise AssertionError(running.said)
         running.reader = threading.Thread(target=lambda: running.lines.extend(process.stderr or ()), daemon=True)
         running.reader.start()
-        return running
+        while process.poll() is None:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"{running.url}/health", timeout=30)
+                return running
+            time.sleep(0.05)
+        raise AssertionError(running.said)
 
     @property
     def said(self) -> str:

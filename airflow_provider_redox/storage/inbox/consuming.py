@@ -165,9 +165,9 @@ class Desk:
             self._state.keep_new(message_url(self._event.state, identity.key), body)
         again = arrivals.Arrival(
             arrivals.stamp(time.time() + after),
-            identity.data_model or "-",
-            identity.event_type or "-",
-            identity.source or "-",
+            identity.data_model,
+            identity.event_type,
+            identity.source,
             identity.key,
             tries,
             self._consumer.digest,
@@ -199,7 +199,7 @@ class Desk:
     def _identity(told: Told, body: bytes | None) -> Identity:
         """Take it from the event, or from the message where the event does not know its log ID."""
         if told.log_id:
-            return Identity(told.log_id, told.data_model, told.event_type, told.source)
+            return Identity(*(arrivals.part(one) for one in (told.log_id, told.data_model, told.event_type, told.source)))
         try:
             return identify(body or b"")
         except RedoxProtocolError:
@@ -214,39 +214,39 @@ class Desk:
         return f"{self._folder}/{kind}/{spread(key)}/{key}{again}"
 
 
-def events_of(given: Any, *, inbox: str | None = None) -> Iterator[Event]:
+def events_of(given: Any, *, inbox: str | None = None, state: str | None = None) -> Iterator[Event]:
     """Give the events in what a task is handed: a sensor's result, one asset event, a list, or all that started the run.
+
+    :param inbox: the only inbox whose events are taken, with its state in its own folder, or in `state`.
 
     Raises `RedoxConfigError` for anything else, for another inbox than the author's, and for a URL outside it.
     """
-    if isinstance(given, Mapping) and "messages" in given:
-        yield _checked(given, inbox)
-    elif isinstance(given, Mapping) and "payload" in given:
-        yield from events_of(given["payload"], inbox=inbox)
-    elif (extra := _extra(given)) is not None:
-        yield from events_of(extra, inbox=inbox)
+    keys = {key for key in given if isinstance(key, str)} if isinstance(given, Mapping) else set()
+    if "messages" in keys:  # `in given` itself would not do: Airflow's mapping of assets raises for a text
+        yield _checked(given, inbox, state)
+    elif "payload" in keys:
+        yield from events_of(given["payload"], inbox=inbox, state=state)
+    elif (extra := given["extra"] if "extra" in keys else getattr(given, "extra", None)) is not None:
+        yield from events_of(extra, inbox=inbox, state=state)
     elif isinstance(given, Mapping):
         for one in given.values():
-            yield from events_of(one, inbox=inbox)
+            yield from events_of(one, inbox=inbox, state=state)
     elif isinstance(given, list | tuple) or (hasattr(given, "__iter__") and not isinstance(given, str | bytes)):
         for one in given:
-            yield from events_of(one, inbox=inbox)
+            yield from events_of(one, inbox=inbox, state=state)
     else:
         raise RedoxConfigError("event: must be what RedoxInboxTrigger or RedoxInboxSensor told, or triggering_asset_events")
 
 
-def _extra(given: Any) -> Mapping[str, Any] | None:
-    extra = given.get("extra") if isinstance(given, Mapping) else getattr(given, "extra", None)
-    return extra if isinstance(extra, Mapping) else None
-
-
-def _checked(given: Mapping[str, Any], inbox: str | None) -> Event:
+def _checked(given: Mapping[str, Any], inbox: str | None, state: str | None) -> Event:
     try:
         event = msgspec.convert(dict(given), Event)
     except msgspec.ValidationError as error:
         raise RedoxConfigError(f"event: not what an inbox tells: {error}") from None
     if inbox is not None and event.inbox != inbox:
         raise RedoxConfigError("event: is of another inbox than inbox_path")
+    if inbox is not None and event.state not in (state, inbox, f"{inbox}/_redox"):
+        raise RedoxConfigError("event: keeps its state elsewhere than in its inbox; name that place as state_path")
     for told in event.messages:
         below = told.url.startswith((f"{event.inbox}/", f"{event.state}/"))
         if not below or ".." in told.url.split("/") or arrivals.part(told.log_id or "-") != (told.log_id or "-"):

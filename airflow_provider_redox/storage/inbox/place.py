@@ -6,14 +6,17 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files, _private
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+_T = TypeVar("_T")
 
 
 class InboxFiles(Files):
@@ -40,22 +43,7 @@ class InboxFiles(Files):
         """Write a file if there is none, and say whether it was; then it outlives a power cut. Of two at once, one does."""
         if not self._local:
             return self.write_new(url, content)
-        target = self._made(url)
-        folder = target.rpartition("/")[0]
-        partial = f"{target}.{secrets.token_hex(4)}.partial"
-        try:
-            with open(partial, "xb", opener=_private) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(partial, target)
-        except FileExistsError:
-            return False
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)  # noqa: PTH108
-        _sync_folder(folder)
-        return True
+        return self._in_folder(self._path(url), lambda path: _keep_new(path, content))
 
     def mark(self, url: str) -> None:
         """Write an empty file; then it outlives a power cut."""
@@ -63,9 +51,20 @@ class InboxFiles(Files):
             with self._asking() as fs:
                 fs.pipe_file(self._path(url), b"")
             return
-        target = self._made(url)
-        os.close(_private(target, os.O_CREAT | os.O_WRONLY))
-        _sync_folder(target.rpartition("/")[0])
+        self._in_folder(self._path(url), lambda path: os.close(_private(path, os.O_CREAT | os.O_WRONLY)))
+
+    def _in_folder(self, path: str, write: Callable[[str], _T]) -> _T:
+        """Write a file of a disk, and make its folder where it is missing: to look each time would be most of the work."""
+        folder = path.rpartition("/")[0]
+        try:
+            done = write(path)
+        except FileNotFoundError:
+            self._fs.makedirs(folder, exist_ok=True)
+            done = write(path)
+            for parent in list(Path(folder).parents)[:4]:
+                _sync_folder(str(parent))
+        _sync_folder(folder)
+        return done
 
     def names(self, url: str) -> list[str]:
         """Give the sorted names in a folder; none when it is not there."""
@@ -130,6 +129,22 @@ def message_url(root: str, key: str) -> str:
 def spread(key: str) -> str:
     """Give one of 256 folder names for a key."""
     return hashlib.sha256(key.encode()).hexdigest()[:2]
+
+
+def _keep_new(path: str, content: bytes) -> bool:
+    partial = f"{path}.{secrets.token_hex(4)}.partial"
+    try:
+        with open(partial, "xb", opener=_private) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)  # noqa: PTH108
+    return True
 
 
 def _sync_folder(path: str) -> None:
