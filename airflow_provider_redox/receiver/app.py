@@ -63,12 +63,13 @@ class _EndError(Exception):
 
 @dataclass(slots=True)
 class Call:
-    """One request as it comes."""
+    """One request as it comes. `trusted` says that it has shown a token."""
 
     scope: Scope
     receive: Receive
     feed: str
     size: int = 0
+    trusted: bool = False
     begun: float = field(default_factory=time.monotonic)
 
     @property
@@ -127,7 +128,7 @@ class Receiver:
             answer = await self._answer(call)
         except _EndError as end:
             if end.answer is None:
-                self._metrics.requests[call.feed, "gone"] += 1
+                self._metrics.requests[_counted_as(call), "gone"] += 1
                 return
             answer = end.answer
         self._tell(call, answer)
@@ -140,7 +141,7 @@ class Receiver:
         if call.feed == "-" or call.feed in _OWN:
             return NOT_FOUND
         if method == "GET":
-            return self._challenged(inbound.challenge_of_query(call.scope["query_string"]))
+            return self._challenged(call, inbound.challenge_of_query(call.scope["query_string"]))
         if method != "POST":
             return Answer(405, "method", headers=((b"allow", b"GET, POST"),), ends=True)
         if call.scope["query_string"]:
@@ -156,9 +157,10 @@ class Receiver:
             return NOT_FOUND if allowed is None else REFUSED
         return Answer(200, "metrics", self._metrics.text(pending_bytes=self._pending, healthy=self._store.healthy))
 
-    def _challenged(self, asked: inbound.Challenge | None) -> Answer:
+    def _challenged(self, call: Call, asked: inbound.Challenge | None) -> Answer:
         if asked is None or not self._settings.tokens.take(asked.token):
             return REFUSED
+        call.trusted = True
         return Answer(200, "challenge", asked.challenge)
 
     async def _posted(self, call: Call) -> Answer:
@@ -169,6 +171,7 @@ class Receiver:
             return await self._from_stranger(call, int(length[:20]))
         if not self._settings.tokens.authorise(call.headers):
             return REFUSED
+        call.trusted = True
         if int(length[:20]) > self._settings.max_bytes:
             return TOO_LARGE
         if not self._allowance.take():
@@ -183,14 +186,14 @@ class Receiver:
             body = await self._body(call, inbound.LONGEST_CHALLENGE_BODY, _STRANGER_SECONDS)
         except _EndError as end:
             raise _EndError(end.answer and REFUSED) from None
-        return self._challenged(inbound.challenge_of_body(body))
+        return self._challenged(call, inbound.challenge_of_body(body))
 
     async def _from_redox(self, call: Call) -> Answer:
         self._pending += _LEAST
         try:
             body = await self._body(call, self._settings.max_bytes, self._settings.body_seconds)
             asked = inbound.challenge_of_body(body)
-            return self._challenged(asked) if asked else await self._store_it(call, body)
+            return self._challenged(call, asked) if asked else await self._store_it(call, body)
         finally:
             self._pending -= _LEAST + call.size
 
@@ -222,15 +225,15 @@ class Receiver:
 
     def _count(self, call: Call, size: int, limit: int) -> None:
         call.size += size
+        if call.trusted:  # whoever gives it back gives back all of call.size
+            self._pending += size
         if call.size > limit:
             raise _EndError(TOO_LARGE)
-        if limit > inbound.LONGEST_CHALLENGE_BODY:
-            self._pending += size
-            if self._pending > self._settings.max_pending_bytes:
-                raise _EndError(BUSY)
+        if call.trusted and self._pending > self._settings.max_pending_bytes:
+            raise _EndError(BUSY)
 
     def _tell(self, call: Call, answer: Answer) -> None:
-        self._metrics.requests[call.feed if call.feed not in _OWN else "-", answer.outcome] += 1
+        self._metrics.requests[_counted_as(call), answer.outcome] += 1
         level = logging.DEBUG if call.feed in _OWN else logging.INFO
         taken = (time.monotonic() - call.begun) * 1000
         _log.log(
@@ -242,6 +245,11 @@ class Receiver:
             call.size,
             taken,
         )
+
+
+def _counted_as(call: Call) -> str:
+    """Name the feed under which a request is counted: one that a stranger made up would be counted, and kept, for ever."""
+    return call.feed if call.trusted and call.feed not in _OWN else "-"
 
 
 class _Allowance:

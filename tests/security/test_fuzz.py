@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, Redo
 from airflow_provider_redox.operators.drain import Drain, resumable_results
 from airflow_provider_redox.protocol import calls, data_model, failures, fhir, message_header, pages, platform, uploads
 from airflow_provider_redox.protocol.effects import RedoxResponse
+from airflow_provider_redox.protocol.inbound import identify
 from airflow_provider_redox.protocol.keys import parse_keys
 from airflow_provider_redox.protocol.outcomes import RetryPolicy, retry_after
 from airflow_provider_redox.protocol.pointers import find
@@ -367,6 +369,16 @@ def test_any_checkpoint(content: bytes, *, sealed: bool, state: Any, tmp_path: P
         drained = resumable_results(layout, SETTINGS, many=False, compression=None)
     with drained:
         survives(Drain(1, None, str, drained, None)._take_up)  # type: ignore[arg-type]
+
+
+@given(body=bodies | hostile | st.fixed_dictionaries({"Meta": objects}).map(as_json))
+@fuzz
+def test_any_pushed_message(body: bytes) -> None:
+    """Whatever is pushed to the receiver, it is none, or is named by letters, digits and signs that lead nowhere else."""
+    identity = survives(lambda: identify(body), raising=RedoxProtocolError)
+    if identity is not None:
+        parts = (identity.key, identity.data_model, identity.event_type, identity.source)
+        assert all(re.fullmatch(r"[A-Za-z0-9-]+", part, re.ASCII) for part in parts), parts
 
 
 @given(content=bodies | hostile, salt=st.binary(max_size=40))
