@@ -19,16 +19,16 @@ EVENTS = ("New", "Reschedule")
 with DAG("redox_send_batch", schedule=None, default_args={"retries": 3}, tags=["redox", "example"], doc_md=__doc__):
 
     @task
-    def build(ds_nodash: str) -> str:
+    def build(day: str) -> str:
         """Write two messages for each of a hundred patients; a second try writes the same file."""
-        file = ObjectStoragePath(f"{OUTBOX}/appointments-{ds_nodash}.ndjson")
+        file = ObjectStoragePath(f"{OUTBOX}/appointments-{day}.ndjson")
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w") as out:
             for number in range(200):
                 message = {
                     "Meta": {"DataModel": "Scheduling", "EventType": EVENTS[number // 100]},
                     "Patient": {"Identifiers": [{"ID": f"{number % 100:010d}", "IDType": "MR"}]},
-                    "Visit": {"VisitNumber": f"{ds_nodash}-{number % 100}"},
+                    "Visit": {"VisitNumber": f"{day}-{number % 100}"},
                 }
                 out.write(f"{json.dumps(message)}\n")
         return str(file)

@@ -27,6 +27,7 @@ class Fleet:
     """Workers, the store that they share, the token endpoint, and one true clock that starts at zero.
 
     :param round_trip: seconds that a call to the store takes, about.
+    :param tail: how far calls are from taking the same time each.
     :param stalled: the share of calls that take up to three seconds more.
     :param writable: whether the store takes anything.
     """
@@ -35,6 +36,7 @@ class Fleet:
     lifetime: float = 300.0
     round_trip: float = 0.05
     stalled: float = 0.0
+    tail: float = 0.5
     writable: bool = True
     down: bool = False
     time: float = 0.0
@@ -69,7 +71,7 @@ class Fleet:
         """Draw what a call to the store takes."""
         self.trips += 1
         stall = self.random.uniform(0, 3) if self.random.random() < self.stalled else 0
-        return self.round_trip * self.random.lognormvariate(0, 0.5) + stall
+        return self.round_trip * self.random.lognormvariate(0, self.tail) + stall
 
     def token_answer(self) -> RedoxResponse:
         """Answer a token request."""
