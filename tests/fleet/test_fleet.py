@@ -63,7 +63,7 @@ def tokens(fleet: Fleet, name: str, tasks: int) -> str:
 def test_the_examples_run(fleet: Fleet) -> None:
     """Every example DAG is a success on Celery workers, with its results in the object store."""
     runs = {}
-    for dag in fleet.request("GET", "/dags", params={"tags": "redox", "limit": 100})["dags"]:
+    for dag in fleet.request("GET", "/dags", params={"tags": "example", "limit": 100})["dags"]:
         runs[dag["dag_id"]] = fleet.begin(dag["dag_id"])
     assert len(runs) >= 8
     for dag_id, run_id in runs.items():
