@@ -10,6 +10,7 @@ import pytest
 from airflow import __version__ as airflow_version
 
 from airflow_provider_redox.get_provider_info import get_provider_info
+from airflow_provider_redox.links.logs import LogLink
 from airflow_provider_redox.links.results import ResultsLink, console_url, result_urls
 from tests.support.database import rows
 from tests.support.run_dags import run_dags
@@ -62,11 +63,10 @@ def test_urls_are_those_of_a_manifest_or_a_summary(returned: Any, urls: list[str
     assert result_urls(returned) == urls
 
 
-def test_airflow_is_told_of_the_link():
-    """The provider info names the class, as Airflow wants of each link that an operator carries."""
-    (name,) = get_provider_info()["extra-links"]
-    module, _, attribute = name.rpartition(".")
-    assert getattr(import_module(module), attribute) is ResultsLink
+def test_airflow_is_told_of_the_links():
+    """The provider info names the classes, as Airflow wants of each link that an operator carries."""
+    named = [name.rpartition(".") for name in get_provider_info()["extra-links"]]
+    assert {getattr(import_module(module), attribute) for module, _, attribute in named} == {LogLink, ResultsLink}
 
 
 DAG = """
