@@ -152,7 +152,9 @@ class Drain:
         progress = self.progress
         fresh = self._fresh(piece.resources)
         page = self._page(index, fresh, piece)
-        begun = progress.under_way.setdefault(index, UnderWay())
+        begun = progress.begun(index)
+        begun.written += len(fresh)
+        begun.dropped += len(piece.resources) - len(fresh)
         begun.position = piece.position
         begun.ids += piece.ids[: IDS - len(begun.ids)] if self.many else ()
         progress.pages += 1
@@ -174,7 +176,6 @@ class Drain:
             if not self.many or key is None or key not in self._seen:
                 self._know(resource, key)
                 fresh.append(resource)
-        self.progress.duplicates += len(resources) - len(fresh)
         return fresh
 
     def _know(self, resource: Resource, key: int | None) -> None:
@@ -252,7 +253,8 @@ class Drain:
         if not self.many:
             self.results.begin_anew()
             self.progress, self._before, self._seen = Progress(), 0, set()
-        self.progress.under_way.pop(index, None)
+        elif index in self.progress.under_way:
+            self.progress.under_way[index] = self.progress.under_way[index].anew()
 
     def _tell(self) -> None:
         """Say, at most every 15 seconds, how far they are."""

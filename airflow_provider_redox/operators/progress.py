@@ -17,10 +17,18 @@ class UnderWay(msgspec.Struct):
 
     :param position: where it is.
     :param ids: of its matches, up to a hundred.
+    :param written: resources that it brought first.
+    :param dropped: those that another had brought, less those that it brought itself before it began anew.
     """
 
     position: Position = Position()
     ids: list[str] = []
+    written: int = 0
+    dropped: int = 0
+
+    def anew(self) -> UnderWay:
+        """Give what it is when it begins at its first page again: what it brought comes again, and is no duplicate."""
+        return UnderWay(dropped=-self.written)
 
 
 class Progress(msgspec.Struct):
@@ -28,7 +36,7 @@ class Progress(msgspec.Struct):
 
     :param done: the indexes of those that are over, as spans with both ends within.
     :param under_way: those that have begun, by index.
-    :param failed: those that failed, each to be made again by a next try.
+    :param failed: those that failed, each to be made again by a next try, with the resources that they had brought.
     :param latest: the latest `meta.lastUpdated` seen, an instant in UTC.
     :param date: the server's clock at the first answer.
     :param missing: matches that the servers counted and did not send, where that is only a warning.
@@ -38,7 +46,7 @@ class Progress(msgspec.Struct):
 
     done: list[tuple[int, int]] = []
     under_way: dict[int, UnderWay] = {}
-    failed: list[int] = []
+    failed: dict[int, int] = {}
     pages: int = 0
     requests: int = 0
     duplicates: int = 0
@@ -59,22 +67,25 @@ class Progress(msgspec.Struct):
 
     def finish(self, index: int) -> None:
         """Count a search as over."""
-        self._leave(index)
+        over = self._leave(index)
+        self.duplicates += over.position.duplicates + max(over.dropped, 0)
+        self.missing += over.position.missing
         self.done = _with(self.done, index)
 
     def fail(self, index: int) -> None:
         """Count a search as failed."""
-        self._leave(index)
-        self.failed.append(index)
+        self.failed[index] = self._leave(index).written
 
-    def _leave(self, index: int) -> None:
-        over = self.under_way.pop(index, None)
-        if index in self.failed:
-            self.failed.remove(index)
-        if over is not None:
-            self.requests += over.position.requests
-            self.duplicates += over.position.duplicates
-            self.missing += over.position.missing
+    def begun(self, index: int) -> UnderWay:
+        """Give a search under way, which begins now if it has not."""
+        if index not in self.under_way:
+            self.under_way[index] = UnderWay(dropped=-self.failed.pop(index, 0))
+        return self.under_way[index]
+
+    def _leave(self, index: int) -> UnderWay:
+        over = self.under_way.pop(index, None) or UnderWay()
+        self.requests += over.position.requests
+        return over
 
 
 def _with(spans: list[tuple[int, int]], index: int) -> list[tuple[int, int]]:
