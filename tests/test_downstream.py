@@ -185,7 +185,7 @@ def test_a_file_that_is_no_json_is_no_manifest(tmp_path: Path):
     (tmp_path / "manifest.json").write_bytes(PATIENTS[0] + b"\n" + PATIENTS[1])
     with pytest.raises(RedoxConfigError, match="the file at this place is not JSON") as raised:
         read_resources(f"file://{tmp_path}/manifest.json")
-    assert raised.value.__suppress_context__
+    assert raised.value.__context__ is None
 
 
 def test_a_line_longer_than_any_resource_is_an_error(tmp_path: Path):

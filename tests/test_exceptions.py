@@ -25,6 +25,7 @@ TREE = {
     "RedoxRateLimitError": "RedoxResponseError",
     "RedoxServerError": "RedoxResponseError",
     "RedoxDestinationError": "RedoxResponseError",
+    "RedoxIncompleteError": "RedoxError",
     "RedoxDeliveryError": "RedoxError",
     "RedoxAmbiguousOutcomeError": "RedoxError",
 }
@@ -35,6 +36,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "RedoxResponseError": ANSWERED,
     "RedoxRateLimitError": {**ANSWERED, "status": 429, "retry_after": 1.5},
     "RedoxDestinationError": {**ANSWERED, "status": 200, "log_ids": ("log-1", "log-2")},
+    "RedoxIncompleteError": {"failed": 2, "total": 9, "url": "s3://bucket/searches.ndjson"},
     "RedoxAmbiguousOutcomeError": {"status": 504, "trace_id": "trace-1"},
 }
 
@@ -119,6 +121,7 @@ def test_attributes_have_defaults(name: str) -> None:
     known = vars(classes()[name]("what happened"))
     status = {"RedoxRateLimitError": 429, "RedoxDestinationError": 200}.get(name, 0)
     expected = {"status": status, "issues": (), "trace_id": None, "retry_after": None, "log_ids": ()}
+    expected |= {"failed": 0, "total": 0, "url": None}
     assert known == {attribute: expected[attribute] for attribute in ATTRIBUTES[name]}
 
 

@@ -23,7 +23,7 @@ from .material import settings
 ONE, TWO, THREE = (f"{digit * 8}-1111-4111-8111-111111111111" for digit in "123")
 DESTINATIONS = {
     "general": {"slug": "hospital", "id": ONE, "ids": {"Scheduling": TWO, "Clinical Summary": THREE}},
-    "fhir-only": {"slug": "hospital"},
+    "fhir-only": {"slug": "clinic"},
     "coded": {"id": ONE, "facility_code": "FAC-7"},
 }
 

@@ -103,7 +103,7 @@ def test_a_rate_limit_tells_the_limit() -> None:
         (Stage.UNTRUSTED, RedoxTransportError, False),
         (Stage.UNANSWERED, RedoxTransportError, True),
         (Stage.CUT, RedoxTransportError, True),
-        (Stage.OVERSIZE, RedoxProtocolError, True),
+        (Stage.OVERSIZE, RedoxProtocolError, False),
     ],
 )
 def test_each_stage_has_its_error(stage: Stage, kind: type[RedoxError], retryable: bool) -> None:  # noqa: FBT001

@@ -203,18 +203,6 @@ def test_a_total_of_more_than_came_is_an_error(pages: tuple[RedoxResponse, ...])
     assert error.__notes__ == [f"The search for Patient stopped at page {len(pages)}."]
 
 
-@pytest.mark.parametrize(("total", "mismatch"), [(2, None), (3, 1)])
-def test_searches_that_share_their_results_have_totals_of_their_own(total: int, mismatch: int | None) -> None:
-    """What another search gave is found by this one too, and what this one misses is missed whatever another gave."""
-    seen: set[int] = set()
-    for one in (page("a", "b", "c", total=3), page("b", "c", total=total)):
-        world = World(one)
-        where: dict[str, Any] = {"headers": {}, "env": world.env(), "seen": seen, "shared": True}
-        search = start_walk(BASE, "Patient", b"", terms=Terms(on_total_mismatch="warn"), **where)
-        world.run(search.next_page())
-    assert search.position.missing == (mismatch or 0)
-
-
 def test_a_total_of_more_than_came_can_be_a_warning() -> None:
     """With on_total_mismatch warn, the search is complete; the log and the walk know how many may be missing."""
     world = World(page("a", total=3))
