@@ -23,7 +23,7 @@ up: $(READY)  ## leave Airflow and a local Redox running, to click in
 env: $(READY)  ## write .env, the secrets of docker-compose.yaml
 	@$(BIN)/python scripts/make_env.py
 
-test: $(READY)  ## the tests
+test: $(READY)  ## the tests, in two processes
 	@$(BIN)/python -m pytest -m "not slow" --ignore tests/fleet
 
 test-all: $(READY) check test-versions test-ui test-fleet  ## the checks, all tests, the slow suites
