@@ -24,7 +24,7 @@ env: $(READY)  ## write .env, the secrets of docker-compose.yaml
 	@$(BIN)/python scripts/make_env.py
 
 test: $(READY)  ## the tests, in two processes
-	@$(BIN)/python -m pytest -m "not slow" --ignore tests/fleet
+	@sh scripts/test.sh $(BIN)/python
 
 test-all: $(READY) check test-versions test-ui test-fleet  ## the checks, all tests, the slow suites
 	@$(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
