@@ -22,7 +22,7 @@ with DAG(
     max_active_runs=1,
     catchup=False,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    tags=["redox"],
+    tags=["inbox"],
     doc_md=__doc__,
 ):
     arrived = RedoxInboxSensor(task_id="arrived", inbox_path=INBOX, deferrable=True, timeout=24 * 3600, soft_fail=True)
