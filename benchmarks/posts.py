@@ -28,7 +28,7 @@ from benchmarks import processes
 from benchmarks.job import Job, set_connections, sign_in
 from benchmarks.measure import control, cpu, status
 
-POSTS, MORE_POSTS = 1000, 10_000
+POSTS, MORE_POSTS = 1000, 5000
 DELAY = 0.03
 WIDTH = 8
 LIMIT = 300.0

@@ -134,7 +134,7 @@ class AsyncClient(Driver):
     def _loop_lock(self) -> asyncio.Lock:
         """One lock for each connection and event loop: triggers that miss the token together ask for it once."""
         locks = _loop_locks.setdefault(asyncio.get_running_loop(), {})
-        return locks.setdefault(self.settings.fingerprint, asyncio.Lock())
+        return locks.setdefault(self.fingerprint, asyncio.Lock())
 
     async def _send(self, request: Request) -> Happened:
         with opened(request) if request.file is None else await asyncio.to_thread(opened, request) as body:

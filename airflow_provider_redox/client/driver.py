@@ -91,7 +91,8 @@ class Driver:
         self.calls = Calls(settings, self.env)
         self.body_limit = body_limit
         self.meter = meter
-        self.memory = MemorySlot(settings.fingerprint)
+        self.fingerprint = settings.fingerprint
+        self.memory = MemorySlot(self.fingerprint)
         self.slots: Mapping[Place, Slot[Any]] = {
             Place.MEMORY: self.memory,
             Place.SHARED: shared.token,
@@ -106,7 +107,7 @@ class Driver:
     def lock(self) -> threading.Lock:
         """One lock for each connection and process: threads that miss the token together ask for it once."""
         with _locks_lock:
-            return _locks.setdefault(self.settings.fingerprint, threading.Lock())
+            return _locks.setdefault(self.fingerprint, threading.Lock())
 
     def proxy_for(self, url: str) -> str | None:
         """Give the proxy for a URL, looked up once for each origin."""

@@ -189,7 +189,7 @@ class Drain:
         progress.date = progress.date or piece.position.date
         repeats = self.increment.repeats(fresh) if self.increment is not None else set()
         progress.repeats += len(repeats)
-        lines = self.shape.lines(fresh, search=self.key(index), pulled_at=self.transaction_time, repeats=repeats)
+        lines = self.shape.lines(fresh, search=self.key(index), pulled_at=lambda: self.transaction_time, repeats=repeats)
         page: dict[str, list[bytes]] = {}
         for resource, line in zip(fresh, lines, strict=True):
             page.setdefault(resource.type, []).append(line)
@@ -319,10 +319,9 @@ def digest_of(*what: object) -> str:
 def latest_of(resources: Iterable[Resource]) -> str:
     """Give the latest lastUpdated as an instant in UTC. Texts of one form are compared as text."""
     latest: dict[tuple[int, str], str] = {}
-    for resource in resources:
-        text = resource.last_updated
+    for text in {resource.last_updated for resource in resources}:
         if text:
-            form = len(text), "Z" if text.endswith("Z") else text[-6:]
+            form = len(text), "Z" if text[-1] == "Z" else text[-6:]
             if text > latest.get(form, ""):
                 latest[form] = text
     return max(map(instant_of, latest.values()), default="")

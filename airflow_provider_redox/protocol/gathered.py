@@ -62,19 +62,22 @@ class Gathered:
     def take(self, page: Page) -> Taken:
         """Take in a page."""
         fresh, matches, told, is_news = [], 0, [], False
+        seen = self.seen
         for resource in page.resources:
             base, version = identity_of(resource)
             key = base ^ version
             told.append(key)
-            is_match = self._is_match(resource)
+            is_match = resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
             if resource.id is None:
                 fresh.append(resource)
                 matches += is_match
-                is_news = added(self._nameless, key) or is_news
+                is_news = is_news or key not in self._nameless
+                self._nameless.add(key)
                 continue
-            if not added(self.seen, key):
+            if key in seen:
                 matches += is_match and self._was_extra(key)
                 continue
+            seen.add(key)
             is_news = True
             if not is_match:
                 self._extras.add(key)
@@ -82,9 +85,6 @@ class Gathered:
                 matches += 1
             fresh.append(resource)
         return Taken(fresh, matches, is_news, hash(tuple(told)))
-
-    def _is_match(self, resource: Resource) -> bool:
-        return resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
 
     def _was_extra(self, key: int) -> bool:
         """Say whether it was given as an included resource, and is a match now."""
@@ -99,8 +99,10 @@ class Gathered:
         """
         if version not in self._versions:
             self._meet(version)
-        others = self._versions.get(version)
-        return bool(others) and any(base ^ other in self.seen for other in others or ())
+        for other in self._versions.get(version, ()):  # noqa: SIM110  (a third of the time of any(), for each resource)
+            if base ^ other in self.seen:
+                return True
+        return False
 
     def _meet(self, version: str) -> None:
         """Keep, for each version, what the others add to a key; nothing any more when there are too many."""
@@ -127,13 +129,6 @@ def key_of(resource: Resource) -> int | None:
     """Give what is kept of a resource in `seen`; None for one without an ID, which is never taken for a duplicate."""
     base, version = identity_of(resource)
     return None if resource.id is None else base ^ version
-
-
-def added(known: set[int], key: int) -> bool:
-    """Add a key. Says whether it was new."""
-    before = len(known)
-    known.add(key)
-    return len(known) > before
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -56,11 +56,14 @@ class Shape:
         """Read a line back."""
         return read_line(line if self.line_format == RAW else unwrapped(line))
 
-    def lines(self, resources: Iterable[Resource], *, search: str, pulled_at: str, repeats: set[int]) -> list[bytes]:
+    def lines(
+        self, resources: Iterable[Resource], *, search: str, pulled_at: Callable[[], str], repeats: set[int]
+    ) -> list[bytes]:
         """Give the lines of resources; `repeats` are the places of those that an earlier run had given too."""
         if self.line_format == RAW:
             return [resource.line for resource in resources]
-        return [self._enveloped(resource, search, pulled_at, place in repeats) for place, resource in enumerate(resources)]
+        moment = pulled_at()
+        return [self._enveloped(resource, search, moment, place in repeats) for place, resource in enumerate(resources)]
 
     def _enveloped(self, resource: Resource, search: str, pulled_at: str, repeat: bool) -> bytes:  # noqa: FBT001
         head = _Envelope(
