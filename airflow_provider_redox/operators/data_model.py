@@ -39,6 +39,8 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         and kept out of rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
     :param payload_path: a file of messages in storage instead, one JSON object on each line; digit for digit, and no
         template. It must not change between tries.
+    :param meta: fields for the Meta of each message, such as a network's; they win over `extra.meta`, and what stands in the
+        message itself wins over both. In clear like other arguments, so nothing of a patient.
     :param destinations: names or UUIDs of several destinations, instead of `destination`; each gets a log of its own.
     :param results_path: where the result lines go, one for each message in the file's order: a URL such as
         `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
@@ -77,6 +79,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         *,
         payload: Mapping[str, Any] | None = None,
         payload_path: str | None = None,
+        meta: Mapping[str, Any] | None = None,
         destinations: Sequence[str] | None = None,
         results_path: str | None = None,
         idempotency_key: str | None = None,
@@ -97,6 +100,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         super().__init__(**kwargs)
         self.payload = payload
         self.payload_path = payload_path
+        self.meta = meta
         self.destinations = destinations
         self.results_path = results_path
         self.idempotency_key = idempotency_key

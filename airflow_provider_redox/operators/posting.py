@@ -69,6 +69,7 @@ class Poster:
             destinations=operator.destinations,
             environment=operator.environment,
             now=begun,
+            meta=operator.meta,
         )
 
     def subject(self, message: Mapping[str, Any], payload: bytes) -> Subject:

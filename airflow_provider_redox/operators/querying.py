@@ -101,7 +101,9 @@ def _asked(operator: RedoxDataModelQueryOperator, template: Message) -> list[tup
 
 def _complete(operator: RedoxDataModelQueryOperator, payload: Message) -> Message:
     calls = operator.hook.client.calls
-    message = calls.complete_message(payload, destination=operator.destination, environment=operator.environment)
+    message = calls.complete_message(
+        payload, destination=operator.destination, environment=operator.environment, meta=operator.meta
+    )
     datamodels.check(message, operator.validate)
     calls.query_whole(message, operator.headers)  # says now what cannot be asked: no query, too large, not JSON
     return message

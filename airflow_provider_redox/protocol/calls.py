@@ -228,11 +228,18 @@ class Calls:
         destinations: Sequence[str] | None = None,
         environment: str | None = None,
         now: float | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Fill in what the message's Meta lacks; see `data_model.complete`. `now` is the message's own time."""
+        """Fill in what the message's Meta lacks; see `data_model.complete`.
+
+        :param now: the message's own time.
+        :param meta: fields for its Meta.
+        """
         places = destinations if destinations is not None else None if destination is None else (destination,)
         moment = self.env.now() if now is None else now
-        return data_model.complete(message, self.settings, destinations=places, environment=environment, now=moment)
+        return data_model.complete(
+            message, self.settings, destinations=places, environment=environment, now=moment, defaults=meta
+        )
 
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""

@@ -75,17 +75,20 @@ def complete(
     destinations: Sequence[str] | None,
     environment: str | None,
     now: float,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Give a copy whose Meta has what Redox needs; what the author wrote stays.
 
-    Filled in where absent: EventDateTime (UTC), Destinations, Source, Test, and the connection's `extra.meta`.
+    Filled in where absent: EventDateTime (UTC), Destinations, Source, Test, the `defaults`, and `extra.meta`.
     Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a query with other
     than one destination, and for a Test that contradicts the environment.
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
         raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
     whole: dict[str, Any] = {"Meta": {}, **copy.deepcopy(dict(message))}
-    meta = {**copy.deepcopy(dict(settings.meta)), **whole["Meta"]}
+    if not isinstance(defaults or {}, Mapping):
+        raise RedoxConfigError("meta: must be a mapping of fields of Meta")
+    meta = {**copy.deepcopy({**settings.meta, **(defaults or {})}), **whole["Meta"]}
     for name in ("DataModel", "EventType"):
         if not isinstance(meta.get(name), str) or not meta[name]:
             raise RedoxConfigError(f"payload: Meta.{name} is missing")

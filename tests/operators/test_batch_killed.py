@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.batch_worker import BatchWorker
 from tests.support.s3 import CONNECTION, Bucket
 from tests.support.sandbox import Sandbox
+from tests.support.worker import Worker
 
 COUNT, SEGMENT = 10_000, 200
 
@@ -39,10 +39,10 @@ class Feed:
         connection = json.dumps(server.with_extra(requests_per_5min=10_000))
         self.connections = {"redox_default": connection, CONNECTION: bucket.server.connection_json}
 
-    def worker(self, **arguments: object) -> BatchWorker:
+    def worker(self, **arguments: object) -> Worker:
         place = f"s3://{CONNECTION}@{self.bucket.name}"
         known = {"payload_path": f"{place}/in/messages.ndjson", "results_path": self.bucket.root, "segment_size": SEGMENT}
-        return BatchWorker(self.connections, **{**known, **arguments})
+        return Worker("post", self.connections, **{**known, **arguments})
 
     def arrived(self) -> Counter[int]:
         """How often each message has been processed."""
@@ -81,7 +81,7 @@ def test_ten_thousand_messages_survive_a_kill_each_thousand(server: Sandbox, buc
 
     # The author has looked, and wants those that are unknown sent again: those, and no other.
     told = feed.worker(on_ambiguous="resend").end()
-    assert told["summary"]["accepted"] == COUNT
+    assert told["returned"]["accepted"] == COUNT
     again = feed.arrived()
     assert set(again) == set(range(COUNT))
     assert all(again[number] == 1 for number in known)
@@ -93,6 +93,6 @@ def test_memory_does_not_grow_with_the_file(server: Sandbox, bucket: Bucket):
     peaks = []
     for count in (1000, COUNT):
         told = Feed(server, bucket, count).worker(results_path=f"{bucket.root}/{count}").end()
-        assert told["summary"]["accepted"] == count
+        assert told["returned"]["accepted"] == count
         peaks.append(told["memory"])
     assert peaks[1] - peaks[0] < 16 * 1024 * 1024

@@ -81,6 +81,28 @@ def test_meta_is_completed_and_the_rest_is_the_authors(execute: Callable[..., An
     assert "EventDateTime" not in NEW_PATIENT["Meta"]
 
 
+@pytest.mark.parametrize("kind", ["post", "query"])
+def test_an_operators_meta_lies_between_the_connections_and_the_messages(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """What a network wants of one task goes into its `meta`; the message itself has the last word."""
+    connection = sandbox.with_extra(meta={"Purpose": "connection", "Network": "connection", "Site": "connection"})
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(connection))
+    make, payload = {"post": (post, NEW_PATIENT), "query": (query, FIND_KEVA)}[kind]
+    own = {**payload, "Meta": {**payload["Meta"], "Network": "message"}}
+    execute(make(output, payload=own, meta={"Purpose": "operator", "Network": "operator"}))
+    (entry,) = sandbox.ledger("/endpoint")
+    sent = json.loads(entry["body"])["Meta"]
+    assert (sent["Site"], sent["Purpose"], sent["Network"]) == ("connection", "operator", "message")
+
+
+def test_a_meta_that_is_no_mapping_is_named(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """Before anything is sent."""
+    with pytest.raises(AirflowFailException, match="meta: must be a mapping"):
+        execute(post(output, meta="Carequality"))
+    assert sandbox.ledger("/endpoint") == []
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.client import driver
+from airflow_provider_redox.client.pacing import Address, Steps, Ticket, Wanted
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError, RedoxTransportError
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
@@ -44,6 +45,23 @@ class Clock:
             self.sandbox.settings(clock_offset=self.offset)
 
 
+class Hurried(Address):
+    """The way to the sandbox, on whose turns nobody waits longer than this test's clock says."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock=clock.now)
+        self._moves = clock.sleep
+
+    def enter(self, wanted: Wanted, wake: Callable[[], None]) -> Steps[Ticket]:
+        steps = super().enter(wanted, wake)
+        while True:
+            try:
+                self._moves(next(steps))
+            except StopIteration as end:
+                return end.value
+            yield 0.0
+
+
 @pytest.fixture(autouse=True)
 def clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of this test: no wait takes time."""
@@ -54,6 +72,8 @@ def clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Clock:
         return replace(real(retry or few, **options), now=made.now, monotonic=made.now)
 
     monkeypatch.setattr(driver, "real_environment", environment)
+    address = Hurried(made)
+    monkeypatch.setattr(driver, "address_of", lambda _origin: address)
     monkeypatch.setitem(SyncClient.__init__.__kwdefaults__, "sleep", made.sleep)
     monkeypatch.setenv("AIRFLOW_CONN_REDOX_PLATFORM", sandbox.connection_json)
     return made
@@ -332,6 +352,38 @@ def test_a_key_that_no_log_holds_and_no_log_besides_is_not_there(post: Callable[
     lose(sandbox, "before")
     assert post(**KEYED)["accepted"] == 1
     assert len(messages(sandbox)) == 1
+
+
+def batch_file(folder: Path, *mrns: str) -> str:
+    lines = [json.dumps({**MESSAGE, "Patient": {"Identifiers": [{"ID": mrn}]}}) for mrn in mrns]
+    (folder / "messages.ndjson").write_text("\n".join(lines))
+    return f"file://{folder}/messages.ndjson"
+
+
+def test_of_a_file_a_message_that_is_there_makes_a_search_believed(
+    post: Callable[..., Any], sandbox: Sandbox, tmp_path: Path
+):
+    """Others' logs fit, and none holds the key: the search finds the first message, so the second is not there."""
+    sandbox.fault("drop", when="before", match={"path": "/endpoint", "body": '"MRN-2"'})
+    path = batch_file(tmp_path, "MRN-1", "MRN-2")
+    summary = post(payload=None, payload_path=path, segment_size=1, **KEYED)
+    assert summary["accepted"] == 2
+    assert [one["body"]["Patient"]["Identifiers"][0]["ID"] for one in messages(sandbox)] == ["MRN-1", "MRN-2"]
+    asked = [[term["value"] for term in search["searchTerms"]] for search in payload_searches(sandbox)]
+    assert asked[-1] == ["MRN-1"]
+    assert {term for terms in asked[:-1] for term in terms} == {"MRN-2"}
+
+
+def test_of_a_file_whose_first_message_is_not_found_none_is_believed_missing(
+    post: Callable[..., Any], sandbox: Sandbox, tmp_path: Path
+):
+    """The search does not even find what is known to be there: whether the other arrived stays open."""
+    sandbox.fault("drop", when="before", match={"path": "/endpoint", "body": '"MRN-2"'})
+    sandbox.fault("body", body={"logs": []}, match={"path": "/search/payloads"}, times=9)
+    path = batch_file(tmp_path, "MRN-1", "MRN-2")
+    with pytest.raises(AirflowFailException, match="may or may not have arrived"):
+        post(payload=None, payload_path=path, segment_size=1, **KEYED)
+    assert [one["body"]["Patient"]["Identifiers"][0]["ID"] for one in messages(sandbox)] == ["MRN-1"]
 
 
 def test_a_key_without_the_role_leaves_it_open(post: Callable[..., Any], sandbox: Sandbox):

@@ -43,7 +43,7 @@ def start(sandbox: Sandbox, bucket: Bucket, *, pages: int = 50, **arguments: Any
     """Start the same search as a try of a worker of its own."""
     connection = sandbox.with_extra(cache_backend="memory")  # the worker has no metadata database to share a token in
     connections = {"redox_default": json.dumps(connection), CONNECTION: bucket.server.connection_json}
-    return Worker(connections, pages=pages, **{**ASKED, "output_path": bucket.root, **arguments})
+    return Worker("search", connections, pages=pages, **{**ASKED, "output_path": bucket.root, **arguments})
 
 
 def pages_asked(sandbox: Sandbox) -> int:
@@ -246,7 +246,7 @@ def test_killed_at_random_a_search_comes_to_its_end(
         assert "anew" not in worker.kill()
         kills += 1
         assert set(bucket.results().items()) <= set(undisturbed.items())
-    manifest = worker.manifest()
+    manifest = worker.end()["returned"]
     checked(manifest, bucket)
     assert bucket.results() == undisturbed
     assert kills >= 2

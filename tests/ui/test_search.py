@@ -1,0 +1,53 @@
+"""What Airflow 3's pages show of a search: its manifest, readable, a link to it, and no patient."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_airflow import LocalAirflow
+
+from tests.support.sandbox import Sandbox
+from tests.ui.conftest import Picture, Visit, free_port
+
+pytestmark = pytest.mark.slow
+
+EXAMPLE = Path(__file__).parents[2] / "dags" / "redox_minimal_fhir_search.py"
+DAG, TASK = "redox_minimal_fhir_search", "patients"
+
+
+@pytest.fixture(scope="module")
+def airflow(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "dags").mkdir()
+    shutil.copy(EXAMPLE, folder / "dags")
+    env = {"AIRFLOW__REDOX__OUTPUT_PATH": f"file://{folder}/out", "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False"}
+    with LocalAirflow(folder / "home", folder / "dags", free_port(), env=env) as running:
+        running.wait_for_dags()
+        yield running
+
+
+def test_the_manifest_is_readable_and_holds_no_patient(
+    airflow: LocalAirflow, sandbox: Sandbox, visit: Visit, picture: Picture
+) -> None:
+    """URLs, counts and checksums, under the names that the documentation uses; and what is asked for is nowhere."""
+    airflow.add_connection("redox_default", sandbox.connection)
+    run = airflow.trigger(DAG)
+    assert airflow.wait(DAG, run, timeout=120) == "success"
+    manifest = airflow.xcom(DAG, run, TASK)
+    visit.page.goto(f"{airflow.url}/dags/{DAG}/runs/{run}/tasks/{TASK}/xcom")
+    visit.page.get_by_text("transactionTime").first.wait_for()
+    visit.page.wait_for_load_state("networkidle")
+    picture(visit.page, "search-manifest")
+    shown = visit.page.inner_text("body")
+    (file,) = manifest["output"]
+    assert file["count"] == 1
+    assert file["url"].rpartition("/")[2] in shown
+    received = visit.answers()
+    assert any(file["sha256"] in body for body in received.values())
+    patient = json.loads(Path(file["url"].removeprefix("file://")).read_text())
+    secrets = ("Keva", "1995-08-26", patient["id"])
+    assert not [where for where, body in received.items() if any(one in body for one in secrets)]
