@@ -94,12 +94,32 @@ OPERATORS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def loaded_with() -> dict[str, list[str]]:
+    """What is loaded after each module alone, and, by the empty name, before: Airflow is imported once, and then forked."""
+    names = ["", *(f"{PACKAGE.name}.{module}" for module in (*OPERATORS, "downstream", "destinations"))]
+    code = f"""
+import importlib, json, os, sys
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
+for name in {names}:
+    if os.fork() == 0:
+        if name:
+            importlib.import_module(name)
+        print(json.dumps([name, list(sys.modules)]), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0, name
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return {name.removeprefix(f"{PACKAGE.name}."): loaded for name, loaded in told}
+
+
 @pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations"])
-def test_importing_operators_loads_no_client(module: str):
+def test_importing_operators_loads_no_client(module: str, loaded_with: dict[str, list[str]]):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
-    base = "from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg"
-    before, after = loaded_by(base), loaded_by(f"{base}; import {PACKAGE.name}.{module}")
-    added = {name.split(".")[0] for name in set(after) - set(before)}
+    after = loaded_with[module]
+    assert f"{PACKAGE.name}.{module}" in after
+    added = {name.split(".")[0] for name in set(after) - set(loaded_with[""])}
     assert added.isdisjoint(HEAVY)
     assert not [name for name in after if name.startswith((f"{PACKAGE.name}.client", f"{PACKAGE.name}.protocol"))]
 

@@ -136,8 +136,12 @@ def look(
     )
 
 
+MINUTE = 61.0
+"""Seconds of a minute, and a second by which a request may travel faster than one before it."""
+
+
 class Pace:
-    """So many requests in any minute, on a clock that never goes back."""
+    """So many requests in any minute as the server counts it, on a clock that never goes back."""
 
     def __init__(self, limit: int) -> None:
         self._granted: deque[float] = deque(maxlen=limit)
@@ -145,7 +149,7 @@ class Pace:
     def reserve(self, now: float) -> float:
         """Take the next place, and give the seconds until it comes."""
         full = len(self._granted) == self._granted.maxlen
-        due = max(now, self._granted[0] + 60.0) if full else now
+        due = max(now, self._granted[0] + MINUTE) if full else now
         self._granted.append(due)
         return due - now
 
