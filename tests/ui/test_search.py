@@ -39,10 +39,12 @@ def test_the_manifest_is_readable_and_holds_no_patient(
     assert airflow.wait(DAG, run, timeout=120) == "success"
     manifest = airflow.xcom(DAG, run, TASK)
     visit.page.goto(f"{airflow.url}/dags/{DAG}/runs/{run}/tasks/{TASK}/xcom")
-    visit.page.get_by_text("transactionTime").first.wait_for()
     visit.page.wait_for_load_state("networkidle")
+    visit.page.get_by_role("button", name="Expand").first.click()
+    visit.page.locator(".view-line").filter(has_text="transactionTime").first.wait_for()
+    visit.page.wait_for_timeout(1500)  # the editor that shows JSON paints its lines one after another
     picture(visit.page, "search-manifest")
-    shown = visit.page.inner_text("body")
+    shown = "".join(visit.page.inner_text("body").split())  # it breaks long lines, and fills with hard spaces
     (file,) = manifest["output"]
     assert file["count"] == 1
     assert file["url"].rpartition("/")[2] in shown
