@@ -58,7 +58,7 @@ docs: $(READY)  ## build the documentation into docs/_build, warnings are errors
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.txt
 	@$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build
 
-bench: $(READY)  ## measure the search beside its peers, about six minutes (CLIENTS="ours urllib3_orjson" picks some)
+bench: $(READY)  ## measure the search beside its peers, twenty to thirty minutes (CLIENTS="ours urllib3_orjson" picks some)
 	@sh scripts/bench.sh $(VENV) $(CLIENTS)
 
 lock: $(READY)  ## resolve requirements/*.in again (LOCK_DATE=YYYY-MM-DD sets the day)

@@ -1,6 +1,6 @@
 """How long searches take that wait for a hospital: beside what is ideal, as the server's own time is known.
 
-    python -m benchmarks.latency
+    python -m benchmarks.latency [--into benchmarks/RESULTS.md]
 
 A cohort's searches at eight a destination; ten destinations, one of which hangs; a long search in four windows. Each is the
 operator's whole path in one process, against one server whose pages take so long.
@@ -8,6 +8,7 @@ operator's whole path in one process, against one server whose pages take so lon
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import threading
@@ -23,12 +24,15 @@ from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from benchmarks import processes
 from benchmarks.job import ENVIRONMENT, Job, set_connections
 from benchmarks.peers.ours import context
+from benchmarks.sections import put
 
 SEARCHES, SECONDS, AT_A_TIME = 400, 0.3, 8
 """A tenth of what a slow hospital takes, and a twelfth of a large roster; the ratio is the same."""
 
-DESTINATIONS, EACH, SECONDS_EACH = 10, 40, 1.5
+DESTINATIONS, EACH, SECONDS_EACH = 10, 40, 3.0
 PAGES, PAGE_SECONDS, WINDOWS = 100, 0.03, 4
+
+HEADING = "## Waiting for hospitals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +131,33 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def measure() -> str:
-    """Measure, and give the table."""
+    """Measure, and give the section of the page."""
     with tempfile.TemporaryDirectory(prefix="redox-bench-latency-") as folder, processes.server() as url:
         rows = Latency(url, Path(folder)).rows()
     slots = SEARCHES / rows[0].seconds
-    head = ["| What | wall s | beside | ratio |", "| --- | --- | --- | --- |"]
+    head = [
+        f"{HEADING}\n",
+        "The operator's whole path, against a server that takes its time; ideal is that time alone, over what is under way.\n",
+        "| What | wall s | beside | ratio |",
+        "| --- | --- | --- | --- |",
+    ]
     cost = (
         f"One worker slot makes {slots:.0f} such searches a second: {1000 / slots:.0f} slot-seconds for 1,000; one search "
-        f"after another would take {1000 * SECONDS:.0f}."
+        f"after another would take {1000 * SECONDS:.0f}.\n"
     )
     return "\n".join([*head, *map(str, rows), "", cost])
 
 
+def main() -> None:
+    """Measure, and print or keep it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=Path, help="a page to write the table into")
+    options = parser.parse_args()
+    section = measure()
+    print(section)
+    if options.into is not None:
+        put(section, HEADING, options.into)
+
+
 if __name__ == "__main__":
-    print(measure())
+    main()

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from benchmarks.sections import put
 
 CASES = ((1, 0), (100, 0), (1000, 0), (100, 20_000))
 """How many waits, and how many logs of others in their window."""
@@ -109,13 +110,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def put(section: str, page: Path) -> None:
-    """Write the section into a page, in place of an older one."""
-    text = page.read_text()
-    old = re.search(rf"^{HEADING}$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    page.write_text(text.replace(old.group(), f"{section}\n") if old else f"{text.rstrip()}\n\n{section}")
-
-
 def main() -> None:
     """Measure all cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -135,7 +129,7 @@ def main() -> None:
             rows.append(asyncio.run(measure(connection, waits, others, options.seconds)))
     print(table(rows))
     if options.into is not None:
-        put(table(rows), options.into)
+        put(table(rows), HEADING, options.into)
 
 
 if __name__ == "__main__":
