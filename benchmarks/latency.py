@@ -137,7 +137,7 @@ def measure() -> str:
     slots = SEARCHES / rows[0].seconds
     head = [
         f"{HEADING}\n",
-        "The operator's whole path, against a server that takes its time; ideal is that time alone, over what is under way.\n",
+        "The operator's whole path, against a server that takes its time; ideal is that time alone.\n",
         "| What | wall s | beside | ratio |",
         "| --- | --- | --- | --- |",
     ]

@@ -1,6 +1,6 @@
 """Measure every client in one run, and write the tables and the picture.
 
-It takes six to twenty minutes on two cores. The drains are interleaved, so that what else the machine does falls on all clients
+It takes six to twenty minutes. The drains are interleaved, so that what else the machine does falls on all clients
 alike. The faults are not timed, and run beside each other.
 """
 
