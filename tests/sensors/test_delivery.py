@@ -124,6 +124,38 @@ def test_a_log_that_nobody_knows_fails(
         run(task(log_ids=[*logs(1, "succeeded"), "no-such-log"], deferrable=deferrable))
 
 
+def test_between_two_looks_the_worker_may_be_free(redox_connection: Sandbox, logs: Logs):
+    """In mode reschedule each look is a task's own process; the grace and the patience count from the first one."""
+    airflow = pytest.importorskip("airflow.sdk.exceptions", reason="Airflow 2 asks its database for the first look")
+    first: list[datetime] = []
+
+    def look(*ids: str) -> Any:
+        one = Task(
+            RedoxDeliverySensor(task_id="delivered", log_ids=list(ids), mode="reschedule", poke_interval=60, timeout=600),
+            get_first_reschedule_date=lambda _context: first[0] if first else None,
+        )
+        one.context["task_reschedule_count"] = len(first)
+        return one.execute()
+
+    ids = logs(1)
+    with pytest.raises(airflow.AirflowRescheduleException) as caught:
+        look(*ids)
+    assert 50 < (caught.value.reschedule_date - datetime.now(UTC)).total_seconds() <= 60
+    first.append(datetime.now(UTC))
+    with pytest.raises(airflow.AirflowRescheduleException):
+        look("not-there-yet")
+    first[0] -= timedelta(seconds=301)
+    with pytest.raises(AirflowFailException, match=r"not-there-yet \(HTTP 404\)"):
+        look("not-there-yet")
+    with pytest.raises(airflow.AirflowRescheduleException):
+        look(*ids)
+    redox_connection.control("PATCH", "logs", {"status": "succeeded"})
+    assert look(*ids)["delivered"] == 1
+    first[0] -= timedelta(seconds=600)
+    with pytest.raises(AirflowSensorTimeout):
+        look(*logs(1))
+
+
 def lines(path: Path, *entries: dict[str, Any]) -> str:
     path.write_text("".join(json.dumps({"index": number, **entry}) + "\n" for number, entry in enumerate(entries)))
     return f"file://{path}"
