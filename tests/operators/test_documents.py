@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOper
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from tests.support.sandbox import Sandbox
 from tests.support.wire import Line, Wire, token_answer
+from tests.support.worker import Worker
 
 BASE = "/fhir/R4/general-hospital/Development"
 PDF = b"%PDF-1.7 " + bytes(range(256)) * 20
@@ -332,6 +334,35 @@ def test_a_full_store_is_not_taken_for_a_bad_line(
     with pytest.raises(OSError, match="No space left"):
         download(tmp_path, urls=[f"Binary/{identifier}"])
     assert len(redox_connection.ledger("/Binary/")) == 1
+
+
+def test_a_worker_that_is_killed_has_no_document_twice(redox_connection: Sandbox, tmp_path: Path):
+    """SIGKILL in the middle, the worker's own disk gone: the next try asks for what is left, and for what was under way."""
+    redox_connection.settings(patient_search_rule=False)
+    search = RedoxFhirSearchOperator(task_id="s", resource_type="DocumentReference", output_path=str(tmp_path / "found"))
+    found = list(read_resources(search.execute(context("s")), "DocumentReference"))  # type: ignore[arg-type]
+    attachments = [found[number % len(found)]["content"][0]["attachment"] for number in range(60)]
+    manifest = listed(tmp_path / "in", *(reference(f"doc-{number}", one) for number, one in enumerate(attachments)))
+    output, width = tmp_path / "out", 4
+    redox_connection.fault("delay", seconds=0.1, times=None, match={"path": "/Binary/"})
+
+    def worker() -> Worker:
+        told = {"manifest": manifest, "output_path": str(output), "max_concurrency": width}
+        return Worker("download", {"redox_default": redox_connection.connection_json}, **told)
+
+    first = worker()
+    while first.runs and len(redox_connection.ledger("/Binary/")) < 20:
+        time.sleep(0.02)
+    first.kill()
+    asked = len(redox_connection.ledger("/Binary/"))
+    assert 20 <= asked < 60
+    assert not list(output.rglob("type=*/**/manifest.json"))
+    told = worker().end()["returned"]
+    assert told["extension"]["documents"] == 60
+    assert len(redox_connection.ledger("/Binary/")) <= 60 + 2 * width
+    listed_files = entries(told)
+    assert sorted(f"file://{path}" for path in files_in(output)) == [entry["url"] for entry in listed_files]
+    assert all(hashlib.sha256(read_document(entry)).hexdigest() == entry["sha256"] for entry in listed_files)
 
 
 def test_no_document_at_all(redox_connection: Sandbox, tmp_path: Path):

@@ -74,6 +74,14 @@ def post(arguments: dict[str, Any]) -> Any:
     return RedoxDataModelPostOperator(task_id="post", **arguments).execute({"ti": task_instance("post", try_number=2)})
 
 
+def download(arguments: dict[str, Any]) -> Any:
+    """Execute a download of documents."""
+    from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
+
+    operator = RedoxDocumentDownloadOperator(task_id="documents", **arguments)
+    return operator.execute({"ti": task_instance("documents", try_number=1)})
+
+
 def task_instance(name: str, *, try_number: int) -> Any:
     """What Airflow's task runner hands over, as far as operators read it."""
     run = "manual__2026-11-23T10:00:00+00:00"
@@ -88,7 +96,7 @@ def main(kind: str, arguments: dict[str, Any]) -> None:
 
     told: dict[str, Any] = {}
     try:
-        told["returned"] = {"search": search, "post": post}[kind](arguments)
+        told["returned"] = {"search": search, "post": post, "download": download}[kind](arguments)
     except (RedoxError, AirflowFailException) as error:
         told["failed"] = str(error)
     told["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
