@@ -95,7 +95,7 @@ def used_tokens(sandbox: Sandbox) -> set[str]:
 def airflow(command: str, environment: dict[str, str]) -> str:
     """Run Python code in a process of its own, and give what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", command], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", command], env=environment, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
