@@ -102,7 +102,8 @@ def table(rows: list[Row]) -> str:
     """Give the section of the page."""
     lines = [
         f"{HEADING}\n",
-        f"Deferred waits for delivery in one event loop, `poke_interval` {INTERVAL:.0f} s, counted by the server over little more than one minute.\n",
+        f"Deferred waits for delivery in one event loop, `poke_interval` {INTERVAL:.0f} s, counted by the server over "
+        "little more than one minute.\n",
         "| Waits | logs of others | requests a minute, over all | most in a minute | last one noticed after s |",
         "| --- | --- | --- | --- | --- |",
     ]
