@@ -19,6 +19,7 @@ from airflow_provider_redox.exceptions import RedoxIncompleteError, RedoxProtoco
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from tests.support.s3 import CONNECTION, Bucket
 from tests.support.sandbox import Sandbox
 from tests.support.wire import Line, Wire, token_answer
 from tests.support.worker import Worker
@@ -363,6 +364,27 @@ def test_a_worker_that_is_killed_has_no_document_twice(redox_connection: Sandbox
     listed_files = entries(told)
     assert sorted(f"file://{path}" for path in files_in(output)) == [entry["url"] for entry in listed_files]
     assert all(hashlib.sha256(read_document(entry)).hexdigest() == entry["sha256"] for entry in listed_files)
+
+
+def test_documents_land_on_a_real_object_store(
+    redox_connection: Sandbox, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    """Through the driver of S3: each document whole, with its checksum, and nothing besides when the task is over."""
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONNECTION.upper()}", bucket.server.connection_json)
+    data = base64.b64encode(PDF).decode()
+    held = reference("doc-1", {"contentType": "application/pdf", "data": data})
+    pointed = [
+        reference(f"doc-{number}", {"url": f"Binary/{url}"}) for number, url in enumerate(a_binary(redox_connection), 2)
+    ]
+    operator = RedoxDocumentDownloadOperator(
+        task_id="documents", output_path=bucket.root, manifest=listed(tmp_path / "in", held, *pointed)
+    )
+    manifest = operator.execute(context())  # type: ignore[arg-type]
+    found = entries(manifest)
+    assert len(found) == 1 + len(pointed) > 1
+    assert all(entry["url"].startswith(bucket.root) for entry in found)
+    assert all(hashlib.sha256(read_document(entry)).hexdigest() == entry["sha256"] for entry in found)
+    assert PDF in [read_document(entry) for entry in found]
 
 
 def test_no_document_at_all(redox_connection: Sandbox, tmp_path: Path):
