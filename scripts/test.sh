@@ -13,12 +13,15 @@ for name in $aside; do
     ignored="$ignored --ignore tests/$name"
 done
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+other=
+trap 'kill $other 2>/dev/null; rm -f "$log"' EXIT
+trap 'exit 130' INT TERM
 
 "$python" -m pytest -m "not slow" -p no:cacheprovider $paths >"$log" 2>&1 &
 other=$!
 status=0
 "$python" -m pytest -m "not slow" $ignored || status=$?
 wait "$other" || status=$?
+other=
 cat "$log"
 exit "$status"

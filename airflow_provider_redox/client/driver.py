@@ -91,7 +91,7 @@ class Driver:
         self.calls = Calls(settings, self.env)
         self.body_limit = body_limit
         self.meter = meter
-        self.fingerprint = settings.fingerprint
+        self.fingerprint = settings.fingerprint  # once: making it writes the public keys out
         self.memory = MemorySlot(self.fingerprint)
         self.slots: Mapping[Place, Slot[Any]] = {
             Place.MEMORY: self.memory,

@@ -40,7 +40,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     :param payload_path: a file of messages in storage instead, one JSON object on each line; digit for digit, and no
         template. It must not change between tries.
     :param meta: fields for the Meta of each message, such as a network's; they win over `extra.meta`, and what stands in the
-        message itself wins over both. In clear like other arguments, so nothing of a patient.
+        message itself wins over both. No template, and in clear like other arguments: nothing of a patient.
     :param destinations: names or UUIDs of several destinations, instead of `destination`; each gets a log of its own.
     :param results_path: where the result lines go, one for each message in the file's order: a URL such as
         `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.

@@ -25,7 +25,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     :param payload: the query. What its Meta lacks is filled in on a copy. Templated when the task runs, and kept out of
         rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
     :param meta: fields for the Meta of the query, such as a network's; they win over `extra.meta`, and what stands in the
-        query itself wins over both. In clear like other arguments, so nothing of a patient.
+        query itself wins over both. No template, and in clear like other arguments: nothing of a patient.
     :param cohort: the path or URL of an NDJSON or CSV file, or an earlier manifest (its resources are the rows): `{field}`
         anywhere in `payload` is filled from it on the worker. A value that is one field alone takes the row's as it is.
     :param cohort_key: the field that names a row's question in the list; its number by default.

@@ -76,6 +76,7 @@ class Drain:
     :param tell: logs how far they are.
     :param report: checks each resource.
     :param increment: what an earlier run of the same search gave.
+    :param things: what they are called in words for people.
     :param of_resources: whether what comes are resources, which can come twice; answers cannot.
     """
 
@@ -90,6 +91,7 @@ class Drain:
     tell: Callable[..., None] = _log.info
     report: Report | None = None
     increment: Increment | None = None
+    things: str = "searches"
     of_resources: bool = True
     progress: Progress = field(default_factory=Progress)
     _seen: set[int] = field(default_factory=set)
@@ -221,7 +223,7 @@ class Drain:
             error.add_note(f"{self._so_far}; a next try goes on from there.")
             self.results.pause()
             raise error
-        _log.warning("Search %d failed: %s", index, _words(error))
+        _log.warning("Of %d %s number %d failed: %s", self.count, self.things, index, _words(error))
         self._may_heal = self._may_heal or error.retryable
         begun = self.progress.under_way.get(index, UnderWay())
         self.progress.fail(index)
@@ -235,8 +237,8 @@ class Drain:
         failed = len(self.progress.failed)
         url = self.results.pause()
         error = RedoxIncompleteError(
-            f"{failed} of {self.count} searches failed, and no result is visible; each has a line in {url}. A next try asks "
-            "for these alone; on_error='record' takes the rest as the result",
+            f"{failed} of {self.count} {self.things} failed, and no result is visible; each has a line in {url}. A next try "
+            "asks for these alone; on_error='record' takes the rest as the result",
             failed=failed,
             total=self.count,
             url=url,
@@ -247,7 +249,7 @@ class Drain:
     @property
     def _so_far(self) -> str:
         over = self.count - sum(1 for _ in self.progress.left(self.count))
-        return f"{over} of {self.count} searches were over, {len(self.progress.failed)} had failed"
+        return f"{over} of {self.count} {self.things} were over, {len(self.progress.failed)} had failed"
 
     def _begin_anew(self, index: int) -> None:
         if not self.many:
@@ -321,7 +323,7 @@ def latest_of(resources: Iterable[Resource]) -> str:
     latest: dict[tuple[int, str], str] = {}
     for text in {resource.last_updated for resource in resources}:
         if text:
-            form = len(text), "Z" if text[-1] == "Z" else text[-6:]
+            form = len(text), "Z" if text.endswith("Z") else text[-6:]
             if text > latest.get(form, ""):
                 latest[form] = text
     return max(map(instant_of, latest.values()), default="")

@@ -129,6 +129,7 @@ class Fetching:
             threads=operator.max_concurrency,
             on_error=operator.on_error,
             tell=operator.log.info,
+            things="documents",
             of_resources=False,
         )
         return cls(drain, layout, files, earlier, client.settings.base_url)

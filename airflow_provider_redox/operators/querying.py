@@ -75,6 +75,7 @@ def prepare(operator: RedoxDataModelQueryOperator, context: Context) -> Querying
         threads=min(operator.max_concurrency, _allowed(operator, first)),
         on_error=operator.on_error,
         tell=operator.log.info,
+        things="queries",
         of_resources=False,
     )
     return Querying(drain, layout)

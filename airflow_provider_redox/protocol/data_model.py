@@ -88,12 +88,13 @@ def complete(
     whole: dict[str, Any] = {"Meta": {}, **copy.deepcopy(dict(message))}
     if not isinstance(defaults or {}, Mapping):
         raise RedoxConfigError("meta: must be a mapping of fields of Meta")
-    meta = {**copy.deepcopy({**settings.meta, **(defaults or {})}), **whole["Meta"]}
+    stated = {**copy.deepcopy(dict(defaults or {})), **whole["Meta"]}
+    meta = {**copy.deepcopy(dict(settings.meta)), **stated}
     for name in ("DataModel", "EventType"):
         if not isinstance(meta.get(name), str) or not meta[name]:
             raise RedoxConfigError(f"payload: Meta.{name} is missing")
     meta.setdefault("EventDateTime", _iso(now))
-    if destinations is not None and whole["Meta"].get("Destinations"):
+    if destinations is not None and stated.get("Destinations"):
         raise RedoxConfigError("destination: given in the operator and in Meta.Destinations; leave one of them out")
     _complete_destinations(meta, settings, destinations)
     if settings.source_id:

@@ -96,6 +96,14 @@ def test_an_operators_meta_lies_between_the_connections_and_the_messages(
     assert (sent["Site"], sent["Purpose"], sent["Network"]) == ("connection", "operator", "message")
 
 
+def test_a_destination_and_another_in_meta_contradict_each_other(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """Neither is taken for the author's will."""
+    meta = {"Destinations": [{"ID": "af394f14-b34a-464f-8d24-895f370af4c9"}]}
+    with pytest.raises(AirflowFailException, match=r"destination: given in the operator and in Meta\.Destinations"):
+        execute(post(output, destination="general", meta=meta))
+    assert sandbox.ledger("/endpoint") == []
+
+
 def test_a_meta_that_is_no_mapping_is_named(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """Before anything is sent."""
     with pytest.raises(AirflowFailException, match="meta: must be a mapping"):

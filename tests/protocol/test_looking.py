@@ -24,6 +24,7 @@ from airflow_provider_redox.protocol.delivery import Window
 from airflow_provider_redox.protocol.effects import Happened, Request, Stage, Tell
 from airflow_provider_redox.protocol.looking import (
     Knowledge,
+    Pace,
     Platform,
     apart_from_search,
     find_in_window,
@@ -357,3 +358,10 @@ def test_it_needs_the_ids_of_organization_and_environment():
     world = World()
     with pytest.raises(RedoxConfigError, match="organization_id"):
         world.run(look(Platform(settings(), world.env()), {"a": NOW}, Knowledge(), lambda _: None))
+
+
+def test_the_server_counts_no_more_in_a_minute_than_was_agreed() -> None:
+    """A request may overtake the one before it by a second: the next place is a minute and a second after the first."""
+    pace = Pace(3)
+    assert [pace.reserve(now) for now in (0.0, 1.0, 2.0)] == [0.0, 0.0, 0.0]
+    assert [pace.reserve(2.0), pace.reserve(2.0)] == [59.0, 60.0]

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from local_airflow import LocalAirflow
 from local_processes import HOST
 
 from tests.ui.forms import CLIPBOARD
@@ -20,6 +23,7 @@ from tests.ui.forms import CLIPBOARD
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
+EXAMPLES = Path(__file__).parents[2] / "dags"
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 PATIENCE = 20_000  # ms: the machine that runs the browser runs an Airflow too
@@ -32,6 +36,16 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def airflow_with(example: str, folder: Path, **environment: str) -> Iterator[LocalAirflow]:
+    """Run an Airflow whose only DAG file is one of the examples."""
+    (folder / "dags").mkdir()
+    shutil.copy(EXAMPLES / example, folder / "dags")
+    with LocalAirflow(folder / "home", folder / "dags", free_port(), env=environment) as running:
+        running.wait_for_dags()
+        yield running
 
 
 class Visit:

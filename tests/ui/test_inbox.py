@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from local_airflow import LocalAirflow
 
 from tests.inbox.boxes import Box
-from tests.ui.conftest import Picture, Visit, free_port
+from tests.ui.conftest import Picture, Visit, airflow_with
 
-EXAMPLE = Path(__file__).parents[2] / "dags" / "redox_inbox_results.py"
+if TYPE_CHECKING:
+    from local_airflow import LocalAirflow
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,12 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def airflow(inbox: Path) -> Iterator[LocalAirflow]:
-    (inbox / "dags").mkdir()
-    shutil.copy(EXAMPLE, inbox / "dags")
     env = {
         "REDOX_INBOX": f"{inbox}/results",
         "REDOX_TABLE": f"{inbox}/table",
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
     }
-    with LocalAirflow(inbox / "home", inbox / "dags", free_port(), env=env) as running:
-        running.wait_for_dags()
+    with airflow_with("redox_inbox_results.py", inbox, **env) as running:
         yield running
 
 

@@ -1,32 +1,28 @@
-"""What Airflow 3's pages show of a search: its manifest, readable, a link to it, and no patient."""
+"""What Airflow 3's pages show of a search: its manifest, readable, and no patient."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from local_airflow import LocalAirflow
 
 from tests.support.sandbox import Sandbox
-from tests.ui.conftest import Picture, Visit, free_port
+from tests.ui.conftest import Picture, Visit, airflow_with
+
+if TYPE_CHECKING:
+    from local_airflow import LocalAirflow
 
 pytestmark = pytest.mark.slow
 
-EXAMPLE = Path(__file__).parents[2] / "dags" / "redox_minimal_fhir_search.py"
 DAG, TASK = "redox_minimal_fhir_search", "patients"
 
 
 @pytest.fixture(scope="module")
 def airflow(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    folder = tmp_path_factory.mktemp("search")
-    (folder / "dags").mkdir()
-    shutil.copy(EXAMPLE, folder / "dags")
-    env = {"AIRFLOW__REDOX__OUTPUT_PATH": f"file://{folder}/out", "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False"}
-    with LocalAirflow(folder / "home", folder / "dags", free_port(), env=env) as running:
-        running.wait_for_dags()
+    with airflow_with(f"{DAG}.py", tmp_path_factory.mktemp("search")) as running:
         yield running
 
 
