@@ -12,6 +12,7 @@
     │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
     ├── RedoxIncompleteError          some of the many searches of a task failed; failed, total, url
     ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
+    ├── RedoxAuditError               the record of a disclosure has to be written and cannot be
     └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
 
 Promises: no message holds a secret, a body or a patient; every error survives pickling; `retryable` says
@@ -135,6 +136,12 @@ class RedoxIncompleteError(RedoxError):
 
 class RedoxDeliveryError(RedoxError):
     """Redox gave up on a message, or filtered it."""
+
+
+class RedoxAuditError(RedoxError):
+    """The record of a disclosure has to be written and cannot be: nothing was sent, or no result is visible."""
+
+    retryable = True
 
 
 class RedoxAmbiguousOutcomeError(RedoxError):

@@ -71,7 +71,7 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_redox.links.logs.LogLink",
             "airflow_provider_redox.links.results.ResultsLink",
         ],
-        "config": {"redox": {"description": "Where results go.", "options": _options()}},
+        "config": {"redox": {"description": "Where results go, and the record of disclosures.", "options": _options()}},
     }
 
 
@@ -115,6 +115,9 @@ def _conn_fields() -> dict[str, Any]:
             "description": "Defaults for the Meta of every Data Model message.",
             "schema": {"type": ["object", "null"]},
         },
+        "purpose_of_use": _field(
+            "Purpose of use", "Why patients' data are used, for the record of disclosures: TREAT, HPAYMT, HOPERAT or kin."
+        ),
         "link_host_aliases": _field(
             "Link host aliases",
             "Other hosts, separated by commas, that next links may name; rewritten onto our own host.",
@@ -170,6 +173,22 @@ def _options() -> dict[str, Any]:
             "type": "boolean",
             "example": None,
             "default": "False",
+        },
+        "audit_path": {
+            "description": "Where every search, read, download, sending and upload is put on record, as FHIR AuditEvents "
+            "that name the patients: a place that only compliance reads. Empty: no record is kept.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": "s3://audit_conn@my-audit-bucket/redox",
+            "default": "",
+        },
+        "audit": {
+            "description": "Whether what cannot be put on record may be done: required, best_effort, or off. An operator "
+            "may be stricter than this, not laxer.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": None,
+            "default": "required",
         },
         "storage_options": {
             "description": "Options for the drivers of object stores, as JSON by scheme: what a driver's class takes, such "

@@ -27,9 +27,10 @@ TREE = {
     "RedoxDestinationError": "RedoxResponseError",
     "RedoxIncompleteError": "RedoxError",
     "RedoxDeliveryError": "RedoxError",
+    "RedoxAuditError": "RedoxError",
     "RedoxAmbiguousOutcomeError": "RedoxError",
 }
-RETRYABLE = {"RedoxTransportError", "RedoxProtocolError", "RedoxRateLimitError", "RedoxServerError"}
+RETRYABLE = {"RedoxTransportError", "RedoxProtocolError", "RedoxRateLimitError", "RedoxServerError", "RedoxAuditError"}
 ANSWERED = {"status": 422, "issues": ("error invalid", "x"), "trace_id": "trace-1"}
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     **{name: ANSWERED for name, parent in TREE.items() if parent == "RedoxResponseError"},

@@ -23,8 +23,7 @@ class WatchedClient(check.WatchedClient):
         super().__init__(settings)
         self.versions: set[int] = set()
 
-    @staticmethod
-    def tell(words: str) -> None:
+    def warn(self, words: str) -> None:
         """Warn whoever sits at the shell."""
         say(words)
 

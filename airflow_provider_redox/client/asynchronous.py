@@ -29,6 +29,7 @@ from airflow_provider_redox.client.pacing import Held, Ticket
 from airflow_provider_redox.protocol.effects import (
     Bearer,
     Count,
+    Disclose,
     Effect,
     Failure,
     Flow,
@@ -55,7 +56,7 @@ _loop_locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyn
 
 
 class AsyncClient(Driver):
-    """Drives flows to their end, awaiting. Blocking work (the shared cache, the signature) is done in threads."""
+    """Drives flows to their end, awaiting. Blocking work (the shared cache, the signature, the record) is for threads."""
 
     at_most = AT_MOST
 
@@ -100,10 +101,10 @@ class AsyncClient(Driver):
                 return await sync_to_async(self.slots[place].save)(entry)
             case Sign(message, kid):
                 return await asyncio.to_thread(self.sign, message, kid)
-            case Tell(words):
-                return self.tell(words)
-            case Count(metric, amount):
-                return self.meter(metric, amount)
+            case Tell() | Count():
+                return self.tell(effect)
+            case Disclose(disclosure, done, error):
+                return await sync_to_async(self.recorder)(disclosure, done=done, error=error)
 
     async def _enter(self, turn: Turn) -> Ticket:
         loop, woken = asyncio.get_running_loop(), asyncio.Event()

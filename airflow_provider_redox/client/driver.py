@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -10,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import airflow_provider_redox
@@ -18,15 +19,20 @@ from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import Address, Wanted, address_of, budget_for
 from airflow_provider_redox.client.slots import ALONE, MemorySlot, Shared, Slot
+from airflow_provider_redox.exceptions import RedoxError
+from airflow_provider_redox.protocol.accounted import Accounted
 from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.destinations import limits_by_place
+from airflow_provider_redox.protocol.disclosure import Disclosure
 from airflow_provider_redox.protocol.effects import (
+    Count,
     Failure,
     Happened,
     Metric,
     Place,
     RedoxResponse,
     Request,
+    Tell,
     Turn,
     trace_in,
 )
@@ -58,6 +64,16 @@ Meter = Callable[[Metric, float], None]
 """Counts; `WAITED` in seconds."""
 
 
+class Recorder:
+    """Who keeps the record of disclosures; this one keeps none."""
+
+    collects = False
+    """Whether it wants to know who the patients are."""
+
+    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: RedoxError | None = None) -> None:
+        """Put a disclosure on record: whether it was done, and why it failed."""
+
+
 def nobody(metric: Metric, amount: float) -> None:
     """Count nothing."""
 
@@ -70,6 +86,7 @@ class Driver:
     :param env: clocks, chance and patience.
     :param body_limit: the largest decoded body that is read, in bytes.
     :param meter: who counts.
+    :param recorder: who keeps the record of disclosures.
     :param address: the way to the server, by default the one that this process shares.
     """
 
@@ -84,13 +101,16 @@ class Driver:
         env: Environment | None = None,
         body_limit: int = LIMIT,
         meter: Meter = nobody,
+        recorder: Recorder | None = None,
         address: Address | None = None,
     ) -> None:
         self.settings = settings
         self.env = env or real_environment(origin=settings.base_url)
         self.calls = Calls(settings, self.env)
+        self.accounted = Accounted(self.calls)
         self.body_limit = body_limit
         self.meter = meter
+        self.recorder = recorder or Recorder()
         self.fingerprint = settings.fingerprint  # once: making it writes the public keys out
         self.memory = MemorySlot(self.fingerprint)
         self.slots: Mapping[Place, Slot[Any]] = {
@@ -139,10 +159,29 @@ class Driver:
         serves = held is not None and held.token.serves(now, refused) and (busy or not held.is_due(now))
         return held.token if held is not None and serves else None
 
-    @staticmethod
-    def tell(words: str) -> None:
+    def tell(self, effect: Tell | Count) -> None:
+        """Warn the reader of the log, or count."""
+        match effect:
+            case Tell(words):
+                self.warn(words)
+            case Count(metric, amount):
+                self.meter(metric, amount)
+
+    def warn(self, words: str) -> None:
         """Warn the reader of the log."""
         _log.warning("%s", words)
+
+    @contextlib.contextmanager
+    def on_record(self, disclosure: Disclosure | None) -> Iterator[None]:
+        """Put on record what the block does: when it has ended, or why it failed."""
+        try:
+            yield
+        except RedoxError as error:
+            if disclosure is not None:
+                self.recorder(disclosure, error=error)
+            raise
+        if disclosure is not None:
+            self.recorder(disclosure)
 
     def waiting(self, seconds: float) -> float:
         """Count a wait, and give its seconds."""

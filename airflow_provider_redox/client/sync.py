@@ -25,6 +25,7 @@ from airflow_provider_redox.client.pacing import Held, Ticket
 from airflow_provider_redox.protocol.effects import (
     Bearer,
     Count,
+    Disclose,
     Effect,
     Failure,
     Flow,
@@ -89,10 +90,10 @@ class SyncClient(Driver):
                 return self.slots[place].save(entry)
             case Sign(message, kid):
                 return self.sign(message, kid)
-            case Tell(words):
-                return self.tell(words)
-            case Count(metric, amount):
-                return self.meter(metric, amount)
+            case Tell() | Count():
+                return self.tell(effect)
+            case Disclose(disclosure, done, error):
+                return self.recorder(disclosure, done=done, error=error)
 
     def _enter(self, turn: Turn) -> Ticket:
         woken = threading.Event()

@@ -62,7 +62,8 @@ class ClientAdapter(BaseAdapter):
         headers = self._defaults() | checked_headers(own, where="headers")
         destination = destination_of(self._client.settings.base_url, url)
         sent = Request(method, url, label_of(method, url), headers, body, destination=destination)
-        return _as_requests(self._client.run(self._client.calls.answered(sent)), request)
+        flow = self._client.accounted.send(sent, self._client.calls.answered(sent))
+        return _as_requests(self._client.run(flow), request)
 
     def close(self) -> None:
         """Nothing to close: the connections are the client's."""

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from airflow_provider_redox.client.sync import SyncClient
     from airflow_provider_redox.protocol.data_model import Accepted
     from airflow_provider_redox.protocol.destinations import Destination
-    from airflow_provider_redox.protocol.effects import RedoxResponse
+    from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
     from airflow_provider_redox.protocol.outcomes import RetryPolicy
-    from airflow_provider_redox.protocol.paging import Walk
+    from airflow_provider_redox.protocol.pages import Page
     from airflow_provider_redox.protocol.settings import Settings
 
 DEFAULT_CONN_ID = "redox_default"
@@ -41,6 +41,7 @@ class RedoxHook(BaseHook):
 
     :param redox_conn_id: the connection.
     :param retry: how patient one request is; five tries within 15 minutes by default.
+    :param audit: `required`, `best_effort` or `off`; `[redox] audit` by default, and no laxer than that.
     :param method: the HTTP method of `run`.
     :param auth_type: accepted because HttpOperator passes it; must be None, the connection's key is what signs.
     :param tcp_keep_alive: accepted because HttpOperator passes it, as are the `tcp_*` arguments; without effect.
@@ -56,6 +57,7 @@ class RedoxHook(BaseHook):
         redox_conn_id: str = DEFAULT_CONN_ID,
         *,
         retry: RetryPolicy | None = None,
+        audit: str | None = None,
         method: str = "POST",
         auth_type: Any = None,
         tcp_keep_alive: bool = True,
@@ -66,6 +68,7 @@ class RedoxHook(BaseHook):
         super().__init__()
         self.redox_conn_id = redox_conn_id
         self.retry = retry
+        self.audit = audit
         self.method = method.upper()
         self.auth_type = auth_type
         self.tcp_keep_alive = tcp_keep_alive
@@ -86,19 +89,12 @@ class RedoxHook(BaseHook):
     @cached_property
     def client(self) -> SyncClient:
         """The client of this connection, made at the first use. Raises `RedoxConfigError`."""
-        from airflow_provider_redox.client.driver import real_environment
         from airflow_provider_redox.client.sync import SyncClient
         from airflow_provider_redox.hooks.connection import settings_from
-        from airflow_provider_redox.hooks.metrics import airflow_meter
-        from airflow_provider_redox.token_cache import shared_slots
+        from airflow_provider_redox.hooks.surroundings import surroundings
 
         settings = settings_from(self.get_connection(self.redox_conn_id))
-        return SyncClient(
-            settings,
-            shared=shared_slots(settings),
-            env=real_environment(self.retry, origin=settings.base_url),
-            meter=airflow_meter(),
-        )
+        return SyncClient(settings, **surroundings(settings, self.retry, self.audit))
 
     def request(self, method: str, path: str, **options: Any) -> RedoxResponse:
         """Send any request below the connection's host; see `Calls.request` for the options.
@@ -106,7 +102,7 @@ class RedoxHook(BaseHook):
         `idempotent` says whether it may be sent again; by default GET, `_search` and Data Model queries may, and nothing
         else. Raises for every status but 2xx.
         """
-        return self.client.run(self.client.calls.request(method, path, **options))
+        return self.client.run(self.client.accounted.request(method, path, **options))
 
     def fhir_search(
         self,
@@ -123,19 +119,20 @@ class RedoxHook(BaseHook):
         Options as in RedoxFhirSearchOperator, and destination, environment, headers.
         """
         agreed = terms(max_pages=max_pages, on_total_mismatch=on_total_mismatch, handling=handling)
-        return self._resources(self.client.calls.search(resource_type, search_params, terms=agreed, **where))
+        return self._resources(self.client.accounted.pages(resource_type, search_params, terms=agreed, **where))
 
-    def _resources(self, walk: Walk) -> Iterator[dict[str, Any]]:
-        while (page := self.client.run(walk.next_page())) is not None:
-            yield from (resource.as_dict() for resource in page.resources)
+    def _resources(self, pages: Iterator[Flow[Page]]) -> Iterator[dict[str, Any]]:
+        for page in pages:
+            yield from (resource.as_dict() for resource in self.client.run(page).resources)
 
     def fhir_read(self, resource_type: str, resource_id: str, **options: Any) -> dict[str, Any]:
         """Read one resource by its logical ID. Options: destination, environment, headers."""
-        return self.client.run(self.client.calls.read(resource_type, resource_id, **options))
+        read: dict[str, Any] = self.client.run(self.client.accounted.read(resource_type, resource_id, **options)).json()
+        return read
 
     def fhir_writeback(self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any) -> RedoxResponse:
         """Send a message Bundle to an operation such as `$observation-create`. Never repeated where it may have arrived."""
-        return self.client.run(self.client.calls.writeback(resource_type, operation, bundle, **options))
+        return self.client.run(self.client.accounted.writeback(resource_type, operation, bundle, **options))
 
     def post_data_model(
         self,
@@ -146,9 +143,8 @@ class RedoxHook(BaseHook):
         headers: Mapping[str, str] | None = None,
     ) -> Accepted:
         """Send a Data Model message; what its Meta lacks is filled in on a copy. Gives the log IDs."""
-        calls = self.client.calls
-        complete = calls.complete_message(message, destination=destination, environment=environment)
-        return self.client.run(calls.post_message(complete, headers))
+        complete = self.client.calls.complete_message(message, destination=destination, environment=environment)
+        return self.client.run(self.client.accounted.post(complete, headers))
 
     def query_data_model(
         self,
@@ -159,9 +155,9 @@ class RedoxHook(BaseHook):
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send a Data Model query to one destination and give its answer."""
-        calls = self.client.calls
-        complete = calls.complete_message(message, destination=destination, environment=environment)
-        return self.client.run(calls.query_message(complete, headers))
+        complete = self.client.calls.complete_message(message, destination=destination, environment=environment)
+        answer: dict[str, Any] = self.client.run(self.client.accounted.query(complete, headers)).json()
+        return answer
 
     def upload(self, file: str | PathLike[str] | bytes, **options: Any) -> str:
         """Upload a file of up to 30 MB, by its path or URL in storage, and give the URI to put into a message.
@@ -170,7 +166,7 @@ class RedoxHook(BaseHook):
         """
         from airflow_provider_redox.storage.inputs import file_to_upload
 
-        return self.client.run(self.client.calls.upload(file_to_upload(file, where="file"), **options))
+        return self.client.run(self.client.accounted.upload(file_to_upload(file, where="file"), **options))
 
     def get_log(self, log_id: str) -> dict[str, Any]:
         """Look a log up in the Platform API. Needs a connection with a user-level key."""
@@ -233,10 +229,13 @@ class RedoxAsyncHook(BaseHook):
     Use it as an asynchronous context manager, or call `close()`.
     """
 
-    def __init__(self, redox_conn_id: str = DEFAULT_CONN_ID, *, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, redox_conn_id: str = DEFAULT_CONN_ID, *, retry: RetryPolicy | None = None, audit: str | None = None
+    ) -> None:
         super().__init__()
         self.redox_conn_id = redox_conn_id
         self.retry = retry
+        self.audit = audit
         self._client: AsyncClient | None = None
         self._making = asyncio.Lock()
 
@@ -257,24 +256,18 @@ class RedoxAsyncHook(BaseHook):
         from asgiref.sync import sync_to_async
 
         from airflow_provider_redox.client.asynchronous import AsyncClient
-        from airflow_provider_redox.client.driver import real_environment
-        from airflow_provider_redox.hooks.metrics import airflow_meter
-        from airflow_provider_redox.token_cache import shared_slots
 
         # Everything that talks to Airflow goes through asgiref's one thread. On 3.2.1 common-compat's
         # get_async_connection masks on the loop's own thread, which with a Variable read elsewhere hangs the triggerer.
-        settings = await sync_to_async(self._settings)()
-        return AsyncClient(
-            settings,
-            shared=shared_slots(settings),
-            env=real_environment(self.retry, origin=settings.base_url),
-            meter=airflow_meter(),
-        )
+        settings, around = await sync_to_async(self._settings)()
+        return AsyncClient(settings, **around)
 
-    def _settings(self) -> Settings:
+    def _settings(self) -> tuple[Settings, dict[str, Any]]:
         from airflow_provider_redox.hooks.connection import settings_from
+        from airflow_provider_redox.hooks.surroundings import surroundings
 
-        return settings_from(self.get_connection(self.redox_conn_id))
+        settings = settings_from(self.get_connection(self.redox_conn_id))
+        return settings, surroundings(settings, self.retry, self.audit)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -284,7 +277,7 @@ class RedoxAsyncHook(BaseHook):
     async def request(self, method: str, path: str, **options: Any) -> RedoxResponse:
         """As `RedoxHook.request`."""
         client = await self.client()
-        return await client.run(client.calls.request(method, path, **options))
+        return await client.run(client.accounted.request(method, path, **options))
 
     async def fhir_search(
         self,
@@ -299,36 +292,38 @@ class RedoxAsyncHook(BaseHook):
         """As `RedoxHook.fhir_search`."""
         client = await self.client()
         agreed = terms(max_pages=max_pages, on_total_mismatch=on_total_mismatch, handling=handling)
-        walk = client.calls.search(resource_type, search_params, terms=agreed, **where)
-        while (page := await client.run(walk.next_page())) is not None:
-            for resource in page.resources:
+        for page in client.accounted.pages(resource_type, search_params, terms=agreed, **where):
+            for resource in (await client.run(page)).resources:
                 yield resource.as_dict()
 
     async def fhir_read(self, resource_type: str, resource_id: str, **options: Any) -> dict[str, Any]:
         """As `RedoxHook.fhir_read`."""
         client = await self.client()
-        return await client.run(client.calls.read(resource_type, resource_id, **options))
+        read: dict[str, Any] = (await client.run(client.accounted.read(resource_type, resource_id, **options))).json()
+        return read
 
     async def fhir_writeback(
         self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any
     ) -> RedoxResponse:
         """As `RedoxHook.fhir_writeback`."""
         client = await self.client()
-        return await client.run(client.calls.writeback(resource_type, operation, bundle, **options))
+        return await client.run(client.accounted.writeback(resource_type, operation, bundle, **options))
 
     async def post_data_model(
         self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: Any
     ) -> Accepted:
         """As `RedoxHook.post_data_model`."""
         client = await self.client()
-        return await client.run(client.calls.post_message(client.calls.complete_message(message, **where), headers))
+        return await client.run(client.accounted.post(client.calls.complete_message(message, **where), headers))
 
     async def query_data_model(
         self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: Any
     ) -> dict[str, Any]:
         """As `RedoxHook.query_data_model`."""
         client = await self.client()
-        return await client.run(client.calls.query_message(client.calls.complete_message(message, **where), headers))
+        complete = client.calls.complete_message(message, **where)
+        answer: dict[str, Any] = (await client.run(client.accounted.query(complete, headers))).json()
+        return answer
 
     async def upload(self, file: str | PathLike[str] | bytes, **options: Any) -> str:
         """As `RedoxHook.upload`."""
@@ -338,7 +333,7 @@ class RedoxAsyncHook(BaseHook):
 
         found = await sync_to_async(file_to_upload)(file, where="file")  # it may ask Airflow for the store's connection
         client = await self.client()
-        return await client.run(client.calls.upload(found, **options))
+        return await client.run(client.accounted.upload(found, **options))
 
     async def get_log(self, log_id: str) -> dict[str, Any]:
         """As `RedoxHook.get_log`."""

@@ -39,6 +39,7 @@ class Piece(msgspec.Struct, frozen=True):
     outcomes: list[Resource]
     position: Position
     ids: list[str]
+    trace_id: str | None = None
 
 
 class Anew:
@@ -98,7 +99,7 @@ class FhirAsk:
 
     def _pages(self, walk: Walk) -> Iterator[Piece]:
         while (page := self.client.run(walk.next_page())) is not None:
-            yield Piece(page.resources, page.outcomes, walk.position, _matches(page, walk.resource_type))
+            yield Piece(page.resources, page.outcomes, walk.position, _matches(page, walk.resource_type), page.trace_id)
 
 
 @dataclass(slots=True)
@@ -126,7 +127,8 @@ class QueryAsk:
         answer: dict[str, Any] = response.json()
         date = response.headers.get("date")
         over = Position(pages=1, requests=1, matches=1, date=date)
-        yield Piece([Resource(self.data_model, None, None, None, line)], [], over, list(log_ids_of(answer)))
+        answered = [Resource(self.data_model, None, None, None, line)]
+        yield Piece(answered, [], over, list(log_ids_of(answer)), response.trace_id)
 
 
 def is_for_a_fresh_start(walk: Walk, error: RedoxError) -> bool:

@@ -25,6 +25,8 @@ class RedoxOperator(BaseOperator):
         connection's `extra.destination` by default.
     :param environment: `Development`, `Staging` or `Production`; the connection's by default.
     :param headers: request headers, added to the connection's.
+    :param audit: whether what cannot be put on record may be done: `required`, `best_effort` or `off`. `[redox] audit` by
+        default, and no laxer than that.
     """
 
     template_fields: Sequence[str] = ("redox_conn_id", "destination", "environment")
@@ -37,6 +39,7 @@ class RedoxOperator(BaseOperator):
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
+        audit: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -44,13 +47,14 @@ class RedoxOperator(BaseOperator):
         self.destination = destination
         self.environment = environment
         self.headers = headers
+        self.audit = audit
 
     @cached_property
     def hook(self) -> RedoxHook:
         """The hook of this operator's connection."""
         from airflow_provider_redox.hooks.redox import RedoxHook
 
-        return RedoxHook(self.redox_conn_id)
+        return RedoxHook(self.redox_conn_id, audit=self.audit)
 
     def depend_on(self, *values: Any) -> None:
         """Make the tasks whose results a private template uses upstream of this one."""

@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
+from airflow_provider_redox.operators.batch_account import Account
 from airflow_provider_redox.operators.batch_messages import Line, Maker, Ready, Survey, cut, digest_of, settled_before
 from airflow_provider_redox.operators.batch_report import Report
 from airflow_provider_redox.operators.batch_segment import Breaker, Due, Limit, SegmentRun
@@ -148,11 +149,14 @@ class Batching:
         self._compare(plan, number, items, found)
         due = [item for item in items if item.posting is not None]
         listed = due if found.attempts else items
+        account = Account(self._client, [item for item in due if item.message.ready])
         if listed and self._breaker.cause is None:
+            account.announce()
             self._intend(plan, number, found.attempts + 1, begun, listed)
             run.note = lambda told: self._state.note(plan, number, found.attempts + 1, told)
             self._mark_open(plan, number, run, due)
         run.run(items)
+        account.settle()
         for item in items:
             if item.message.ready is not None and item.record.outcome == "accepted":
                 self._remember(item.message.ready, item.record.trace, item.record.log_ids)

@@ -75,7 +75,8 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         with failing_for_good():
             querying = prepare(self, context)
             with querying.drain.results as results:
-                querying.drain.run()
+                with self.hook.client.on_record(querying.drain.disclosure):
+                    querying.drain.run()
                 manifest = results.commit(
                     transaction_time=querying.drain.transaction_time,
                     request=querying.drain.ask(0).request,

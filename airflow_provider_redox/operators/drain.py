@@ -32,6 +32,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.operators.asks import Anew, Ask, Piece
 from airflow_provider_redox.operators.progress import IDS, Progress, UnderWay
 from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.disclosure import Disclosure, Patient, patients_of_resource
 from airflow_provider_redox.protocol.gathered import key_of
 from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Resource
@@ -78,6 +79,8 @@ class Drain:
     :param increment: what an earlier run of the same search gave.
     :param things: what they are called in words for people.
     :param of_resources: whether what comes are resources, which can come twice; answers cannot.
+    :param disclosure: what is to be put on record of them.
+    :param people: gives the patients of a resource or an answer; None where they are known beforehand.
     """
 
     count: int
@@ -93,6 +96,8 @@ class Drain:
     increment: Increment | None = None
     things: str = "searches"
     of_resources: bool = True
+    disclosure: Disclosure | None = None
+    people: Callable[[Resource], Iterable[Patient]] | None = patients_of_resource
     progress: Progress = field(default_factory=Progress)
     _seen: set[int] = field(default_factory=set)
     _in_a_row: int = 0
@@ -132,9 +137,14 @@ class Drain:
         self.tell("An earlier try left %d pages, %d resources; going on.", self.progress.pages, self.progress.resources)
 
     def _recall(self, kind: str, line: bytes) -> None:
-        if self.of_resources and kind not in (OUTCOMES, VALIDATION_OUTCOMES, SEARCHES):
+        if kind in (OUTCOMES, VALIDATION_OUTCOMES, SEARCHES):
+            return
+        if self.of_resources:
             resource = self.shape.resource(line)
             self._know(resource, key_of(resource))
+        else:
+            resource = Resource(kind, None, None, None, self.shape.content(line))
+        self._account([resource])
 
     def _pieces(self, index: int) -> Any:
         """Ask one question, from where an earlier try left it. Runs in a thread of its own where there are several."""
@@ -153,6 +163,9 @@ class Drain:
         """Write what came."""
         progress = self.progress
         fresh = self._fresh(piece.resources)
+        self._account(piece.resources)
+        if self.disclosure is not None:
+            self.disclosure.answered(trace_id=piece.trace_id, log_ids=() if self.of_resources else piece.ids)
         page = self._page(index, fresh, piece)
         begun = progress.begun(index)
         begun.written += len(fresh)
@@ -179,6 +192,12 @@ class Drain:
                 self._know(resource, key)
                 fresh.append(resource)
         return fresh
+
+    def _account(self, resources: Iterable[Resource]) -> None:
+        """Take down whom they are about, for the record."""
+        if self.disclosure is not None and self.people is not None:
+            for resource in resources:
+                self.disclosure.saw(self.people(resource))
 
     def _know(self, resource: Resource, key: int | None) -> None:
         if key is not None:

@@ -18,6 +18,13 @@ from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.operators.asks import Anew, Piece
 from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.protocol.disclosure import (
+    READ,
+    Disclosure,
+    Patient,
+    patients_of_message,
+    patients_referred_to,
+)
 from airflow_provider_redox.protocol.documents import Attachment, attachments_of, decoded, is_in_blobs, kind_of
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.protocol.paging import Position
@@ -89,6 +96,7 @@ class Fetching:
     files: Files
     earlier: set[str]
     request: str
+    client: SyncClient
 
     @classmethod
     def prepare(cls, operator: RedoxDocumentDownloadOperator, context: Context) -> Fetching:
@@ -97,7 +105,7 @@ class Fetching:
         layout, client = operator.layout(context, operator.output_path), operator.hook.client
         files = Files(layout.root)
         earlier = listed_files(layout, files)
-        attachments = _attachments(operator, context)
+        attachments = _attachments(operator, context, collects=client.recorder.collects)
         found: list[Found] = []
         for number, one in enumerate(attachments):
             if number == DOCUMENTS_AT_MOST:
@@ -131,14 +139,17 @@ class Fetching:
             tell=operator.log.info,
             things="documents",
             of_resources=False,
+            disclosure=_disclosure(operator, found),
+            people=None,
         )
-        return cls(drain, layout, files, earlier, client.settings.base_url)
+        return cls(drain, layout, files, earlier, client.settings.base_url, client)
 
     def run(self) -> dict[str, Any]:
         """Have the documents and give the manifest."""
         drain = self.drain
         with drain.results as results:
-            progress = drain.run()
+            with self.client.on_record(drain.disclosure):
+                progress = drain.run()
             manifest = results.commit(
                 transaction_time=drain.transaction_time,
                 request=self.request,
@@ -169,11 +180,11 @@ def _check_arguments(operator: RedoxDocumentDownloadOperator) -> None:
             raise RedoxConfigError(f"{name}: must be a whole number from 1 to {most}")
 
 
-def _attachments(operator: RedoxDocumentDownloadOperator, context: Context) -> Iterable[Attachment]:
+def _attachments(operator: RedoxDocumentDownloadOperator, context: Context, *, collects: bool) -> Iterable[Attachment]:
     if operator.urls is not None:
         return _named(operator.rendered(operator.urls, context))
     rendered = operator.rendered(operator.manifest, context)
-    return _listed(rendered)
+    return _listed(rendered, collects=collects)
 
 
 def _named(urls: Any) -> list[Attachment]:
@@ -185,14 +196,35 @@ def _named(urls: Any) -> list[Attachment]:
     return [Attachment(f"urls[{number}]", "", url=url) for number, url in enumerate(urls)]
 
 
-def _listed(manifest: Any) -> Iterator[Attachment]:
+def _listed(manifest: Any, *, collects: bool) -> Iterator[Attachment]:
     one = isinstance(manifest, str | Mapping | PathLike) or hasattr(manifest, "fs")
     manifests = [manifest] if one else list(manifest)
     if not manifests:
         raise RedoxConfigError("manifest: is an empty list")
     for part in manifests:
         for _, line in parse_manifest(part).resources(None):
-            yield from attachments_of(_resource(line))
+            resource = _resource(line)
+            for attachment in attachments_of(resource):
+                yield replace(attachment, patients=tuple(_people(resource, line))) if collects else attachment
+
+
+def _people(resource: Mapping[str, Any], line: bytes) -> Iterator[Patient]:
+    """Give whom a resource, or a Data Model answer, is about."""
+    if resource.get("resourceType") == "Patient" and resource.get("id"):
+        yield str(resource["id"])
+    yield from patients_referred_to(line) if "resourceType" in resource else patients_of_message(resource)
+
+
+def _disclosure(operator: RedoxDocumentDownloadOperator, found: Sequence[Found]) -> Disclosure:
+    """Begin the record: all documents that are asked for, and whom they are about."""
+    calls = operator.hook.client.calls
+    named = operator.destination or calls.settings.destination
+    server = calls.endpoint(named, operator.environment).url if named else calls.settings.base_url
+    asked = b"\n".join((one.attachment.url or one.attachment.source).encode() for one in found)
+    disclosure = Disclosure(READ, "documents", server, named or "", asked={"hash": asked})
+    for one in found:
+        disclosure.saw(one.attachment.patients)
+    return disclosure
 
 
 def _resource(line: bytes) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ class RedoxFhirReadOperator(RedoxOperator):
         with failing_for_good():
             client = self.hook.client
             where = {"destination": self.destination, "environment": self.environment}
-            flow = client.calls.read_whole(
+            flow = client.accounted.read(
                 self.resource_type, self.rendered(self.resource_id, context), headers=self.headers, **where
             )
             with Results(self.layout(context, self.output_path)) as results:

@@ -73,6 +73,7 @@ class RedoxFhirWritebackOperator(RedoxOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the Bundle and give the answer's status, its trace ID and where its body is."""
+        from airflow_provider_redox.protocol.accounted import of_writeback
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
@@ -87,7 +88,7 @@ class RedoxFhirWritebackOperator(RedoxOperator):
                 headers=self.headers,
                 message_id=_message_id(context["ti"], bundle),
             )
-            layout = self.layout(context, self.output_path)
+            layout, endpoint = self.layout(context, self.output_path), calls.endpoint(self.destination, self.environment)
             file, again = AnswerFile(layout, "FhirWriteback"), self.on_ambiguous == "resend"
             outcome = send_once(
                 self,
@@ -96,6 +97,7 @@ class RedoxFhirWritebackOperator(RedoxOperator):
                 what=request.label,
                 content=b"\0".join((request.url.encode(), request.body or b"")),
                 send=lambda: answered(calls.write(request, repeatable=again), file),
+                disclosure=of_writeback(f"{self.resource_type}/{self.operation}", bundle, endpoint.url, endpoint.slug),
                 noun="writeback",
             )
         self.log.info("Redox has taken the writeback.")

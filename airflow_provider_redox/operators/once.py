@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_redox.operators.base import RedoxOperator
     from airflow_provider_redox.operators.sending import Outcome, Sent
+    from airflow_provider_redox.protocol.disclosure import Disclosure
     from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
     from airflow_provider_redox.storage.bodies import AnswerFile
     from airflow_provider_redox.storage.layout import Layout
@@ -37,6 +38,7 @@ def send_once(
     what: str,
     content: bytes,
     send: Callable[[], Flow[Sent]],
+    disclosure: Disclosure,
     number: int = 0,
     noun: str = "request",
 ) -> Outcome:
@@ -46,6 +48,7 @@ def send_once(
 
     :param what: what an error and the line may say of it.
     :param content: what tells it from another request; it is kept as a keyed hash.
+    :param disclosure: what is put on record of it.
     :param number: tells apart what one task sends.
     """
     from airflow_provider_redox.operators.sending import Sending, Subject, is_first_try
@@ -58,7 +61,8 @@ def send_once(
     record = SendRecord(layout, layout.sent(number), known={"what": what}, marker=marker_of(ti))
     resend = choices["resend"] and is_first_try(ti, operator.retries or 0)
     subject = Subject(what, (), digest, noun)
-    return Sending(client, subject, record, lambda _: send(), choices["on_ambiguous"], resend).run()
+    on_ambiguous = choices["on_ambiguous"]
+    return Sending(client, subject, record, lambda _: send(), on_ambiguous, resend, disclosure=disclosure).run()
 
 
 def answered(flow: Flow[RedoxResponse], file: AnswerFile) -> Flow[Sent]:

@@ -16,6 +16,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.operators.data_model import addressee
 from airflow_provider_redox.operators.sending import Outcome, Sending, Sent, Subject, is_first_try
 from airflow_provider_redox.protocol import datamodels
+from airflow_provider_redox.protocol.accounted import of_message
 from airflow_provider_redox.protocol.data_model import Accepted, encode
 from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.pointers import find
@@ -152,7 +153,8 @@ class Posting:
         )
         resend = operator.resend and is_first_try(ti, operator.retries or 0)
         search = poster.search(payload, meta, subject)
-        sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, search)
+        disclosure = of_message(message, client.settings.base_url)
+        sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, search, disclosure)
         return cls(sending, poster.claim(payload, meta, subject), resend)
 
     def run(self) -> Outcome:

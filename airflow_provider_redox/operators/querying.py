@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,11 @@ from airflow_provider_redox.operators.cohorts import keyed_rows
 from airflow_provider_redox.operators.data_model import addressee
 from airflow_provider_redox.operators.drain import Drain, resumable_results
 from airflow_provider_redox.protocol import datamodels
+from airflow_provider_redox.protocol.accounted import of_query
 from airflow_provider_redox.protocol.cohort import fields_in, payload_of
 from airflow_provider_redox.protocol.data_model import encode
+from airflow_provider_redox.protocol.disclosure import Patient, patients_of_message
+from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.shapes import Shape, checked_format
 
@@ -77,6 +80,8 @@ def prepare(operator: RedoxDataModelQueryOperator, context: Context) -> Querying
         tell=operator.log.info,
         things="queries",
         of_resources=False,
+        disclosure=of_query((_message(message) for _, message in asked), client.settings.base_url),
+        people=_people if client.recorder.collects else None,
     )
     return Querying(drain, layout)
 
@@ -106,7 +111,7 @@ def _complete(operator: RedoxDataModelQueryOperator, payload: Message) -> Messag
         payload, destination=operator.destination, environment=operator.environment, meta=operator.meta
     )
     datamodels.check(message, operator.validate)
-    calls.query_whole(message, operator.headers)  # says now what cannot be asked: no query, too large, not JSON
+    calls.query(message, operator.headers)  # says now what cannot be asked: no query, too large, not JSON
     return message
 
 
@@ -129,7 +134,11 @@ def _allowed(operator: RedoxDataModelQueryOperator, message: Message) -> int:
     return min(filter(None, limits), default=CONCURRENCY_AT_MOST)
 
 
+def _people(answer: Resource) -> Iterable[Patient]:
+    return patients_of_message(_messages.decode(answer.line))
+
+
 def _ask(operator: RedoxDataModelQueryOperator, message: Message) -> QueryAsk:
     client = operator.hook.client
     data_model = message["Meta"]["DataModel"]
-    return QueryAsk(client, lambda: client.calls.query_whole(message, operator.headers), data_model)
+    return QueryAsk(client, lambda: client.calls.query(message, operator.headers), data_model)

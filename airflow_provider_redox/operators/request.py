@@ -77,6 +77,7 @@ class RedoxRequestOperator(RedoxOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the request and give its status, its trace ID and where its body is."""
+        from airflow_provider_redox.protocol.accounted import of_request
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
@@ -85,7 +86,8 @@ class RedoxRequestOperator(RedoxOperator):
             layout = self.layout(context, self.output_path)
             file = AnswerFile(layout, "Response")
             if _only_asks(self.method, urlsplit(request.url).path, self.idempotent):
-                response = self.hook.client.run(calls.send(request, idempotent=True))
+                client = self.hook.client
+                response = client.run(client.accounted.send(request, calls.send(request, idempotent=True)))
                 return summary(response, file.keep(response))
             again = True if self.on_ambiguous == "resend" else self.idempotent
             outcome = send_once(
@@ -95,6 +97,7 @@ class RedoxRequestOperator(RedoxOperator):
                 what=request.label,
                 content=b"\0".join((request.method.encode(), request.url.encode(), request.body or b"")),
                 send=lambda: answered(calls.send(request, idempotent=again), file),
+                disclosure=of_request(request, calls.settings.base_url),
             )
         return told(outcome)
 

@@ -14,8 +14,10 @@ from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, chec
 from airflow_provider_redox.operators.asks import FhirAsk
 from airflow_provider_redox.operators.cohorts import keyed_rows
 from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.protocol.accounted import of_search
 from airflow_provider_redox.protocol.cohort import fields_in, search_of
 from airflow_provider_redox.protocol.destinations import find_destination
+from airflow_provider_redox.protocol.disclosure import patients_of_resource
 from airflow_provider_redox.protocol.fhir import search_form
 from airflow_provider_redox.protocol.terms import Terms, terms
 from airflow_provider_redox.protocol.validation import report_of
@@ -29,6 +31,7 @@ from airflow_provider_redox.storage.watermark import Increment
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.client.sync import SyncClient
     from airflow_provider_redox.operators.fhir_search import RedoxFhirSearchOperator
     from airflow_provider_redox.protocol.paging import Walk
 
@@ -55,6 +58,7 @@ class Searching:
     drain: Drain
     layout: Layout
     told: Mapping[str, Any]
+    client: SyncClient
 
     @classmethod
     def prepare(cls, operator: RedoxFhirSearchOperator, context: Context) -> Searching:
@@ -66,13 +70,14 @@ class Searching:
         bounds = _bounds(operator, context, increment, layout)
         asked = _asked(operator, params, bounds)
         drain = _drain(operator, layout, asked, increment)
-        return cls(drain, layout, _told(bounds, increment))
+        return cls(drain, layout, _told(bounds, increment), operator.hook.client)
 
     def run(self) -> dict[str, Any]:
         """Make the searches and give the manifest; the watermark is moved when it is visible."""
         drain = self.drain
         with drain.results as results:
-            drain.run()
+            with self.client.on_record(drain.disclosure):
+                drain.run()
             extension = {**drain.extension, **self.told}
             request = drain.ask(0).request
             manifest = results.commit(transaction_time=drain.transaction_time, request=request, extension=extension)
@@ -236,6 +241,8 @@ def _drain(operator: RedoxFhirSearchOperator, layout: Layout, asked: list[Asked]
         tell=operator.log.info,
         report=report_of(operator.validate, operator.resource_type),
         increment=increment,
+        disclosure=of_search(first, (one.form for one in asked)),
+        people=patients_of_resource if client.recorder.collects else None,
     )
 
 

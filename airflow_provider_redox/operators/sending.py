@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
+from airflow_provider_redox.protocol.disclosure import Disclosure
 from airflow_provider_redox.protocol.effects import Flow, Happened, Send
 from airflow_provider_redox.protocol.outcomes import Step, decide
 from airflow_provider_redox.protocol.platform import SETTLED_AFTER, Found
@@ -115,6 +116,7 @@ class Sending:
     :param on_ambiguous: `fail`, `resend` or `reconcile`.
     :param resend: whether to send whatever earlier tries did.
     :param search: needed to reconcile.
+    :param disclosure: what is put on record of it, before it leaves and when its outcome is known.
     :param doubt: whether Redox may have the message all the same, when `run` has failed.
     :param aside: whether something else is being done just now than to send it.
     """
@@ -126,6 +128,7 @@ class Sending:
     on_ambiguous: str = "fail"
     resend: bool = False
     search: Search | None = None
+    disclosure: Disclosure | None = None
     doubt: bool = True
     aside: bool = False
 
@@ -160,6 +163,8 @@ class Sending:
             return self._reconcile(trace)
 
     def _send(self, trace: Trace) -> Outcome:
+        if self.disclosure is not None:
+            self.client.recorder(self.disclosure, done=False)
         flow = self.send(trace.sent_at)
         try:
             self.record.begin(trace)
@@ -169,8 +174,17 @@ class Sending:
             self.doubt = outcome == "ambiguous"
             self.record.failed(error, outcome, self.client.env.now())
             error.add_note(f"The {self.subject.noun}'s line is in {self.record.url}.")
+            self._recorded(error)
             raise
-        return self._accepted(sent)
+        accepted = self._accepted(sent)
+        self._recorded(None, trace_id=sent.trace_id, log_ids=sent.log_ids)
+        return accepted
+
+    def _recorded(self, error: RedoxError | None, *, trace_id: str | None = None, log_ids: Sequence[str] = ()) -> None:
+        """Put on record what became of it."""
+        if self.disclosure is not None:
+            self.disclosure.answered(trace_id=trace_id or getattr(error, "trace_id", None), log_ids=log_ids)
+            self.client.recorder(self.disclosure, error=error)
 
     def _accepted(self, sent: Sent) -> Outcome:
         url = self.record.accepted(log_ids=sent.log_ids, trace_id=sent.trace_id, facts=sent.facts)

@@ -72,7 +72,8 @@ class RedoxUploadOperator(RedoxOperator):
             again = self.idempotent or self.on_ambiguous == "resend"
             flows = [self.hook.client.calls.upload(file, headers=self.headers, idempotent=again) for file in files]
             if self.idempotent:
-                uris = [self.hook.client.run(flow) for flow in flows]
+                client = self.hook.client
+                uris = [client.run(client.accounted.uploaded(flow)) for flow in flows]
             else:
                 layout = self.layout(context, self.output_path)
                 each = enumerate(zip(files, flows, strict=True))
@@ -81,6 +82,8 @@ class RedoxUploadOperator(RedoxOperator):
         return {"uploaded": len(uris), "uris": uris}
 
     def _upload_once(self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str]) -> str:
+        from airflow_provider_redox.protocol.accounted import of_upload
+
         outcome = send_once(
             self,
             context,
@@ -88,6 +91,7 @@ class RedoxUploadOperator(RedoxOperator):
             what=f"an upload, file {number + 1}",
             content=_digest(file),
             send=lambda: _uri(flow),
+            disclosure=of_upload(self.hook.client.settings.blob_url),
             number=number,
             noun="file",
         )
@@ -137,6 +141,5 @@ def with_uploads(hook: RedoxHook, message: Any, *, headers: Any = None) -> Any:
         return message
     files = {path: file_to_upload(path, where=f"payload: {place}") for path, place in wanted.items()}
     encode(without_uploads(message))
-    calls = hook.client.calls
-    flows = {path: calls.upload(file, headers=headers) for path, file in files.items()}
+    flows = {path: hook.client.accounted.upload(file, headers=headers) for path, file in files.items()}
     return with_uris(message, {path: hook.client.run(flow) for path, flow in flows.items()})

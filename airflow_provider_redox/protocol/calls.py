@@ -93,20 +93,6 @@ class Calls:
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Flow[dict[str, Any]]:
-        """Read one resource by its logical ID."""
-        base = self.endpoint(destination, environment)
-        request = base.read(resource_type, resource_id, self._headers(headers))
-        return exchange(request, _resource, repeatable=True, env=self.env)
-
-    def read_whole(
-        self,
-        resource_type: str,
-        resource_id: str,
-        *,
-        destination: str | None = None,
-        environment: str | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> Flow[RedoxResponse]:
         """Read one resource, and give the answer that holds it and no other: its digits, its headers."""
         base = self.endpoint(destination, environment)
@@ -207,11 +193,7 @@ class Calls:
         """Send what `prepared_message` made."""
         return exchange(request, data_model.read_accepted, repeatable=repeatable, env=self.env)
 
-    def query_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[dict[str, Any]]:
-        """Send a query that `complete_message` made and give the answer."""
-        return _answer_of(self.query_whole(message, headers))
-
-    def query_whole(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[RedoxResponse]:
+    def query(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[RedoxResponse]:
         """Send a query that `complete_message` made and give the response that holds the answer: its digits, its headers."""
         if not data_model.is_query(message):
             raise RedoxConfigError(
@@ -352,10 +334,6 @@ _FAILED = ("error", "fatal")
 
 def _whole(response: RedoxResponse) -> RedoxResponse:
     return response
-
-
-def _answer_of(flow: Flow[RedoxResponse]) -> Flow[dict[str, Any]]:
-    return data_model.read_answer((yield from flow))
 
 
 def _answering(response: RedoxResponse) -> RedoxResponse:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_redox.exceptions import RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import pages
+from airflow_provider_redox.protocol.disclosure import Patient
 from airflow_provider_redox.protocol.effects import Intake, RedoxResponse, Request
 from airflow_provider_redox.protocol.fhir import Endpoint, climbs
 from airflow_provider_redox.protocol.settings import origin
@@ -54,6 +55,7 @@ class Attachment:
     :param url: where it lies; None when it is in the resource.
     :param data: itself, as base64; None when it lies elsewhere.
     :param declared: its media type as the resource says, empty when it does not.
+    :param patients: whom the resource is about.
     """
 
     source: str
@@ -61,6 +63,7 @@ class Attachment:
     url: str | None = field(default=None, repr=False)
     data: str | None = field(default=None, repr=False)
     declared: str = ""
+    patients: tuple[Patient, ...] = field(default=(), repr=False)
 
 
 def attachments_of(resource: Mapping[str, Any]) -> Iterator[Attachment]:

@@ -10,11 +10,15 @@ import enum
 import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.token import Claim, Held, Token
+
+if TYPE_CHECKING:
+    from airflow_provider_redox.exceptions import RedoxError
+    from airflow_provider_redox.protocol.disclosure import Disclosure
 
 T = TypeVar("T")
 
@@ -232,5 +236,18 @@ class Remember:
     entry: Held | Token | Claim
 
 
-Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Count | Bearer | Recall | Remember
+@dataclass(frozen=True, slots=True)
+class Disclose:
+    """Put on record that patients' data are about to be used, or were. Ends the flow where the record has to be and cannot.
+
+    :param done: whether it was done; before a sending it is not yet.
+    :param error: why it failed.
+    """
+
+    disclosure: Disclosure
+    done: bool = True
+    error: RedoxError | None = None
+
+
+Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Count | Bearer | Recall | Remember | Disclose
 Flow: TypeAlias = Generator[Effect, Any, T]

@@ -100,6 +100,7 @@ class Page(msgspec.Struct, frozen=True):
     total: int | None = None
     self_link: str = ""
     next_link: str | None = None
+    trace_id: str | None = None
 
 
 def read_page(response: RedoxResponse) -> Page:
@@ -123,7 +124,7 @@ def read_page(response: RedoxResponse) -> Page:
     links = {link.relation: link.url for link in reversed(bundle.link)}
     if links.get("next") == "":
         raise RedoxProtocolError(f"HTTP {response.status}, but the page's next link is empty: what follows is lost")
-    return Page(resources, outcomes, bundle.total, links.get("self", ""), links.get("next"))
+    return Page(resources, outcomes, bundle.total, links.get("self", ""), links.get("next"), response.trace_id)
 
 
 def read_line(line: bytes) -> Resource:

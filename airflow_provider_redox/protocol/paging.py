@@ -122,7 +122,7 @@ class Walk:
         except RedoxError as error:
             error.add_note(f"The search for {self.resource_type} stopped at page {number}.")
             raise
-        return Page(fresh, page.outcomes, page.total, page.self_link, page.next_link)
+        return Page(fresh, page.outcomes, page.total, page.self_link, page.next_link, page.trace_id)
 
     def _fetch(self) -> Flow[Page]:
         link = self.position.link

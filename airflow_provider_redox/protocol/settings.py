@@ -40,6 +40,7 @@ EXTRA_FIELDS = (
     "source_id",
     "headers",
     "meta",
+    "purpose_of_use",
     "organization_id",
     "environment_id",
     "platform_conn_id",
@@ -91,6 +92,7 @@ class Settings:
     blob_url: str | None = None
     ca_file: str | None = None
     cache_backend: str = "variable"
+    purpose_of_use: str | None = None
     timeout: float = 130.0
     requests_per_5min: int = 5000
     plain_http_allowed: bool = False
@@ -165,6 +167,7 @@ class Settings:
             blob_url=_blob_url(extra, base_url, allow_http=allow_http),
             ca_file=_text(extra, "ca_file"),
             cache_backend=_choice(extra, "cache_backend", CACHE_BACKENDS) or "variable",
+            purpose_of_use=_purpose(extra),
             timeout=_number(extra, "timeout", 130.0, low=1, high=3600),
             requests_per_5min=int(_number(extra, "requests_per_5min", 5000, low=2, high=10_000)),
             plain_http_allowed=allow_http,
@@ -274,6 +277,15 @@ def _header_text(extra: Mapping[str, Any], name: str) -> str | None:
     value = _text(extra, name)
     if value is not None and not _HEADER_VALUE.fullmatch(value):
         raise RedoxConfigError(f"extra.{name}: must be one line of printable ASCII; it is sent as a header")
+    return value
+
+
+def _purpose(extra: Mapping[str, Any]) -> str | None:
+    value = _text(extra, "purpose_of_use")
+    if value is not None and not re.fullmatch(r"[A-Z]{3,20}", value):
+        raise RedoxConfigError(
+            "extra.purpose_of_use: must be a code of HL7's PurposeOfUse, such as TREAT, HPAYMT or HOPERAT"
+        )
     return value
 
 

@@ -34,6 +34,7 @@ class RedoxSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("redox_conn_id",)
     ui_color = "#f7d9d0"
+    audit: str | None = None
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class RedoxSensor(BaseSensorOperator):
         """The hook of this sensor's connection."""
         from airflow_provider_redox.hooks.redox import RedoxHook
 
-        return RedoxHook(self.redox_conn_id)
+        return RedoxHook(self.redox_conn_id, audit=self.audit)
 
     def execute(self, context: Context) -> Any:
         """Wait here, or defer and have the triggerer wait."""

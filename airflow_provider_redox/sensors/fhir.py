@@ -33,6 +33,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
     :param destination: a name from the connection's `extra.destinations`, or a slug; the connection's by default.
     :param environment: `Development`, `Staging` or `Production`; the connection's by default.
     :param headers: request headers, added to the connection's.
+    :param audit: whether what cannot be put on record may be done; see the operators.
     :param handling: `strict` fails when the server does not say that it used a filter, `lenient` warns.
     """
 
@@ -47,6 +48,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
+        audit: str | None = None,
         handling: str = "strict",
         **kwargs: Any,
     ) -> None:
@@ -57,7 +59,9 @@ class RedoxFhirSearchSensor(RedoxSensor):
         self.destination = destination
         self.environment = environment
         self.headers = headers
+        self.audit = audit
         self.handling = handling
+        self._is_on_record = False
         XComArg.apply_upstream_relationship(self, search_params)
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -67,8 +71,10 @@ class RedoxFhirSearchSensor(RedoxSensor):
         from airflow_provider_redox.protocol.counting import count_matches
 
         with failing_for_good():
-            client = self.hook.client
-            count = client.run(count_matches(client.calls, self._search(context), self.min_count))
+            client, search = self.hook.client, self._search(context)
+            count = client.run(count_matches(client.calls, search, self.min_count))
+            if count >= self.min_count or not self._is_on_record:
+                self._record(search)
         self.log.info("%s: %d of %d matches.", self.resource_type, count, self.min_count)
         return PokeReturnValue(is_done=count >= self.min_count, xcom_value=count)
 
@@ -78,19 +84,29 @@ class RedoxFhirSearchSensor(RedoxSensor):
         from airflow_provider_redox.triggers.fhir import RedoxFhirSearchTrigger
         from airflow_provider_redox.triggers.sealed import close_search
 
-        ticket = ticket_of(context["ti"])
+        ticket, search = ticket_of(context["ti"]), self._search(context)
+        self._record(search)
         return RedoxFhirSearchTrigger(
             redox_conn_id=self.redox_conn_id,
-            sealed=close_search(self._search(context), self.hook.client.settings, ticket),
+            sealed=close_search(search, self.hook.client.settings, ticket),
             min_count=self.min_count,
             deadline=deadline,
             interval=self.poke_interval,
             ticket=ticket,
         )
 
-    def ended_well(self, context: Context, event: Event) -> int:  # noqa: ARG002  (the base's signature)
+    def ended_well(self, context: Context, event: Event) -> int:
         """Give the number of matches."""
+        self._record(self._search(context))
         return event.counts.get("matches", 0)
+
+    def _record(self, search: Search) -> None:
+        """Put on record that this is asked for, in the triggerer too, which knows of no DAG run."""
+        from airflow_provider_redox.protocol.accounted import of_search
+
+        walk = search.walk(self.hook.client.calls)
+        self.hook.client.recorder(of_search(walk, [walk.form]))
+        self._is_on_record = True
 
     def _search(self, context: Context) -> Search:
         """Render and check the search before anything is asked or stored."""

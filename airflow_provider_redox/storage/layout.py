@@ -116,26 +116,32 @@ def output_root(output_path: str | None) -> str:
     """
     from airflow.providers.common.compat.sdk import conf
 
-    root = str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root()
+    return checked_root(str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root())
+
+
+def checked_root(root: str, *, name: str = "output_path") -> str:
+    """Give a root as a URL. Raises `RedoxConfigError` as `output_root` does, with the name of what is wrong."""
+    from airflow.providers.common.compat.sdk import conf
+
     if "://" not in root:
         if not root.startswith("/"):
-            raise RedoxConfigError("output_path: must be an absolute path or a URL such as s3://bucket/prefix")
+            raise RedoxConfigError(f"{name}: must be an absolute path or a URL such as s3://bucket/prefix")
         root = f"file://{root}"
     if re.search(r"[*?\[\]]", root):
-        raise RedoxConfigError("output_path: must not hold any of * ? [ ]; stores take them for patterns")
+        raise RedoxConfigError(f"{name}: must not hold any of * ? [ ]; stores take them for patterns")
     if root.startswith(("file://", "local://")) and not conf.getboolean("redox", "output_root_is_shared", fallback=False):
-        _refuse_unshared(conf.get("core", "executor", fallback="LocalExecutor"))
+        _refuse_unshared(name, conf.get("core", "executor", fallback="LocalExecutor"))
     return root
 
 
-def _refuse_unshared(executors: str) -> None:
+def _refuse_unshared(name: str, executors: str) -> None:
     names = [entry.strip().rpartition(":")[2].rpartition(".")[2] for entry in executors.split(",")]
     fleet = [name for name in names if name not in _LOCAL_EXECUTORS]
     if fleet:
         raise RedoxConfigError(
-            f"output_path: a file:// path is on one machine only, and the executor is {fleet[0]}. Set output_path, or "
-            "[redox] output_root, to object storage such as s3://bucket/redox; or, if every worker mounts this path, "
-            "set [redox] output_root_is_shared to True"
+            f"{name}: a file:// path is on one machine only, and the executor is {fleet[0]}. Set {name}"
+            f"{', or [redox] output_root,' if name == 'output_path' else ''} to object storage such as s3://bucket/redox; "
+            "or, if every worker mounts this path, set [redox] output_root_is_shared to True"
         )
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
+    RedoxAuditError,
     RedoxError,
     RedoxProtocolError,
     RedoxSecurityError,
@@ -155,6 +156,8 @@ def outcome_of(error: RedoxError) -> str:
 
     A transport error after a part was sent, and a 5xx, come here only where the author let the message be repeated.
     """
+    if isinstance(error, RedoxAuditError):
+        return "unsent"
     if isinstance(error, RedoxTransportError):
         return "ambiguous" if error.sent else "unsent"
     if isinstance(error, RedoxAmbiguousOutcomeError | RedoxServerError):

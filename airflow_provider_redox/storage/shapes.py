@@ -54,7 +54,11 @@ class Shape:
 
     def resource(self, line: bytes) -> Resource:
         """Read a line back."""
-        return read_line(line if self.line_format == RAW else unwrapped(line))
+        return read_line(self.content(line))
+
+    def content(self, line: bytes) -> bytes:
+        """Give what a line holds, as it came."""
+        return line if self.line_format == RAW else unwrapped(line)
 
     def lines(
         self, resources: Iterable[Resource], *, search: str, pulled_at: Callable[[], str], repeats: set[int]

@@ -62,7 +62,7 @@ def test_read(sandbox: Sandbox, driver: Driver) -> None:
     sandbox.settings(patient_search_rule=False)
     drive = driver(sandbox.connection)
     wanted = drive.search()[7]
-    assert drive.run(drive.calls.read("Patient", wanted["id"])) == wanted
+    assert drive.run(drive.calls.read("Patient", wanted["id"])).json() == wanted
 
 
 def test_post_and_get_log(sandbox: Sandbox, driver: Driver) -> None:
@@ -77,7 +77,7 @@ def test_query(sandbox: Sandbox, driver: Driver) -> None:
     """A Data Model query gives the destination's answer."""
     drive = driver(sandbox.connection)
     question = {"Meta": {"DataModel": "Scheduling", "EventType": "Booked"}}
-    answer = drive.run(drive.calls.query_message(drive.calls.complete_message(question)))
+    answer = drive.run(drive.calls.query(drive.calls.complete_message(question))).json()
     assert answer["Meta"]["DataModel"] == "Scheduling"
 
 

@@ -305,9 +305,9 @@ def test_a_search_uses_destination_and_environment_of_the_connection() -> None:
 
 
 def test_a_read_gives_the_resource() -> None:
-    """A read is a GET that is tried again, and gives the resource as a dict."""
+    """A read is a GET that is tried again, and gives the answer that holds the resource."""
     world = World(answer(503), answer(200, '{"resourceType": "Patient", "id": "1"}'))
-    assert world.run(calls(world).read("Patient", "1")) == {"resourceType": "Patient", "id": "1"}
+    assert world.run(calls(world).read("Patient", "1")).json() == {"resourceType": "Patient", "id": "1"}
 
 
 @pytest.mark.parametrize("body", ["[]", "{}", '"Canary"', "7", "null"])
@@ -422,13 +422,13 @@ def test_a_query_that_is_posted_is_repeated() -> None:
 def test_a_query_gives_the_answer() -> None:
     """A query is tried again and gives the whole answer."""
     world = World(answer(504), answer(200, '{"Meta": {}, "Patients": []}'))
-    assert world.run(calls(world).query_message(QUERY)) == {"Meta": {}, "Patients": []}
+    assert world.run(calls(world).query(QUERY)).json() == {"Meta": {}, "Patients": []}
 
 
 def test_a_write_is_not_sent_as_a_query() -> None:
     """A message that is no known query is refused where a query is meant: it would be sent again."""
     with pytest.raises(RedoxConfigError, match="not a known query"):
-        calls(World()).query_message(WRITE)
+        calls(World()).query(WRITE)
 
 
 def test_a_message_is_completed_from_the_connection() -> None:

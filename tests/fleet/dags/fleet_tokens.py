@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, Variable, task
 with DAG(
     "fleet_tokens",
     schedule=None,
-    params={"tasks": 10, "name": "notes"},
+    params={"tasks": 10, "name": "notes", "conn_id": "redox_default"},
     max_active_tasks=16,
     default_args={"retries": 10, "retry_delay": timedelta(seconds=5)},
 ):
@@ -30,7 +30,7 @@ with DAG(
         for name in ("get", "set"):
             call = getattr(Variable, name)
             setattr(Variable, name, lambda *a, call=call, name=name, **k: (trips.append(name), call(*a, **k))[1])
-        hook = RedoxHook()
+        hook = RedoxHook(params["conn_id"])
         client = hook.client
         began = time.monotonic()
         token = hook.get_access_token()

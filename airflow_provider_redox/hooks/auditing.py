@@ -1,0 +1,161 @@
+"""Putting disclosures on record: where `[redox] audit_path` says, on behalf of the task that runs.
+
+Where the promise "accountable" keeps its state: in files below `[redox] audit_path`, written once and never again. What
+asks is recorded before its result is visible; what sends, before it leaves, and again when its outcome is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_redox.client.driver import Recorder
+from airflow_provider_redox.exceptions import RedoxAuditError, RedoxConfigError, RedoxError
+from airflow_provider_redox.protocol.disclosure import Disclosure, Moment, Requester, events, summary
+from airflow_provider_redox.seal import keyed_hash
+from airflow_provider_redox.storage.audit_log import AuditLog
+
+if TYPE_CHECKING:
+    from airflow_provider_redox.protocol.settings import Settings
+
+LEVELS = ("off", "best_effort", "required")
+"""From the laxest to the strictest."""
+
+_log = logging.getLogger(__name__)
+_events = logging.getLogger("airflow_provider_redox.audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor(Recorder):
+    """Puts the disclosures of one hook on record.
+
+    :param level: `required`, `best_effort` or `off`.
+    :param log: the record; None where none is kept, and then the logger is told alone.
+    """
+
+    requester: Requester
+    hashed: Callable[[bytes], str]
+    level: str
+    log: AuditLog | None
+
+    @property
+    def collects(self) -> bool:  # type: ignore[override]
+        """Whether it is worth while to find out who the patients are."""
+        return self.log is not None and self.level != "off"
+
+    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: RedoxError | None = None) -> None:
+        """Write a disclosure down.
+
+        Raises `RedoxAuditError` when that has to be done and cannot: before a sending, or before a result is visible. Of
+        what was sent already, and of what has failed, a record that is missing is only told.
+        """
+        if self.level == "off" or not (done or disclosure.interaction.is_sending):
+            return
+        moment = Moment(
+            datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            self.hashed,
+            lambda: str(uuid.uuid4()),
+            disclosure.outcome_of(error) if done else None,
+            type(error).__name__ if error is not None else disclosure.said,
+        )
+        if not disclosure.announced and not done:
+            disclosure.announced = str(uuid.uuid4())
+        _events.info("%s", json.dumps(summary(disclosure, self.requester, moment), separators=(",", ":")))
+        if self.log is None:
+            return
+        try:
+            self.log.write(self.requester, moment.recorded, events(disclosure, self.requester, moment))
+        except Exception as failure:  # noqa: BLE001  (each store has errors of its own)
+            if self.level == "required" and error is None and not (done and disclosure.interaction.is_sending):
+                raise _missing(disclosure, failure) from None
+            _log.exception("A disclosure could not be put on record.")
+
+
+def auditor_of(settings: Settings, audit: str | None) -> Auditor:
+    """Make the auditor of a connection for the task that runs. Raises `RedoxConfigError`.
+
+    :param audit: what an author wants; it may be stricter than `[redox] audit`, not laxer.
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    path = conf.get("redox", "audit_path", fallback="")
+    level = _level(conf.get("redox", "audit", fallback="") or "required", audit, kept=bool(path))
+    log = _log_at(path) if path and level != "off" else None
+
+    def hashed(content: bytes) -> str:
+        return keyed_hash(settings.key, purpose="audit", content=content)
+
+    return Auditor(_requester(settings), hashed, level, log)
+
+
+def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
+    for name, level in (("[redox] audit", configured), ("audit", wanted)):
+        if level is not None and level not in LEVELS:
+            raise RedoxConfigError(f"{name}: must be one of {', '.join(reversed(LEVELS))}")
+    if wanted is None:
+        return configured
+    if wanted == "required" and not kept:
+        raise RedoxConfigError("audit: is 'required', and [redox] audit_path does not say where the record is kept")
+    if kept and LEVELS.index(wanted) < LEVELS.index(configured):
+        raise RedoxConfigError(
+            f"audit: {wanted!r} is less than [redox] audit asks for, which is {configured!r}; leave it out"
+        )
+    return wanted
+
+
+def _log_at(path: str) -> AuditLog:
+    from airflow_provider_redox.storage.layout import checked_root
+
+    name = "[redox] audit_path"
+    try:
+        return AuditLog(checked_root(path, name=name))
+    except RedoxConfigError as error:
+        told = str(error).replace("output_path:", f"{name}:", 1)
+    raise RedoxConfigError(told)
+
+
+def _requester(settings: Settings) -> Requester:
+    """Say on whose behalf this process asks: the running task instance, or nobody where there is none."""
+    host = socket.gethostname()
+    context = _context()
+    ti = context.get("ti")
+    if ti is None:
+        return Requester(settings.client_id, settings.kid, host=host, purpose=settings.purpose_of_use)
+    task, run = context.get("task"), context.get("dag_run")
+    return Requester(
+        settings.client_id,
+        settings.kid,
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=-1 if ti.map_index is None else ti.map_index,
+        try_number=ti.try_number or 0,
+        owner=str(getattr(task, "owner", "") or ""),
+        user=str(getattr(run, "triggering_user_name", "") or ""),
+        host=host,
+        purpose=settings.purpose_of_use,
+    )
+
+
+def _context() -> Any:
+    with contextlib.suppress(Exception):  # outside of a task there is none, which each version says in its own way
+        from airflow.providers.common.compat.sdk import get_current_context
+
+        return get_current_context()
+    return {}
+
+
+def _missing(disclosure: Disclosure, failure: Exception) -> RedoxAuditError:
+    what = "Nothing was sent" if disclosure.interaction.is_sending else "No result is visible"
+    said = str(failure) if isinstance(failure, RedoxError) else type(failure).__name__
+    return RedoxAuditError(
+        f"The record of this disclosure could not be written ({said}), and it has to be. {what}. See that the worker can "
+        "write below [redox] audit_path; a next try goes on from here"
+    )

@@ -1,0 +1,47 @@
+"""The record of disclosures: files of FHIR AuditEvents as NDJSON, below `[redox] audit_path`.
+
+One file for each disclosure, which is never written again, by day, DAG and run. The names of its folders and file tell
+which task wrote it; whom it is about is inside alone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.protocol.disclosure import Requester
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.layout import Owner, safe_name
+
+
+class AuditLog:
+    """The record below a root URL.
+
+    :param root: such as `s3://conn_id@bucket/audit`.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root.rstrip("/")
+        self._files = Files(root)
+
+    def write(self, requester: Requester, recorded: str, events: Iterable[dict[str, Any]]) -> str:
+        """Write the events of one disclosure, and give the URL of their file.
+
+        :param recorded: when, as an instant in UTC.
+        """
+        encoder = msgspec.json.Encoder()
+        url = f"{self._root}/date={recorded[:10]}/{_folder(requester)}.{uuid.uuid4().hex[:12]}.ndjson"
+        with self._files.writing(url) as file:
+            for event in events:
+                file.write(encoder.encode(event) + b"\n")
+        return url
+
+
+def _folder(requester: Requester) -> str:
+    if not requester.dag_id:
+        return safe_name(requester.host or "elsewhere")
+    owner = Owner(requester.dag_id, requester.run_id, requester.task_id, requester.map_index)
+    return f"{owner.partition}/{owner.name}.try{requester.try_number}"
