@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_redox.operators.data_model",
                     "airflow_provider_redox.operators.documents",
                     "airflow_provider_redox.operators.fhir",
+                    "airflow_provider_redox.operators.purge",
                     "airflow_provider_redox.operators.request",
                     "airflow_provider_redox.operators.upload",
                 ],

@@ -87,6 +87,7 @@ OPERATORS = [
     "operators.data_model",
     "operators.documents",
     "operators.fhir",
+    "operators.purge",
     "operators.request",
     "operators.upload",
     "sensors.delivery",

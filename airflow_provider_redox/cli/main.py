@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROG, description="Keys and connections for Redox.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_keygen, _add_check, _add_jwks, _add_probe):
+    for add in (_add_keygen, _add_check, _add_jwks, _add_probe, _add_purge):
         add(commands)
     return parser
 
@@ -70,6 +70,34 @@ def _add_jwks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     source = _add_connection(parser)
     source.add_argument("--key-file", metavar="FILE", help="a private key instead of a connection (- is stdin)")
     parser.add_argument("--kid", metavar="ID", help="key ID of the key, when it has none")
+
+
+def _add_purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "purge", "Destroy what was pulled, and write a certificate of it.")
+    parser.add_argument("--root", metavar="URL", help="the output path ([redox] output_root)")
+    for name, words in (("destination", "of this destination"), ("environment", "of this environment")):
+        parser.add_argument(f"--{name}", metavar="NAME", help=words)
+    for name in ("dag", "run", "task"):
+        parser.add_argument(f"--{name}-id", metavar="ID", help=f"of this {name}")
+    parser.add_argument("--patients", metavar="FILE", help="only what is about these: one logical ID or identifier a line")
+    parser.add_argument("--everything", action="store_true", help="of all destinations, DAGs and patients")
+    parser.add_argument(
+        "--older-than", type=_age, default=86_400, metavar="AGE", help="such as 30d or 12h (1d); 0 takes what is at work too"
+    )
+    parser.add_argument("--yes", action="store_true", help="destroy; without it the command says what it would destroy")
+
+
+def _age(text: str) -> float:
+    """Read an age such as 30d, 12h, 90m or 45s, in seconds."""
+    units = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        age = float(number) * units[unit]
+    except ValueError:
+        age = -1
+    if not 0 <= age < float("inf"):
+        raise argparse.ArgumentTypeError("must be an age such as 30d, 12h or 0")
+    return age
 
 
 def _add_probe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.stores import COPIES_LATE, StoredFile, check_place, missing_driver, naming, with_options
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _BLOCK = 4 * 1024 * 1024  # drivers' own defaults go up to 50 MB, several of which are held at once
+
+
+class Found(NamedTuple):
+    """A file as its store lists it.
+
+    :param size: in bytes.
+    :param modified: in seconds since the epoch.
+    """
+
+    url: str
+    size: int
+    modified: float
 
 
 class Files:
@@ -157,6 +171,16 @@ class Files:
             return None
         return content
 
+    def find(self, url: str) -> list[Found]:
+        """List the files in a folder and all folders in it, by name; none when there is no such folder."""
+        folder = self._path(url)
+        try:
+            with self._asking() as fs:
+                listed: dict[str, dict[str, Any]] = fs.find(folder, detail=True)
+        except FileNotFoundError:
+            return []
+        return [Found(f"{self._lead}{path}", int(one.get("size") or 0), _when(one)) for path, one in sorted(listed.items())]
+
     def move(self, source: str, target: str) -> None:
         """Move a file, over another one if there is one: on a store a copy that the store makes, then a removal."""
         if self._local:
@@ -214,6 +238,19 @@ class Files:
             raise RedoxConfigError("output_path: a file of this result lies on another store; move it or start anew")
         path: Any = self._fs._strip_protocol(url[len(self._lead) :])  # noqa: SLF001  (fsspec's own way to read a URL)
         return str(path)
+
+
+def _when(listed: dict[str, Any]) -> float:
+    """Give when a file was written, which each driver says in its own way. What says nothing is as good as new."""
+    for name in ("mtime", "LastModified", "last_modified", "updated"):
+        told = listed.get(name)
+        if isinstance(told, datetime):
+            return told.timestamp()
+        if isinstance(told, str):
+            return datetime.fromisoformat(told).timestamp()
+        if isinstance(told, int | float):
+            return float(told)
+    return time.time()
 
 
 def _remove(fs: AbstractFileSystem, path: str) -> None:

@@ -1,0 +1,35 @@
+"""`purge`: destroy what was pulled. Without `--yes` it says what it would destroy."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import socket
+import time
+
+from airflow_provider_redox.cli.words import UsageError, put, say
+from airflow_provider_redox.storage.holdings import Selection
+from airflow_provider_redox.storage.layout import checked_root, output_root
+from airflow_provider_redox.storage.purging import Purge, patients_in, summary
+
+
+def run(options: argparse.Namespace) -> int:
+    """Destroy, or say what would be."""
+    before = time.time() - options.older_than
+    selection = Selection(options.destination, options.environment, options.dag_id, options.run_id, options.task_id, before)
+    patients = None if options.patients is None else patients_in(_place(options.patients), where="--patients")
+    if not selection.told and patients is None and not options.everything:
+        raise UsageError("Say what: --destination, --environment, --dag-id, --run-id, --task-id, --patients or --everything")
+    root = output_root(None) if options.root is None else checked_root(options.root, name="--root")
+    purge = Purge(root, selection, patients, {"user": getpass.getuser(), "host": socket.gethostname()})
+    certificate = purge.run() if options.yes else purge.planned()
+    for one in certificate["files"]:
+        put(f"{one['what']}\t{one['url']}")
+    say(summary(certificate) if options.yes else f"{summary(certificate)} Nothing was changed; --yes does it.")
+    return 0
+
+
+def _place(path: str) -> str:
+    from pathlib import Path
+
+    return path if "://" in path else str(Path(path).absolute())

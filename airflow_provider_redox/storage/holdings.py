@@ -1,0 +1,133 @@
+"""What lies below an output root, and whose it is: each task instance's result, workspace and leftovers, by their paths.
+
+Nothing is opened for it: the store's own listing tells names, sizes and times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from airflow_provider_redox.storage.files import Files, Found
+from airflow_provider_redox.storage.layout import safe_name
+
+_RESULT = re.compile(r"(.+)\.([A-Za-z0-9_-]+)\.\d{5,}\.[a-z]{1,6}")
+"""A file of a result, without `.gz`: the task instance, the kind, a number, an ending."""
+
+_SENT = re.compile(r"sent-\d{5}\.json|batch/\d{4}/\d{6}\.\d{2}\.results\.ndjson")
+_PLANNED = re.compile(r"batch/\d{4}/(?:plan\.json|\d{6}\.\d{2}\.intents\.json)")
+_SENDS = "DataModelPost"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which task instances are meant: all that fit every one that is given.
+
+    :param before: those alone whose newest file is older, in seconds since the epoch.
+    """
+
+    destination: str | None = None
+    environment: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    task_id: str | None = None
+    before: float | None = None
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What a certificate says of it."""
+        named = {name: getattr(self, name) for name in ("destination", "environment", "dag_id", "run_id", "task_id")}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def takes(self, holding: Holding) -> bool:
+        """Say whether a task instance's holding is meant."""
+        wanted = (
+            (self.destination, holding.destination),
+            (self.environment, holding.environment),
+            (self.dag_id, holding.dag),
+            (self.run_id, holding.run),
+            (self.task_id, holding.task.partition("~")[0]),
+        )
+        fits = all(name is None or safe_name(name) == found for name, found in wanted)
+        return fits and (self.before is None or holding.newest < self.before)
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one task instance has left below one destination and environment.
+
+    :param task: the task instance, as its files name it: the task ID, and `~` and the index of a mapped one.
+    :param results: files of its result, whether or not a manifest names them.
+    :param workspace: its manifest, checkpoint, staged parts and lists.
+    :param sends: lines of what it sent, which hold codes, IDs and keyed hashes.
+    :param plans: what a batch was going to send: numbers and keyed hashes.
+    """
+
+    destination: str
+    environment: str
+    dag: str
+    run: str
+    task: str
+    results: list[Found] = field(default_factory=list)
+    workspace: list[Found] = field(default_factory=list)
+    sends: list[Found] = field(default_factory=list)
+    plans: list[Found] = field(default_factory=list)
+
+    @property
+    def newest(self) -> float:
+        """When the newest of its files was written, in seconds since the epoch."""
+        return max(one.modified for one in (*self.results, *self.workspace, *self.sends, *self.plans))
+
+    @property
+    def manifest(self) -> str | None:
+        """The URL of its manifest."""
+        return next((one.url for one in self.workspace if one.url.endswith("/manifest.json")), None)
+
+
+def holdings(files: Files, root: str) -> Iterator[Holding]:
+    """Give what each task instance has below a root. Watermarks, ledgers, inboxes and certificates are none of it."""
+    found: dict[tuple[str, str, str, str, str], Holding] = {}
+    for one in files.find(root):
+        whose = _owner_of(one.url[len(root.rstrip("/")) + 1 :])
+        if whose is not None:
+            owner, kind = whose
+            getattr(found.setdefault(owner, Holding(*owner)), kind).append(one)
+    yield from (found[owner] for owner in sorted(found))
+
+
+def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
+    """Say whose a file is, by its path below the root, and which list it belongs into; None for what is nobody's."""
+    destination, _, rest = path.partition("/")
+    environment, _, rest = rest.partition("/")
+    place, _, rest = rest.partition("/")
+    dag, _, rest = rest.partition("/")
+    run, _, rest = rest.partition("/")
+    values = _values(destination=destination, environment=environment, dag_id=dag, run_id=run)
+    if len(values) < 4 or not rest:
+        return None
+    names = (values[0], values[1], values[2], values[3])
+    if place == "_redox":
+        task, _, inner = rest.partition("/")
+        kind = "sends" if _SENT.fullmatch(inner) else "plans" if _PLANNED.fullmatch(inner) else "workspace"
+        return ((*names, task), kind) if inner else None
+    named = _RESULT.fullmatch(rest.removesuffix(".partial").removesuffix(".gz"))
+    if named is None or not place.startswith("type="):
+        return None
+    return (*names, named[1]), "sends" if named[2] == _SENDS else "results"
+
+
+def _values(**parts: str) -> tuple[str, ...]:
+    return tuple(part.removeprefix(f"{name}=") for name, part in parts.items() if part.startswith(f"{name}="))
+
+
+def selected(files: Files, root: str, selection: Selection) -> tuple[list[Holding], list[Holding]]:
+    """Give the holdings that are meant, and those that would be if they were older."""
+    whenever = dataclasses.replace(selection, before=None)
+    meant: list[Holding] = []
+    younger: list[Holding] = []
+    for one in holdings(files, root):
+        if whenever.takes(one):
+            (meant if selection.takes(one) else younger).append(one)
+    return meant, younger

@@ -1,0 +1,170 @@
+"""Destroying what was pulled: whole results by whose they are and how old, and a patient's lines out of all of them.
+
+What says which messages were sent stays, reduced to hashes and outcomes, so that a task that is cleared later still sends
+nothing twice. A manifest goes before the files that it names, and a file that loses lines is written anew under another name
+before the manifest names it, so that a purge that is killed leaves nothing half and is taken up by the next.
+
+Before the first file goes a certificate is written that says what is going to be destroyed; at the end, what was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.storage.erasing import Erasure
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.holdings import Holding, Selection, selected
+from airflow_provider_redox.storage.rows import numbered_lines
+
+DESTROYED, REDUCED, REWRITTEN = "destroyed", "reduced", "rewritten"
+
+_KEPT_OF_A_SEND = ("index", "line", "outcome", "at", "hash", "sent_at")
+
+
+@dataclass(slots=True)
+class Deed:
+    """What is, or was, done to one file.
+
+    :param lines: of a file that was rewritten, the lines that are gone.
+    """
+
+    what: str
+    url: str
+    size: int = 0
+    lines: int = 0
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a certificate says of it."""
+        facts = {"what": self.what, "url": self.url, "size": self.size}
+        return {**facts, "lines": self.lines} if self.what == REWRITTEN else facts
+
+
+@dataclass(slots=True)
+class Purge:
+    """A purge below one root.
+
+    :param patients: logical IDs or identifiers; with them only what is about these goes.
+    :param by: on whose behalf, for the certificate.
+    """
+
+    root: str
+    selection: Selection
+    patients: frozenset[str] | None = None
+    by: dict[str, str] = field(default_factory=dict)
+    younger: int = 0
+    _files: Files = field(init=False)
+    _id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def __post_init__(self) -> None:
+        self._files = Files(self.root)
+
+    def planned(self) -> dict[str, Any]:
+        """Say what would be done. Nothing is changed or written; the certificate's `url` is None."""
+        return {**self._certificate(self._deeds(self._meant(), do=False), ended=False), "url": None}
+
+    def run(self) -> dict[str, Any]:
+        """Do it, and give the certificate, with the URL under which it lies."""
+        meant = self._meant()
+        place = f"{self.root.rstrip('/')}/_redox/certificates/{self._id}"
+        self._write(f"{place}.planned.json", self._certificate(self._deeds(meant, do=False), ended=False))
+        certificate = self._certificate(self._deeds(meant, do=True), ended=True)
+        self._write(f"{place}.json", certificate)
+        self._files.remove(f"{place}.planned.json")
+        return {**certificate, "url": f"{place}.json"}
+
+    def _meant(self) -> list[Holding]:
+        meant, younger = selected(self._files, self.root, self.selection)
+        self.younger = len(younger)
+        return meant
+
+    def _deeds(self, meant: list[Holding], *, do: bool) -> Iterator[Deed]:
+        if self.patients is not None:
+            erasure = Erasure(self._files, self.patients)
+            for what, url, size, lines in erasure.run(meant, do=do):
+                yield Deed(what, url, size, lines)
+            return
+        for holding in meant:
+            yield from self._whole(holding, do=do)
+
+    def _whole(self, holding: Holding, *, do: bool) -> Iterator[Deed]:
+        """Destroy all of a holding, the manifest first; what says what was sent is reduced."""
+        first = sorted(holding.workspace, key=lambda one: not one.url.endswith("/manifest.json"))
+        for one in (*first, *holding.results):
+            if do:
+                self._files.remove(one.url)
+            yield Deed(DESTROYED, one.url, one.size)
+        for one in holding.sends:
+            text = self._files.read(one.url) or b""
+            less = b"".join(_reduced(line) for line in text.splitlines() if line.strip())
+            if less != text:
+                if do:
+                    self._files.write(one.url, less)
+                yield Deed(REDUCED, one.url, one.size)
+
+    def _write(self, url: str, certificate: dict[str, Any]) -> None:
+        self._files.write(url, msgspec.json.format(msgspec.json.encode(certificate), indent=2))
+
+    def _certificate(self, deeds: Iterable[Deed], *, ended: bool) -> dict[str, Any]:
+        """Say what is going to be done, or was."""
+        listed = [deed.told for deed in deeds]
+        return {
+            "id": self._id,
+            "status": "destroyed" if ended else "planned",
+            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "by": self.by,
+            "root": self.root,
+            "selection": self._selected,
+            "counts": {what: sum(one["what"] == what for one in listed) for what in (DESTROYED, REDUCED, REWRITTEN)},
+            "bytes": sum(one["size"] for one in listed if one["what"] == DESTROYED),
+            "left_because_younger": self.younger,
+            "files": listed,
+        }
+
+    @property
+    def _selected(self) -> dict[str, Any]:
+        told: dict[str, Any] = dict(self.selection.told)
+        if self.selection.before is not None:
+            told["before"] = datetime.fromtimestamp(self.selection.before, UTC).isoformat(timespec="seconds")
+        if self.patients is not None:
+            told["patients"] = len(self.patients)
+            told["patients_sha256"] = hashlib.sha256("\n".join(sorted(self.patients)).encode()).hexdigest()
+        return told
+
+
+def patients_in(place: Any, *, where: str) -> frozenset[str]:
+    """Read a file of patients, one a line. Raises `RedoxConfigError`."""
+    found = frozenset(text.decode("utf-8", "replace").strip() for _, text in numbered_lines(place, where=where, limit=1000))
+    if not found:
+        raise RedoxConfigError(f"{where}: names no patient; nothing was destroyed")
+    return found
+
+
+def summary(certificate: Mapping[str, Any]) -> str:
+    """Say in a sentence what a certificate says."""
+    counts = certificate["counts"]
+    done = "Destroyed" if certificate["status"] == "destroyed" else "Would destroy"
+    where = f" The certificate is {certificate['url']}." if certificate.get("url") else ""
+    younger = certificate["left_because_younger"]
+    left = f" Left alone, as it is younger: what {younger} tasks wrote." if younger else ""
+    return (
+        f"{done} {counts[DESTROYED]} files ({certificate['bytes']} bytes), reduced {counts[REDUCED]}, took lines out of "
+        f"{counts[REWRITTEN]}.{left}{where}"
+    )
+
+
+def _reduced(line: bytes) -> bytes:
+    """Leave of a line what keeps its message from being sent twice; nothing of one that says nothing of a message."""
+    found = jsontext.stored(line, dict)
+    if not isinstance(found, dict):
+        return b""
+    return msgspec.json.encode({name: found[name] for name in _KEPT_OF_A_SEND if name in found}) + b"\n"

@@ -1,0 +1,309 @@
+"""Destroying what was pulled: by whose it is, by age, by patient; nothing that keeps a message from being sent twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
+from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
+from airflow_provider_redox.operators.fhir import RedoxFhirReadOperator, RedoxFhirSearchOperator
+from airflow_provider_redox.operators.purge import RedoxPurgeOperator
+from airflow_provider_redox.operators.request import RedoxRequestOperator
+from airflow_provider_redox.storage.reading import parse_manifest
+from tests.support.s3 import Bucket
+from tests.support.sandbox import Sandbox
+
+KEVA = "81c2f5eb-f99f-40c4-b504-59483e6148d7"
+GREEN = {"family": "Green", "given": "Keva", "birthdate": "1995-08-26"}
+LABS = {"code": "4548-4", "_count": "20"}
+MESSAGE = {
+    "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"},
+    "Patient": {"Identifiers": [{"ID": "mrn-77", "IDType": "MR"}]},
+}
+QUESTION = {
+    "Meta": {"DataModel": "PatientSearch", "EventType": "Query"},
+    "Patient": {"Demographics": {"FirstName": "Keva", "LastName": "Green", "DOB": "1995-08-26"}},
+}
+NOW = timedelta(0)
+
+Execute = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _as_a_task(redox_connection: Sandbox, markers: Any) -> None:
+    """Every test runs operators against the sandbox."""
+
+
+def files(root: str) -> dict[str, str]:
+    """Every file below a root, by its path in it."""
+    folder = Path(root.removeprefix("file://"))
+    return {str(one.relative_to(folder)): one.read_text() for one in folder.rglob("*") if one.is_file()}
+
+
+def purge(root: str, **what: Any) -> dict[str, Any]:
+    """Purge as a task of a DAG of its own would."""
+    told: dict[str, Any] = RedoxPurgeOperator(task_id="purge", output_path=root, **{"older_than": NOW, **what}).execute(
+        {"ti": type("TI", (), {"dag_id": "retention", "run_id": "r", "task_id": "purge"})}
+    )
+    return told
+
+
+def search(root: str, task_id: str = "labs", **more: Any) -> RedoxFhirSearchOperator:
+    arguments: dict[str, Any] = {"resource_type": "Observation", "search_params": LABS, **more}
+    return RedoxFhirSearchOperator(task_id=task_id, output_path=root, **arguments)
+
+
+def listed(line: str) -> list[str]:
+    """Give the log IDs of a line of what was sent."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return []
+    return found.get("log_ids", []) if isinstance(found, dict) else []
+
+
+def patients_file(tmp_path: Path, *names: str) -> str:
+    path = tmp_path / "patients.txt"
+    path.write_text("\n".join(names) + "\n")
+    return str(path)
+
+
+def test_a_result_is_destroyed_whole(execute: Execute, output: str) -> None:
+    """Files, manifest and workspace of a result go; the certificate names each, and nothing else is left."""
+    execute(search(output))
+    before = files(output)
+    told = purge(output, of_dag_id="pull")
+    after = files(output)
+    (certificate,) = (json.loads(text) for text in after.values())
+    assert told["counts"] == {"destroyed": len(before), "reduced": 0, "rewritten": 0}
+    assert {one["url"].removeprefix(f"{output}/") for one in certificate["files"]} == set(before)
+    assert told["bytes"] == sum(len(text.encode()) for text in before.values())
+    assert certificate["by"]["dag_id"] == "retention"
+    assert told["url"] == f"{output}/_redox/certificates/{certificate['id']}.json"
+
+
+def test_a_plan_changes_nothing(execute: Execute, output: str) -> None:
+    """With `plan_only` it is told what would go, and all of it stays."""
+    execute(search(output))
+    before = files(output)
+    told = purge(output, of_dag_id="pull", plan_only=True)
+    assert (told["status"], told["url"], told["counts"]["destroyed"]) == ("planned", None, len(before))
+    assert files(output) == before
+
+
+def test_only_what_is_meant_goes(execute: Execute, output: str) -> None:
+    """Another task, run, destination or DAG is not touched."""
+    execute(search(output, "labs"))
+    execute(search(output, "other"))
+    keep = {name: text for name, text in files(output).items() if "/other" in name}
+    for wrong in ({"of_dag_id": "push"}, {"of_run_id": "r"}, {"destination": "elsewhere"}, {"environment": "Production"}):
+        assert purge(output, **wrong)["counts"]["destroyed"] == 0
+    purge(output, of_task_id="labs", of_dag_id="pull", destination="general", environment="Development")
+    left = {name: text for name, text in files(output).items() if not name.startswith("_redox/")}
+    assert left == keep
+
+
+def test_what_is_young_stays(execute: Execute, output: str) -> None:
+    """By default what was written within a day stays, as its task may be at work; what is older goes."""
+    execute(search(output, "young"))
+    execute(search(output, "old"))
+    for path in Path(output.removeprefix("file://")).rglob("*"):
+        if path.is_file() and "old" in path.name + path.parent.name:
+            os.utime(path, (time.time() - 2 * 86_400,) * 2)
+    told = purge(output, older_than=timedelta(days=1), of_dag_id="pull")
+    assert told["counts"]["destroyed"] > 0
+    kept = [name for name in files(output) if not name.startswith("_redox/")]
+    assert kept
+    assert all("young" in name for name in kept)
+
+
+def test_leftovers_of_a_failed_run_go(execute: Execute, output: str, redox_connection: Sandbox) -> None:
+    """What a search left that failed for good, or that nobody tried again, is destroyed with it."""
+    redox_connection.fault("status", status=500, match={"path": "Observation"}, skip=2, times=None)
+    from airflow_provider_redox.protocol.outcomes import RetryPolicy
+
+    operator = search(output)
+    operator.hook.retry = RetryPolicy(attempts=1)
+    with pytest.raises(Exception, match="500"):
+        execute(operator)
+    assert any("/staged/" in name for name in files(output))
+    purge(output, of_dag_id="pull")
+    assert [name for name in files(output) if not name.startswith("_redox/certificates")] == []
+
+
+def test_what_was_sent_is_reduced_and_still_not_sent_twice(
+    execute: Execute, output: str, redox_connection: Sandbox, tmp_path: Path
+) -> None:
+    """Of sends the hash and the outcome stay: a task that is cleared after the purge sends nothing twice."""
+    (tmp_path / "messages.ndjson").write_text("".join(json.dumps({**MESSAGE, "Visit": {"n": n}}) + "\n" for n in range(3)))
+    many = {"task_id": "many", "payload_path": str(tmp_path / "messages.ndjson"), "results_path": output}
+    execute(RedoxDataModelPostOperator(task_id="one", payload=MESSAGE, results_path=output))
+    execute(RedoxDataModelPostOperator(**many))
+    whole = RedoxHook().client.calls.complete_message(MESSAGE)
+    execute(RedoxRequestOperator(task_id="any", method="POST", path="endpoint", json=whole, output_path=output))
+    sent = len(redox_connection.control("GET", "messages"))
+    log_ids = {one for line in "".join(files(output).values()).splitlines() for one in listed(line)}
+    assert log_ids
+    told = purge(output, of_dag_id="pull")
+    assert told["counts"]["reduced"] >= 4
+    left = "".join(text for name, text in files(output).items() if not name.startswith("_redox/"))
+    assert "log_ids" not in left
+    assert all(one not in left for one in log_ids)
+    for operator in (
+        RedoxDataModelPostOperator(task_id="one", payload=MESSAGE, results_path=output),
+        RedoxDataModelPostOperator(**many),
+        RedoxRequestOperator(task_id="any", method="POST", path="endpoint", json=whole, output_path=output),
+    ):
+        execute(operator)
+    assert len(redox_connection.control("GET", "messages")) == sent
+
+
+@pytest.mark.parametrize("line_format", ["raw", "envelope"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_patient_is_taken_out(
+    execute: Execute, output: str, tmp_path: Path, line_format: str, compression: str | None
+) -> None:
+    """The lines of a patient go, and the manifest says what is left, with counts and checksums that hold."""
+    how = {"line_format": line_format, "compression": compression}
+    manifest = execute(search(output, "all", search_params={"_lastUpdated": "ge2000-01-01", "_count": "200"}, **how))
+    url = f"{output}/destination=general/environment=Development/_redox/dag_id=pull"
+    (stored,) = (f"file://{path}" for path in Path(url.removeprefix("file://")).rglob("manifest.json"))
+    lines = [json.loads(line) for _, line in parse_manifest(manifest).resources("Observation")]
+    theirs = [one for one in lines if one["subject"]["reference"] == f"Patient/{KEVA}"]
+    assert 0 < len(theirs) < len(lines)
+    told = purge(output, patients_path=patients_file(tmp_path, f"Patient/{KEVA}"))
+    left = [json.loads(line) for _, line in parse_manifest(stored).resources("Observation")]  # checks sums and counts
+    assert left == [one for one in lines if one not in theirs]
+    certificate = json.loads(Path(told["url"].removeprefix("file://")).read_text())
+    assert sum(one.get("lines", 0) for one in certificate["files"]) == len(theirs)
+    if compression is None:
+        assert not any(KEVA in text for text in files(output).values())
+
+
+def test_a_patient_is_taken_out_of_everything(execute: Execute, output: str, tmp_path: Path) -> None:
+    """By an identifier too: the Patient, what refers to it, answers, documents, bodies, lists; the rest stays."""
+    cohort = tmp_path / "cohort.ndjson"
+    rows = [{"mrn": "Zyxwvu", **GREEN}, {"mrn": "other", "family": "Nobody", "given": "X", "birthdate": "1990-01-01"}]
+    cohort.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    execute(
+        search(
+            output,
+            "cohort",
+            resource_type="Patient",
+            cohort=str(cohort),
+            cohort_key="mrn",
+            search_params={name: f"{{{name}}}" for name in GREEN},
+        )
+    )
+    references = execute(search(output, "documents", resource_type="DocumentReference", search_params={"patient": KEVA}))
+    execute(RedoxDocumentDownloadOperator(task_id="files", manifest=references, output_path=output))
+    execute(RedoxDataModelQueryOperator(task_id="query", payload=QUESTION, output_path=output))
+    execute(RedoxFhirReadOperator(task_id="read", resource_type="Patient", resource_id=KEVA, output_path=output))
+    path = f"fhir/R4/general-hospital/Development/Patient/{KEVA}"
+    execute(RedoxRequestOperator(task_id="body", method="GET", path=path, output_path=output))
+    execute(search(output, "labs"))
+    keva = json.loads(next(text for name, text in files(output).items() if "read.Patient" in name))
+    identifiers = [one["value"] for one in keva["identifier"]]
+    documents = [name for name in files(output) if ".DocumentFile." in name]
+    assert documents
+    assert identifiers
+    told = purge(output, patients_path=patients_file(tmp_path, *identifiers, "Zyxwvu"))
+    left = {name: text for name, text in files(output).items() if "certificates" not in name}
+    for secret in (KEVA, *identifiers, "Zyxwvu", "Keva"):
+        assert [name for name, text in left.items() if secret in text] == []
+    assert [name for name in left if ".DocumentFile." in name or ".Response." in name] == []
+    assert any("/labs.Observation" in name and text for name, text in left.items())
+    assert json.loads(next(text for name, text in left.items() if name.endswith("searches.ndjson")))["key"] == "other"
+    certificate = Path(told["url"].removeprefix("file://")).read_text()
+    assert not any(one in certificate for one in (KEVA, "Zyxwvu", *identifiers))
+    again = purge(output, patients_path=patients_file(tmp_path, KEVA, *identifiers, "Zyxwvu"))
+    assert again["counts"] == {"destroyed": 0, "reduced": 0, "rewritten": 0}
+
+
+def test_a_purge_that_was_killed_is_taken_up(execute: Execute, output: str, tmp_path: Path) -> None:
+    """After any step of it, what is visible is whole, and the next purge ends what this one began."""
+    from airflow_provider_redox.storage.files import Files
+
+    class KilledError(BaseException):
+        pass
+
+    def stepping(call: Any, left: Iterator[int]) -> Any:
+        def step(*args: Any) -> Any:
+            if next(left, None) is None:
+                raise KilledError
+            return call(*args)
+
+        return step
+
+    patients = patients_file(tmp_path, KEVA)
+    ended, after = False, 0
+    while not ended:
+        execute(search(output, search_params={"_lastUpdated": "ge2000-01-01", "_count": "200"}))
+        steps = iter(range(after))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("write", "remove"):
+                patch.setattr(Files, name, stepping(getattr(Files, name), steps))
+            try:
+                purge(output, patients_path=patients)
+                ended = True
+            except KilledError:
+                after += 1
+        (stored,) = (f"file://{path}" for path in Path(output.removeprefix("file://")).rglob("manifest.json"))
+        list(parse_manifest(stored).resources("Observation"))
+        purge(output, patients_path=patients)
+        list(parse_manifest(stored).resources("Observation"))
+        assert [name for name, text in files(output).items() if KEVA in text] == []
+    assert after > 3
+
+
+def test_a_list_without_patients_destroys_nothing(execute: Execute, output: str, tmp_path: Path) -> None:
+    """An empty list is a mistake, not everybody."""
+    execute(search(output))
+    before = files(output)
+    with pytest.raises(AirflowFailException, match="patients_path: names no patient"):
+        purge(output, patients_path=patients_file(tmp_path, ""))
+    assert files(output) == before
+
+
+def test_on_an_object_store(execute: Execute, bucket: Bucket) -> None:
+    """A bucket's results are found by its listing, and destroyed by whom and by age."""
+    execute(search(bucket.root))
+    assert purge(bucket.root, older_than=timedelta(days=1), of_dag_id="pull")["counts"]["destroyed"] == 0
+    told = purge(bucket.root, of_dag_id="pull")
+    assert told["counts"]["destroyed"] > 1
+    assert [key for key in bucket.list() if "/certificates/" not in key] == []
+    assert json.loads(bucket.at(told["url"]))["status"] == "destroyed"
+
+
+def test_the_command_plans_then_destroys(execute: Execute, output: str, tmp_path: Path) -> None:
+    """`purge` says what would go; with --yes it goes. Without saying what, it does nothing."""
+    execute(search(output))
+    before = files(output)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "airflow_provider_redox", "purge", "--root", output, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    nothing = run("--yes")
+    assert (nothing.returncode, "Say what" in nothing.stderr) == (2, True)
+    planned = run("--dag-id", "pull", "--older-than", "0")
+    assert (planned.returncode, files(output)) == (0, before)
+    assert len(planned.stdout.splitlines()) == len(before)
+    assert "Nothing was changed" in planned.stderr
+    young = run("--dag-id", "pull", "--yes")
+    assert "Left alone, as it is younger" in young.stderr
+    done = run("--dag-id", "pull", "--older-than", "0", "--yes")
+    assert (done.returncode, done.stdout) == (0, planned.stdout)
+    assert all("certificates" in name for name in files(output))
