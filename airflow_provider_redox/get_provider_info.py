@@ -119,6 +119,12 @@ def _conn_fields() -> dict[str, Any]:
         "purpose_of_use": _field(
             "Purpose of use", "Why patients' data are used, for the record of disclosures: TREAT, HPAYMT, HOPERAT or kin."
         ),
+        "allow": {
+            "label": "Allow",
+            "description": "What the connection may be used for; of a list that is left out, everything: "
+            '{"interactions": ["search"], "resource_types": ["Patient"], "destinations": ["general"]}.',
+            "schema": {"type": ["object", "null"]},
+        },
         "link_host_aliases": _field(
             "Link host aliases",
             "Other hosts, separated by commas, that next links may name; rewritten onto our own host.",
@@ -190,6 +196,14 @@ def _options() -> dict[str, Any]:
             "type": "string",
             "example": None,
             "default": "required",
+        },
+        "require_encrypted_output": {
+            "description": "Whether results and the record are refused a place in clear, such as a path on a disk or a bucket "
+            "that says so: production (what is of that environment), always, or never.",
+            "version_added": "0.1.0",
+            "type": "string",
+            "example": None,
+            "default": "production",
         },
         "storage_options": {
             "description": "Options for the drivers of object stores, as JSON by scheme: what a driver's class takes, such "

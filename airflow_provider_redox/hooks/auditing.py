@@ -87,7 +87,7 @@ def auditor_of(settings: Settings, audit: str | None) -> Auditor:
 
     path = conf.get("redox", "audit_path", fallback="")
     level = _level(conf.get("redox", "audit", fallback="") or "required", audit, kept=bool(path))
-    log = _log_at(path) if path and level != "off" else None
+    log = _log_at(path, settings.environment) if path and level != "off" else None
 
     def hashed(content: bytes) -> str:
         return keyed_hash(settings.key, purpose="audit", content=content)
@@ -110,12 +110,15 @@ def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
     return wanted
 
 
-def _log_at(path: str) -> AuditLog:
+def _log_at(path: str, environment: str | None) -> AuditLog:
+    from airflow_provider_redox.storage.encryption import check_encrypted
     from airflow_provider_redox.storage.layout import checked_root
 
     name = "[redox] audit_path"
     try:
-        return AuditLog(checked_root(path, name=name))
+        root = checked_root(path, name=name)
+        check_encrypted(root, environment, name=name)
+        return AuditLog(root)
     except RedoxConfigError as error:
         told = str(error).replace("output_path:", f"{name}:", 1)
     raise RedoxConfigError(told)

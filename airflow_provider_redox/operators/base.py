@@ -67,14 +67,17 @@ class RedoxOperator(BaseOperator):
 
     def layout(self, context: Context, output_path: str | None, destination: str | None = None) -> Layout:
         """Give the places of this task instance's results, by default those of the operator's destination."""
+        from airflow_provider_redox.storage.encryption import check_encrypted
         from airflow_provider_redox.storage.layout import Layout, Owner, output_root
 
         ti = context["ti"]
         settings = self.hook.client.settings
         chosen = destination or self.destination or settings.destination or "none"
         environment = self.environment or settings.environment or "none"
+        root = output_root(output_path)
+        check_encrypted(root, environment)
         owner = Owner(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
-        return Layout(output_root(output_path), chosen, environment, owner)
+        return Layout(root, chosen, environment, owner)
 
 
 def checked_payload(payload: Any) -> Mapping[str, Any]:

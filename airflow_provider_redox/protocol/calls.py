@@ -49,6 +49,7 @@ class Calls:
         headers: Mapping[str, str] | None = None,
     ) -> Request:
         """Make any request below the connection's host. Raises `RedoxConfigError` and `RedoxSecurityError`."""
+        self.settings.allow.check("request")
         body, kind = _body(form=form, json=json, data=data)
         return self._request(method, path, params, body, {**kind, **(headers or {})})
 
@@ -62,6 +63,7 @@ class Calls:
 
         Redirects are errors here too, and an unsafe request whose outcome is unknown still is.
         """
+        self.settings.allow.check("request")
 
         def final(response: RedoxResponse) -> RedoxResponse:
             return response if response.status >= 400 else raise_refusal(response)
@@ -81,6 +83,7 @@ class Calls:
         seen: set[int] | None = None,
     ) -> Walk:
         """Begin a FHIR search, by its parameters or the form made of them. Nothing is sent before a page is asked for."""
+        self._check("search", resource_type)
         form = params if isinstance(params, bytes) else fhir.search_form(params)
         base = self.endpoint(destination, environment)
         return start_walk(base, resource_type, form, headers=self._headers(headers), env=self.env, terms=terms, seen=seen)
@@ -95,6 +98,7 @@ class Calls:
         headers: Mapping[str, str] | None = None,
     ) -> Flow[RedoxResponse]:
         """Read one resource, and give the answer that holds it and no other: its digits, its headers."""
+        self._check("read", resource_type)
         base = self.endpoint(destination, environment)
         request = base.read(resource_type, resource_id, self._headers(headers))
 
@@ -130,7 +134,9 @@ class Calls:
 
         A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`.
         """
+        self._check("writeback", resource_type)
         found = find_destination(self.settings.destinations, destination, default=self.settings.destination)
+        self._check_places(found.fhir_slug())
         whole = message_header.completed(
             bundle,
             resource_type=fhir.checked_type(resource_type),
@@ -152,6 +158,7 @@ class Calls:
 
         Not repeated where it may have arrived, unless `idempotent`: a second copy that no message names does no harm.
         """
+        self.settings.allow.check("upload")
         if self.settings.blob_url is None:
             raise RedoxConfigError("extra.blob_url: missing; host is not Redox's own, so say where its files are uploaded")
         boundary = message_header.new_message_id(self.env.new_jti())
@@ -171,6 +178,7 @@ class Calls:
 
         Raises `RedoxSecurityError` for a URL that leads elsewhere, before anything is sent.
         """
+        self.settings.allow.check("download")
         endpoint = lambda: self.endpoint(destination, environment)  # noqa: E731  (a file at blob_url needs none)
         request = documents.request(attachment, endpoint, self.settings.blob_url, self._headers(headers), into)
         return exchange(request, lambda answer: documents.read(answer, attachment), repeatable=True, env=self.env)
@@ -187,6 +195,7 @@ class Calls:
 
     def prepared_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
         """Make the request that carries what `complete_message` made."""
+        self._check_message(message)
         return data_model.request(self.settings, message, self._headers(headers))
 
     def post(self, request: Request, *, repeatable: bool = False) -> Flow[data_model.Accepted]:
@@ -199,7 +208,7 @@ class Calls:
             raise RedoxConfigError(
                 "payload: this data model and event type is not a known query; send it with the post operator"
             )
-        request = data_model.request(self.settings, message, self._headers(headers))
+        request = self.prepared_message(message, headers)
         return exchange(request, _answering, repeatable=True, env=self.env)
 
     def complete_message(
@@ -237,7 +246,21 @@ class Calls:
     def endpoint(self, destination: str | None, environment: str | None) -> fhir.Endpoint:
         """Find the FHIR base of a destination's name or slug."""
         found = find_destination(self.settings.destinations, destination, default=self.settings.destination)
+        self._check_places(found.fhir_slug())
         return fhir.endpoint(self.settings, found.fhir_slug(), environment)
+
+    def _check(self, interaction: str, resource_type: str) -> None:
+        self.settings.allow.check(interaction)
+        self.settings.allow.check_type(resource_type)
+
+    def _check_message(self, message: Mapping[str, Any]) -> None:
+        meta = message["Meta"]
+        self.settings.allow.check("query" if data_model.is_query(message) else "post")
+        self.settings.allow.check_model(str(meta.get("DataModel")), str(meta.get("EventType")))
+        self._check_places(*(str(place.get("ID")) for place in meta.get("Destinations") or () if isinstance(place, Mapping)))
+
+    def _check_places(self, *places: str) -> None:
+        self.settings.allow.check_places(places, self.settings.destinations)
 
     def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         own = {"redox-source-id": self.settings.source_id} if self.settings.source_id else {}

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.allowance import EVERYTHING, Allowance, parse_allowance
 from airflow_provider_redox.protocol.destinations import Destination, parse_destinations
 from airflow_provider_redox.protocol.keys import SigningKey, choose_keys
 
@@ -41,6 +42,7 @@ EXTRA_FIELDS = (
     "headers",
     "meta",
     "purpose_of_use",
+    "allow",
     "organization_id",
     "environment_id",
     "platform_conn_id",
@@ -93,6 +95,7 @@ class Settings:
     ca_file: str | None = None
     cache_backend: str = "variable"
     purpose_of_use: str | None = None
+    allow: Allowance = EVERYTHING
     timeout: float = 130.0
     requests_per_5min: int = 5000
     plain_http_allowed: bool = False
@@ -168,6 +171,7 @@ class Settings:
             ca_file=_text(extra, "ca_file"),
             cache_backend=_choice(extra, "cache_backend", CACHE_BACKENDS) or "variable",
             purpose_of_use=_purpose(extra),
+            allow=parse_allowance(_mapping(extra, "allow")),
             timeout=_number(extra, "timeout", 130.0, low=1, high=3600),
             requests_per_5min=int(_number(extra, "requests_per_5min", 5000, low=2, high=10_000)),
             plain_http_allowed=allow_http,

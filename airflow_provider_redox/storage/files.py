@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.storage.stores import COPIES_LATE, StoredFile, check_place, missing_driver, naming, with_options
+from airflow_provider_redox.storage.stores import (
+    COPIES_LATE,
+    StoredFile,
+    check_place,
+    code_of,
+    missing_driver,
+    naming,
+    with_options,
+)
 
 UPLOAD_BLOCK = 8 * 1024 * 1024
 """Bytes that are held before a piece of an upload is sent. Drivers would take up to 50 MB for each open file."""
@@ -170,6 +178,20 @@ class Files:
         except FileNotFoundError:
             return None
         return content
+
+    @property
+    def names_encryption(self) -> bool:
+        """Whether `[redox] storage_options` has every object of an S3 written with an encryption."""
+        options = getattr(self._fs, "s3_additional_kwargs", None) or {}
+        return "ServerSideEncryption" in options
+
+    def ask_for_encryption(self, bucket: str) -> str:
+        """Ask an S3 whether a bucket encrypts. Gives an empty text, or the store's word for why it does not say."""
+        try:
+            self._fs.call_s3("get_bucket_encryption", Bucket=bucket)
+        except Exception as error:  # noqa: BLE001  (the driver raises whatever the store says)
+            return code_of(error)
+        return ""
 
     def find(self, url: str) -> list[Found]:
         """List the files in a folder and all folders in it, by name; none when there is no such folder."""

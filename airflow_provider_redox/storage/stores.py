@@ -91,7 +91,7 @@ def naming(place: str) -> Iterator[None]:
     except Exception as error:
         if not _is_of_a_store(error):
             raise
-        code = _code(error)
+        code = code_of(error)
         if code == "NoSuchBucket":
             raise RedoxConfigError(f"output_path: {place}: there is no such bucket") from None
         if isinstance(error, FileNotFoundError | FileExistsError):
@@ -157,7 +157,7 @@ def _is_of_a_store(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.partition(".")[0] not in ("builtins", "airflow")
 
 
-def _code(error: Exception) -> str:
+def code_of(error: Exception) -> str:
     """Give the store's word for an error, such as AccessDenied; else the class of the error."""
     for one in (error, error.__cause__):
         response = getattr(one, "response", None)

@@ -1,0 +1,75 @@
+"""Whether a place keeps what is put into it encrypted, as far as it says so."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.files import Files
+
+CHOICES = ("production", "always", "never")
+
+_log = logging.getLogger(__name__)
+
+_S3 = ("s3", "s3a", "s3n")
+_ALWAYS = ("gs", "gcs", "abfs", "abfss", "adl")
+"""Stores that encrypt everything, by their makers' word."""
+
+
+def check_encrypted(root: str, environment: str | None, *, name: str = "output_path") -> None:
+    """Refuse a place in clear, where `[redox] require_encrypted_output` wants none. Raises `RedoxConfigError`.
+
+    A disk says nothing of itself, and counts as in clear; a bucket is asked. One that does not answer is told of, and used.
+
+    :param environment: of what is going to be put there; by default only Production is held to it.
+    :param name: what errors call the place.
+    """
+    from airflow.providers.common.compat.sdk import conf
+
+    wanted = conf.get("redox", "require_encrypted_output", fallback="") or "production"
+    if wanted not in CHOICES:
+        raise RedoxConfigError(f"[redox] require_encrypted_output: must be one of {', '.join(CHOICES)}")
+    if wanted == "never" or (wanted == "production" and environment != "Production"):
+        return
+    scheme = root.partition("://")[0]
+    if scheme in ("file", "local"):
+        raise _in_clear(name, "a path on a disk, which does not say whether it is encrypted")
+    if scheme in _S3:
+        _check_bucket(root, name)
+    elif scheme not in _ALWAYS:
+        _tell(root, "its store is not one that can be asked")
+
+
+def _check_bucket(root: str, name: str) -> None:
+    rest = root.partition("://")[2].rpartition("@")[2] if "@" in root else root.partition("://")[2]
+    answer = _of_bucket(root, rest.partition("/")[0])
+    if answer == "none":
+        raise _in_clear(name, "a bucket that says it does not encrypt")
+
+
+@lru_cache(maxsize=64)
+def _of_bucket(root: str, bucket: str) -> str:
+    """Ask a bucket once in a process: `encrypted`, `none`, or `unknown`."""
+    files = Files(root)
+    if files.names_encryption:
+        return "encrypted"
+    code = files.ask_for_encryption(bucket)
+    if code == "":
+        return "encrypted"
+    if code == "ServerSideEncryptionConfigurationNotFoundError":
+        return "none"
+    _tell(root, f"the bucket was asked, and did not say ({code}); allow s3:GetEncryptionConfiguration")
+    return "unknown"
+
+
+@lru_cache(maxsize=64)
+def _tell(root: str, why: str) -> None:
+    _log.warning("It is not known whether %s is encrypted: %s.", root, why)
+
+
+def _in_clear(name: str, what: str) -> RedoxConfigError:
+    return RedoxConfigError(
+        f"{name}: is {what}. Nothing was asked for. Name an encrypted bucket; or, if the place is encrypted by other means, "
+        "say so with [redox] require_encrypted_output = never"
+    )
