@@ -198,8 +198,8 @@ def _options() -> dict[str, Any]:
             "default": "required",
         },
         "require_encrypted_output": {
-            "description": "Whether results and the record are refused a place in clear, such as a path on a disk or a bucket "
-            "that says so: production (what is of that environment), always, or never.",
+            "description": "Whether results and the record are refused a place in clear, such as a path on a disk or a "
+            "bucket that says so: production (what is of that environment), always, or never.",
             "version_added": "0.1.0",
             "type": "string",
             "example": None,

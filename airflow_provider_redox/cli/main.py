@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROG, description="Keys and connections for Redox.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_keygen, _add_check, _add_jwks, _add_probe, _add_purge):
+    for add in (_add_keygen, _add_check, _add_jwks, _add_probe, _add_purge, _add_sample):
         add(commands)
     return parser
 
@@ -70,6 +70,13 @@ def _add_jwks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     source = _add_connection(parser)
     source.add_argument("--key-file", metavar="FILE", help="a private key instead of a connection (- is stdin)")
     parser.add_argument("--kid", metavar="ID", help="key ID of the key, when it has none")
+
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(commands, "sample", "Take a sample of a result without persons in it, for development.")
+    parser.add_argument("--manifest", required=True, action="append", metavar="URL", help="of a search; may be repeated")
+    parser.add_argument("--folder", required=True, metavar="DIR", help="where the sample goes: a new or empty folder")
+    parser.add_argument("--patients", type=int, default=20, metavar="N", help="patients of the sample at most (20)")
 
 
 def _add_purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from . import search as searching
+from . import summaries
 from .answers import refuse_fhir
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def build(sandbox: Sandbox, position: Position) -> dict[str, Any]:
 def _entries(sandbox: Sandbox, position: Position) -> dict[str, Any]:
     shown = position.matches[position.offset : position.offset + position.size]
     base = sandbox.base_url + position.base_path
-    entries = [_entry(base, _project(match, position.search.elements), "match") for match in shown]
+    entries = [_entry(base, summaries.project(match, position.search.elements), "match") for match in shown]
     extra = searching.included(position.search, shown, sandbox.store)
     entries += [_entry(base, resource, "include") for resource in extra]
     return {"entry": entries} if entries else {}
@@ -98,14 +99,6 @@ def _entries(sandbox: Sandbox, position: Position) -> dict[str, Any]:
 def _entry(base: str, resource: Resource, mode: str) -> dict[str, Any]:
     url = f"{base}/{resource['resourceType']}/{resource['id']}"
     return {"fullUrl": url, "resource": resource, "search": {"mode": mode}}
-
-
-def _project(resource: Resource, elements: tuple[str, ...]) -> Resource:
-    if not elements:
-        return resource
-    kept = {key: value for key, value in resource.items() if key in {"resourceType", "id", *elements}}
-    subsetted = {"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"}
-    return kept | {"meta": resource["meta"] | {"tag": [subsetted]}}
 
 
 def _self_link(sandbox: Sandbox, position: Position) -> str:

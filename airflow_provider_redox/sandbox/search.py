@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import parameters
+from . import parameters, summaries
 from .answers import refuse_fhir
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def read(resource_type: str, pairs: list[tuple[str, str]]) -> Search:
         resource_type,
         tuple(_criterion(resource_type, name, value) for name, value in pairs if name not in CONTROLS | INCLUDES),
         _count(controls.get("_count")),
-        _summary(controls.get("_summary")) or controls.get("_count") == "0",
-        tuple(filter(None, controls.get("_elements", "").split(","))),
+        controls.get("_summary") == "count" or controls.get("_count") == "0",
+        summaries.elements_of(resource_type, controls.get("_summary"), controls.get("_elements", "")),
         _sort(controls.get("_sort", "")),
         tuple(_include(name, value) for name, value in pairs if name == "_include"),
         tuple(_include(name, value) for name, value in pairs if name == "_revinclude"),
@@ -204,12 +204,6 @@ def _count(text: str | None) -> int | None:
     if not (text.isascii() and text.isdigit()):
         refuse_fhir(400, "value", "_count: must be a whole number")
     return min(int(text), MAX_COUNT) or None
-
-
-def _summary(text: str | None) -> bool:
-    if text not in (None, "count", "false"):
-        refuse_fhir(400, "not-supported", "_summary: only count is supported")
-    return text == "count"
 
 
 def _sort(text: str) -> str:

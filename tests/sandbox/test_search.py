@@ -208,6 +208,20 @@ def test_elements_are_what_was_asked_for(redox: Client) -> None:
     assert patient["meta"]["tag"][0]["code"] == "SUBSETTED"
 
 
+def test_summaries_are_parts(redox: Client) -> None:
+    """_summary=true leaves FHIR's summary elements, data all but the narrative, text the narrative and what is mandatory."""
+    query = {"patient": KEVA, "_count": "1"}
+    (whole,) = redox.found("Observation", query)
+    summary, data, text = ({**query, "_summary": kind} for kind in ("true", "data", "text"))
+    (short,) = redox.found("Observation", summary)
+    assert {"resourceType", "id", "meta", "status", "code", "subject"} <= set(short) < set(whole)
+    assert "category" not in short
+    assert set(redox.found("Observation", data)[0]) == set(whole) - {"text"}
+    assert set(redox.found("Observation", text)[0]) - {"text"} == {"resourceType", "id", "meta", "status", "code"}
+    for part in (summary, data, text):
+        assert redox.found("Observation", part)[0]["meta"]["tag"][0]["code"] == "SUBSETTED"
+
+
 @pytest.mark.parametrize("sort", ["_id", "-_id", "_lastUpdated", "-_lastUpdated"])
 def test_results_are_sorted_on_request(redox: Client, sort: str) -> None:
     """_sort orders by ID or update time, with a minus the other way round."""

@@ -1,0 +1,60 @@
+"""`sample`: a part of a result without persons, for development; `redox sandbox --data` serves it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from airflow_provider_redox.cli.words import UsageError, say
+from airflow_provider_redox.protocol.deidentify import Deidentifier
+from airflow_provider_redox.protocol.disclosure import patients_of_body
+from airflow_provider_redox.storage.reading import parse_manifest
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the sample."""
+    folder = Path(options.folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError("--folder: is not empty; nothing is overwritten")
+    without = Deidentifier(secrets.token_bytes(32), datetime.now(UTC).year)
+    chosen = _chosen(options.manifest, options.patients, without)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    counts: dict[str, int] = {}
+    with ExitStack() as stack:
+        files: dict[str, Any] = {}
+        for resource, patients in _resources(options.manifest):
+            if patients <= chosen:
+                kind = str(resource["resourceType"])
+                file = files.get(kind) or files.setdefault(kind, stack.enter_context(_new(folder / f"{kind}.ndjson")))
+                file.write(msgspec.json.encode(without.resource(resource)) + b"\n")
+                counts[kind] = counts.get(kind, 0) + 1
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+    say(f"Wrote {told} of {len(chosen)} patients. Look at it before you give it away: a rule of thumb is no expert.")
+    return 0
+
+
+def _chosen(manifests: list[str], most: int, without: Deidentifier) -> frozenset[str]:
+    """Choose patients by chance: those whose new IDs come first."""
+    found = {one for _, patients in _resources(manifests) for one in patients}
+    return frozenset(sorted(found, key=lambda one: without.new_id("Patient", one))[:most])
+
+
+def _resources(manifests: list[str]) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
+    """Give the resources of results, each with the patients that it is about; answers of Data Models are none."""
+    for place in manifests:
+        for _, line in parse_manifest(place).resources(None):
+            resource = msgspec.json.decode(line)
+            if isinstance(resource, dict) and "resourceType" in resource:
+                yield resource, frozenset(one for one in patients_of_body(line) if isinstance(one, str))
+
+
+def _new(path: Path) -> Any:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
