@@ -67,7 +67,9 @@ class Auditor(Recorder):
         )
         if not disclosure.announced and not done:
             disclosure.announced = str(uuid.uuid4())
-        _events.info("%s", json.dumps(summary(disclosure, self.requester, moment), separators=(",", ":")))
+        level = logging.DEBUG if self.log is None else logging.INFO
+        if _events.isEnabledFor(level):
+            _events.log(level, "%s", json.dumps(summary(disclosure, self.requester, moment), separators=(",", ":")))
         if self.log is None:
             return
         try:

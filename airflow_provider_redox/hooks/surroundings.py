@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_redox.client.driver import real_environment
+from airflow_provider_redox.client import driver
 from airflow_provider_redox.hooks.auditing import auditor_of
 from airflow_provider_redox.hooks.metrics import airflow_meter
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
@@ -16,7 +16,7 @@ def surroundings(settings: Settings, retry: RetryPolicy | None, audit: str | Non
     """Give the arguments of a client. Raises `RedoxConfigError`."""
     return {
         "shared": shared_slots(settings),
-        "env": real_environment(retry, origin=settings.base_url),
+        "env": driver.real_environment(retry, origin=settings.base_url),
         "meter": airflow_meter(),
         "recorder": auditor_of(settings, audit),
     }

@@ -152,13 +152,14 @@ def patients_in(place: Any, *, where: str) -> frozenset[str]:
 def summary(certificate: Mapping[str, Any]) -> str:
     """Say in a sentence what a certificate says."""
     counts = certificate["counts"]
-    done = "Destroyed" if certificate["status"] == "destroyed" else "Would destroy"
+    done = certificate["status"] == "destroyed"
+    words = ("Destroyed", "reduced", "took") if done else ("Would destroy", "reduce", "take")
     where = f" The certificate is {certificate['url']}." if certificate.get("url") else ""
     younger = certificate["left_because_younger"]
     left = f" Left alone, as it is younger: what {younger} tasks wrote." if younger else ""
     return (
-        f"{done} {counts[DESTROYED]} files ({certificate['bytes']} bytes), reduced {counts[REDUCED]}, took lines out of "
-        f"{counts[REWRITTEN]}.{left}{where}"
+        f"{words[0]} {counts[DESTROYED]} files ({certificate['bytes']} bytes), {words[1]} {counts[REDUCED]}, {words[2]} "
+        f"lines out of {counts[REWRITTEN]}.{left}{where}"
     )
 
 

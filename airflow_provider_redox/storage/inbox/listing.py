@@ -16,6 +16,9 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import arrivals
 from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url
 
+AGAIN = "_again"
+"""In the name of what a consumer wants once more, which may lie in the future."""
+
 _FIRST_DAYS = timedelta(days=30)
 _GROUPS = {"data_model", "event_type", "source", "log_id"}
 
@@ -58,13 +61,30 @@ class OwnListing:
         self._files, self._root = files, root
 
     def since(self, mark: str) -> Iterator[list[str]]:
-        """Give the names of one minute after the other."""
+        """Give the names of one minute after the other, up to the newest that was there before.
+
+        What arrives while a folder is listed may be in the list or not, and so a later message without one before it. All
+        that came before the newest was there when the listing began, and is in it.
+        """
+        newest = self._newest(mark)
+        for names in self._minutes(mark, newest_first=False):
+            yield [name for name in names if AGAIN in name or name <= newest]
+
+    def _newest(self, mark: str) -> str:
+        """Give the newest message that is there, at or after the mark; what a consumer wants once more is none."""
+        for names in self._minutes(mark, newest_first=True):
+            arrived = [name for name in names if AGAIN not in name]
+            if arrived:
+                return max(arrived)
+        return ""
+
+    def _minutes(self, mark: str, *, newest_first: bool) -> Iterator[list[str]]:
         first = arrivals.folder_of(mark) if mark else ""
         base = f"{self._root}/arrivals"
-        for day in self._files.names(base):
+        for day in sorted(self._files.names(base), reverse=newest_first):
             if day < first[:10]:
                 continue
-            for minute in self._files.names(f"{base}/{day}"):
+            for minute in sorted(self._files.names(f"{base}/{day}"), reverse=newest_first):
                 if f"{day}/{minute}" >= first:
                     names = self._files.names(f"{base}/{day}/{minute}")
                     yield [name for name in names if name >= mark and arrivals.is_stamped(name)]

@@ -19,11 +19,10 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import arrivals
-from airflow_provider_redox.storage.inbox.listing import ForeignListing, Listing, OwnListing, base_of
+from airflow_provider_redox.storage.inbox.listing import AGAIN, ForeignListing, Listing, OwnListing, base_of
 from airflow_provider_redox.storage.inbox.place import InboxFiles, inbox_root
 from airflow_provider_redox.storage.layout import safe_name
 
-AGAIN = "_again"
 _ENOUGH = 1000  # messages that one look gathers before it is content
 
 
