@@ -7,6 +7,7 @@ by a task in `canaries/canaries.py`.
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 from local_airflow import AirflowApiError, LocalAirflow
 
+from tests.inbox.boxes import Box
 from tests.support.database import rows
 from tests.support.leftovers import Leftovers
+from tests.support.receiver import message
 from tests.support.run_dags import run_dags
 from tests.support.sandbox import Sandbox
 
@@ -89,6 +92,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps({"resourceType": "Bundle", "type": "message", "entry": [{"resource": note}]})
     )
     (folder / "upload.txt").write_text(f"{CANARY}upload")
+    inbox = Box(f"file://{folder}/inbox")
+    for log_id in ("7ce6f387-c33c-417d-8682-81e83628cbd9", "8ce6f387-c33c-417d-8682-81e83628cbd9"):
+        pushed = {**message(log_id), "Patient": {"Name": f"{CANARY}pushed"}}
+        inbox.inbox.take(json.dumps(pushed).encode())
     return folder
 
 
@@ -104,9 +111,23 @@ def server() -> Iterator[Sandbox]:
     sandbox.fault(**status, status=400, body=refused, match={"path": "/endpoint", "body": "post_refused"})
     sandbox.fault(**status, status=400, body=refused, match={"path": "/endpoint", "body": "line3"})
     sandbox.fault("body", body=json.dumps(FOREIGN), match={"path": "/Patient/_search", "body": "_count=1"}, times=None)
+    sandbox.fault("body", body=json.dumps(held()), match={"path": "/DocumentReference/_search"}, times=None)
     sandbox.fault("status", status=503, headers={"Retry-After": "0"}, match={"path": "/Patient/_search"}, times=1)
     yield sandbox
     sandbox.stop()
+
+
+def held() -> dict[str, Any]:
+    """A page with a document that its resource holds itself, and one that is not to be had."""
+    inline = {"contentType": "text/plain", "title": f"{CANARY}title", "data": base64.b64encode(CANARY.encode()).decode()}
+    document = {
+        "resourceType": "DocumentReference",
+        "id": "held",
+        "status": "current",
+        "subject": {"reference": f"Patient/{CANARY}holder", "display": f"{CANARY}display"},
+        "content": [{"attachment": inline}, {"attachment": {"url": "Binary/gone", "title": f"{CANARY}gone"}}],
+    }
+    return {"resourceType": "Bundle", "type": "searchset", "total": 1, "entry": [{"resource": document}]}
 
 
 def connection_of(server: Sandbox) -> dict[str, Any]:
@@ -120,6 +141,8 @@ def environment(home: Path, files: Path) -> dict[str, str]:
         "CANARY_FOLDER": str(files),
         "CANARY_FAULTS": json.dumps(list(FAULTS)),
         "CANARY_LEDGER": str(home.parent / "results" / "ledger"),
+        "CANARY_INBOX": str(files / "inbox"),
+        "AIRFLOW__REDOX__AUDIT_PATH": str(home.parent / "audit"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
         "AIRFLOW__REDOX__OUTPUT_ROOT": f"file://{home.parent}/results",
     }
@@ -199,6 +222,7 @@ def left(
         states = set(rows(home, "select dag_id, task_id, state from task_instance"))
         for dag_id, state in (*FINE.items(), *FAILING.items()):
             assert {one for one in states if one[0] == dag_id and one[2] != state} == set()
+        found.audit = "".join(path.read_text() for path in (home.parent / "audit").rglob("*.ndjson"))
         yield found
     shutil.rmtree(home.parent)
 
@@ -222,6 +246,16 @@ def test_the_harness_sees_what_is_there(left: Leftovers) -> None:
 def test_no_patient_is_left_behind(left: Leftovers) -> None:
     """No canary's name is in a log, rendered field, XCom, serialized DAG, page or any other row; in results it may be."""
     assert patients(left) == []
+
+
+def test_the_record_has_every_patient_and_no_secret(left: Leftovers) -> None:
+    """Each disclosed patient that has a name or a number is in the record of disclosures; names and secrets are not."""
+    named = {"holder", "mrn"}
+    assert {place for place in named if f"{CANARY}{place}" in left.audit} == named
+    for place in ("message", "query", "search", "bundle", "upload", "bytes", "display", "title"):
+        assert f"{CANARY}{place}" not in left.audit
+    for secret in (*left.tokens, *left.assertions, *left.key_parts, GATEWAY_KEY):
+        assert secret not in left.audit
 
 
 def test_no_token_is_left_behind(left: Leftovers) -> None:

@@ -18,6 +18,9 @@ class Leftovers:
     :param kept: names of folders that hold what is meant to be there, such as results; they are left out.
     """
 
+    audit = ""
+    """The record of disclosures, which is no leftover: patients belong there."""
+
     def __init__(self, folders: list[Path], sandbox: Sandbox, *, kept: Iterable[str] = (), **texts: str) -> None:
         self.texts = texts
         for folder in folders:

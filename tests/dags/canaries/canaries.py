@@ -11,9 +11,11 @@ from pathlib import Path
 from airflow.providers.common.compat.sdk import DAG, task
 from airflow.providers.http.operators.http import HttpOperator
 
+from airflow_provider_redox.downstream import read_messages, read_resources
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.connection import RedoxCheckConnectionOperator
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
+from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
 from airflow_provider_redox.operators.fhir import (
     RedoxFhirReadOperator,
     RedoxFhirSearchOperator,
@@ -21,7 +23,9 @@ from airflow_provider_redox.operators.fhir import (
 )
 from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.operators.upload import RedoxUploadOperator
+from airflow_provider_redox.sensors.delivery import RedoxDeliverySensor
 from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
+from airflow_provider_redox.sensors.inbox import RedoxInboxSensor
 from tests.support.triggers import CountOperator
 
 FILES = os.environ.get("CANARY_FOLDER", "/nowhere")
@@ -53,6 +57,7 @@ OBSERVATION = {
 }
 BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": OBSERVATION}]}
 PATIENTS = "fhir/R4/general-hospital/Development/Patient"
+INBOX = os.environ.get("CANARY_INBOX", "/nowhere")
 KEY = {"idempotency_key": "/Patient/Identifiers/0/ID", "ledger_path": os.environ.get("CANARY_LEDGER", "/nowhere")}
 
 
@@ -73,7 +78,14 @@ with dag("canary_fine"):
         search_params={"family": "{family}", "given": "{given}", "birthdate": "{born}"},
         on_error="record",
     )
-    RedoxDataModelPostOperator(task_id="post", payload=MESSAGE, **KEY)
+    post = RedoxDataModelPostOperator(task_id="post", payload=MESSAGE, **KEY)
+    RedoxDeliverySensor(task_id="delivered", results_path=post.output, deferrable=True, poke_interval=1, timeout=300)
+    documents = RedoxFhirSearchOperator(
+        task_id="documents", resource_type="DocumentReference", search_params={"patient": "{{ canary('holder') }}"}
+    )
+    RedoxDocumentDownloadOperator(task_id="download", manifest=documents.output, on_error="record")
+    RedoxFhirSearchSensor(task_id="found", resource_type="Observation", search_params={"code": "4548-4"})
+    arrived = RedoxInboxSensor(task_id="arrived", inbox_path=INBOX, deferrable=True, poke_interval=1, timeout=300)
     RedoxDataModelPostOperator(task_id="post_file", payload_path=f"{FILES}/messages.ndjson", on_refused="record")
     RedoxDataModelPostOperator(task_id="post_refused", payload=MESSAGE, on_refused="record")
     RedoxDataModelQueryOperator(task_id="query", payload=QUERY)
@@ -108,7 +120,24 @@ with dag("canary_fine"):
         found = redox.fhir_search("Observation", {"code": "4548-4"}, headers={"x-note": "a header"})
         return sum(1 for _ in found)
 
+    @task
+    def handles(event: dict) -> int:
+        """Read the messages of an inbox, and have one come again."""
+        seen = 0
+        for message in read_messages(event, inbox_path=INBOX):
+            seen += bool(message.json()["Patient"])
+            if seen == 1:
+                message.dead_letter("not for us")
+        return seen
+
+    @task
+    def reads(manifest: dict) -> int:
+        """Read a result."""
+        return sum(1 for _ in read_resources(manifest))
+
     hooks()
+    handles(arrived.output)
+    reads(documents.output)
 
 with dag("canary_failing"):
     RedoxFhirSearchSensor(
