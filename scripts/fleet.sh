@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run docker-compose.yaml without Docker, and the tests of the fleet against it: PostgreSQL and Redis are Debian's, each
+# Run docker-compose.yaml without Docker, and the tests of the fleet against it: PostgreSQL, Redis and Caddy are Debian's, each
 # service has a file system and all have a network of their own, as containers have, which is why this wants root.
 #
 #   sh scripts/fleet.sh UV [PYTEST ARGUMENTS]
@@ -14,15 +14,15 @@ if [ "$(id -u)" != 0 ] || [ "$(uname)" != Linux ]; then
     echo "The fleet gives its services file systems and a network of their own: run this as root on Linux, for example in a container." >&2
     exit 1
 fi
-if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || ! command -v redis-server >/dev/null || ! command -v ip >/dev/null; then
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || ! command -v redis-server >/dev/null || ! command -v ip >/dev/null || ! command -v caddy >/dev/null || ! command -v wget >/dev/null; then
     if ! command -v apt-get >/dev/null; then
-        echo "The fleet needs PostgreSQL's server, redis-server, and ip of iproute2. Install them and run this again." >&2
+        echo "The fleet needs PostgreSQL's server, redis-server, ip of iproute2, caddy and wget. Install them and run this again." >&2
         exit 1
     fi
-    echo "Installing PostgreSQL and Redis ..."
+    echo "Installing PostgreSQL, Redis and Caddy ..."
     apt-get update -qq
     # Debian starts what it installs; this asks it not to, for the time of the installation.
-    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql redis-server iproute2 >/dev/null
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql redis-server iproute2 caddy wget >/dev/null
 fi
 made_from=$(cat requirements/fleet.txt requirements/fleet-test.txt pyproject.toml | cksum)
 if [ "$(cat "$venv/.made-from" 2>/dev/null)" != "$made_from" ]; then

@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 HOME = "/opt/airflow"
 FIRST = ("postgres", "redis", "redox", "s3")
 AFTER = ("api-server", "scheduler", "dag-processor", "triggerer", "worker-1", "worker-2")
+BESIDE = ("receiver", "tls")
+"""The services of the profile `inbox`, which no other needs."""
 
 
 def rendered(env_file: Path) -> dict[str, Any]:
@@ -34,7 +36,8 @@ def rendered(env_file: Path) -> dict[str, Any]:
     import compose
 
     binary = Path(compose.__file__).with_name("docker-compose")
-    command = [binary, "-f", ROOT / "docker-compose.yaml", "--env-file", env_file, "config", "--format", "json"]
+    file = ["-f", ROOT / "docker-compose.yaml", "--env-file", env_file]
+    command = [binary, *file, "--profile", "inbox", "config", "--format", "json"]
     done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True, cwd=ROOT)
     config: dict[str, Any] = json.loads(done.stdout.replace("$$", "$"))
     return config
@@ -70,7 +73,8 @@ class Services:
         self.processes.services = self
         self.env_file = folder / "env"
         subprocess.run([sys.executable, ROOT / "scripts/make_env.py", self.env_file], check=True, capture_output=True)
-        self.config = rendered(self.env_file)["services"]
+        whole = rendered(self.env_file)
+        self.config, self._configs = whole["services"], whole.get("configs") or {}
         self.extra = extra or {}
         self.children: dict[str, Child] = {}
         self.mount_points: list[Path] = []
@@ -83,7 +87,7 @@ class Services:
 
     def up(self) -> None:
         """Start everything in its order, and return when every service's own health check is content."""
-        assert {*FIRST, *AFTER, "init"} == set(self.config)
+        assert {*FIRST, *AFTER, *BESIDE, "init"} == set(self.config)
         for names in (FIRST, ("init",), AFTER):
             for name in names:
                 self.start(name)
@@ -98,7 +102,7 @@ class Services:
         """End everything, and take back what was made outside of the folder."""
         self.processes.stop()
         for path in reversed(self.mount_points):
-            path.rmdir()
+            path.rmdir() if path.is_dir() else path.unlink()
         self.mount_points.clear()
 
     def start(self, name: str) -> None:
@@ -162,7 +166,7 @@ class Services:
         """Give what the container would have, and where the programs are on this machine."""
         places = [str(Path(sys.executable).parent), *map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/bin", "/bin"]
         known: dict[str, str] = self.config[name].get("environment") or {}
-        extra = self.extra if "AIRFLOW_HOME" in known else {}
+        extra = self.extra if "AIRFLOW_HOME" in known else {"XDG_DATA_HOME": str(self.folder / "data" / name)}
         return {"PATH": os.pathsep.join(places), "HOME": "/tmp", "LANG": "C.UTF-8", **known, **extra}
 
     def command(self, name: str, command: list[str]) -> list[str]:
@@ -183,15 +187,20 @@ class Services:
             source = self._dags if volume["type"] == "bind" else self.folder / "volumes" / volume["source"]
             source.mkdir(parents=True, exist_ok=True)
             mounts.append((source, Path(volume["target"])))
-        for _, target in mounts:
+        for config in self.config[name].get("configs") or []:
+            source = self.folder / "configs" / config["source"]
+            source.parent.mkdir(exist_ok=True)
+            source.write_text(self._configs[config["source"]]["content"])
+            mounts.append((source, Path(config["target"])))
+        for source, target in mounts:
             if not target.is_relative_to(HOME) or target == Path(HOME):
-                self._make_mount_point(target)
+                self._make_mount_point(target, is_file=source.is_file())
         return mounts
 
-    def _make_mount_point(self, target: Path) -> None:
+    def _make_mount_point(self, target: Path, *, is_file: bool) -> None:
         for path in (*reversed(target.parents), target):
             if not path.exists():
-                path.mkdir()
+                path.touch() if is_file and path == target else path.mkdir()
                 self.mount_points.append(path)
 
     def _make_database(self) -> None:

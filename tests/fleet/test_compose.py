@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .services import AFTER, FIRST, ROOT, rendered
+from .services import AFTER, BESIDE, FIRST, ROOT, rendered
 
 pytestmark = pytest.mark.slow
 
@@ -54,16 +54,21 @@ def test_the_key_is_where_tasks_and_triggers_run(services: dict[str, Any]) -> No
 
 
 def test_only_the_page_is_published(services: dict[str, Any]) -> None:
-    """Nothing but Airflow's page is reachable from the machine, and that from nowhere else."""
+    """Nothing but Airflow's page, and the inbox by TLS, is reachable from the machine, and that from nowhere else."""
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert list(published) == ["api-server"]
-    assert [port["host_ip"] for port in published["api-server"]] == ["127.0.0.1"]
+    assert sorted(published) == ["api-server", "tls"]
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
 
 
 def test_whatever_stays_has_a_health_check(services: dict[str, Any]) -> None:
     """Every service that stays has a health check, and is started again when it ends."""
-    assert {name for name, service in services.items() if service.get("healthcheck")} == {*FIRST, *AFTER}
-    assert all(services[name]["restart"] == "unless-stopped" for name in (*FIRST, *AFTER))
+    assert {name for name, service in services.items() if service.get("healthcheck")} == {*FIRST, *AFTER, *BESIDE}
+    assert all(services[name]["restart"] == "unless-stopped" for name in (*FIRST, *AFTER, *BESIDE))
+
+
+def test_the_inbox_is_wanted_by_name(services: dict[str, Any]) -> None:
+    """The receiver and its proxy start with the profile `inbox` alone."""
+    assert {name for name, service in services.items() if service.get("profiles")} == set(BESIDE)
 
 
 def test_the_image_runs_as_nobody_special() -> None:
