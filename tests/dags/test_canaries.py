@@ -11,6 +11,7 @@ import base64
 import json
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 from local_airflow import AirflowApiError, LocalAirflow
 
+from airflow_provider_redox.storage.holdings import Selection
+from airflow_provider_redox.storage.purging import Purge
 from tests.inbox.boxes import Box
 from tests.support.database import rows
 from tests.support.leftovers import Leftovers
@@ -223,6 +226,9 @@ def left(
         for dag_id, state in (*FINE.items(), *FAILING.items()):
             assert {one for one in states if one[0] == dag_id and one[2] != state} == set()
         found.audit = "".join(path.read_text() for path in (home.parent / "audit").rglob("*.ndjson"))
+        purge = Purge(f"file://{home.parent}/results", Selection(before=time.time() + 1), by={"user": "compliance"})
+        found.certificate = purge.run()
+        found.purged = Leftovers([home.parent / "results"], server)
         yield found
     shutil.rmtree(home.parent)
 
@@ -256,6 +262,13 @@ def test_the_record_has_every_patient_and_no_secret(left: Leftovers) -> None:
         assert f"{CANARY}{place}" not in left.audit
     for secret in (*left.tokens, *left.assertions, *left.key_parts, GATEWAY_KEY):
         assert secret not in left.audit
+
+
+def test_nothing_is_left_of_what_was_purged(left: Leftovers) -> None:
+    """After a purge no patient is in the results' place, nor in the certificate, which names what was destroyed."""
+    assert left.certificate["counts"]["destroyed"] > 10
+    assert left.purged.texts
+    assert left.purged.holding({CANARY}) == []
 
 
 def test_no_token_is_left_behind(left: Leftovers) -> None:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tests.security.witness import forms
 from tests.support.sandbox import Sandbox
@@ -20,6 +21,11 @@ class Leftovers:
 
     audit = ""
     """The record of disclosures, which is no leftover: patients belong there."""
+
+    purged: Leftovers
+    """What is left of the results when they were purged, with the certificate."""
+
+    certificate: dict[str, Any]
 
     def __init__(self, folders: list[Path], sandbox: Sandbox, *, kept: Iterable[str] = (), **texts: str) -> None:
         self.texts = texts
