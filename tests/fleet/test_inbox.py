@@ -31,6 +31,7 @@ class Inbox:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self._http = requests.Session()
+        self._http.trust_env = False  # else a CA bundle of the environment goes before this one
         (root,) = Path(fleet.services.folder).glob("data/tls/caddy/pki/authorities/local/root.crt")
         self._http.verify = str(root)
 
