@@ -1,51 +1,74 @@
 #!/bin/sh
-# Run the tests on other Airflow versions than the one that is developed on. Each version gets a virtual
-# environment of its own under .venvs, from its own lock: that Airflow under its own constraints, hashes checked.
+# Run the tests on other Airflow versions than the one that is developed on, and on the oldest and newest of each dependency.
+# Each gets a virtual environment of its own under .venvs, from its own lock: that Airflow under its own constraints where
+# it has some at hand, hashes checked.
 #
 #   sh scripts/versions.sh UV                 build what is missing or out of date, run the tests on every version
 #   sh scripts/versions.sh UV lock DIR [DATE] resolve the locks again; DIR holds Airflow's constraint files for
 #                                             Python 3.12 as VERSION.txt, DATE bounds what they do not pin
 #
-# VERSIONS="2.11.2 3.2.1" in the environment picks some of them.
+# In the environment: VERSIONS="2.11.2 oldest" picks some, PYTHONS="3.11 3.13" the Pythons, TESTS="tests/hooks" the tests.
 set -eu
 uv=$1
 action=${2:-test}
-versions=${VERSIONS:-2.11.2 3.2.1 3.3.1}
+versions=${VERSIONS:-2.11.2 3.1.8 3.2.1 3.3.1 oldest newest}
+pythons=${PYTHONS:-3.12}
+# What pyproject.toml names; for the oldest of them Airflow's pins would be in the way.
+ours='^(aiohttp|cryptography|msgspec|pyjwt|requests|apache-airflow-providers-http|apache-airflow-providers-common-compat)=='
+
+compile() {
+    "$uv" pip compile --quiet --no-header --no-annotate --universal --generate-hashes --upgrade \
+        --python-version 3.11 --extra sandbox pyproject.toml "$@"
+}
 
 lock() {
+    pins=$(mktemp)
+    trap 'rm -f "$pins"' EXIT
     for version in $versions; do
-        "$uv" pip compile --quiet --no-header --no-annotate --universal --generate-hashes --upgrade \
-            --python-version 3.11 --exclude-newer "$2" --constraint "$1/$version.txt" \
-            --extra sandbox pyproject.toml "requirements/airflow-$version.in" -o "requirements/airflow-$version.txt"
-        echo "requirements/airflow-$version.txt resolved under Airflow's constraints"
+        case $version in
+        oldest)
+            grep -viE "$ours" "$1/2.11.2.txt" >"$pins"
+            compile --exclude-newer "$2" --resolution lowest-direct --constraint "$pins" \
+                requirements/oldest.in -o requirements/oldest.txt
+            ;;
+        newest) compile --exclude-newer "$2" requirements/newest.in -o requirements/newest.txt ;;
+        3.1.8) compile --exclude-newer 2026-03-31 requirements/airflow-3.1.8.in -o requirements/airflow-3.1.8.txt ;;
+        *)
+            compile --exclude-newer "$2" --constraint "$1/$version.txt" \
+                "requirements/airflow-$version.in" -o "requirements/airflow-$version.txt"
+            ;;
+        esac
+        echo "Airflow $version is locked"
     done
 }
 
-# Airflow 2.11 ends at Python 3.12, and the constraints are made for it. Versions that pyenv holds need not be on PATH.
+# Versions that pyenv holds need not be on PATH.
 find_python() {
-    for wanted in 3.12 3.11; do
-        for candidate in "python$wanted" python3 "$("$uv" python find --system --no-python-downloads "$wanted" 2>/dev/null)" \
-            "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/"$wanted".*/bin/python3; do
-            if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$wanted')" 2>/dev/null; then
-                echo "$candidate"
-                return
-            fi
-        done
+    for candidate in "python$1" python3 "$("$uv" python find --system --no-python-downloads "$1" 2>/dev/null)" \
+        "${PYENV_ROOT:-${HOME:-}/.pyenv}"/versions/"$1".*/bin/python3; do
+        if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$1')" 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
     done
-    echo "No Python 3.12 or 3.11 found. Install one, or put it on PATH, and run this again." >&2
-    exit 1
 }
 
-# prepare VERSION VENV: does nothing when the environment stands and nothing it was built from has changed
+# Airflow 2.11 ends at Python 3.12, and 3.1 at 3.13.
+goes_with() {
+    case "$1 $2" in
+    "2.11.2 3.13" | "2.11.2 3.14" | "oldest 3.13" | "oldest 3.14" | "3.1.8 3.14") return 1 ;;
+    esac
+}
+
+# prepare LOCK VENV PYTHON: does nothing when the environment stands and nothing it was built from has changed
 prepare() {
-    needs="requirements/airflow-$1.txt"
-    made_from=$(cat "$needs" pyproject.toml | cksum)
+    made_from=$(cat "$1" pyproject.toml | cksum)
     if [ "$(cat "$2/.made-from" 2>/dev/null)" = "$made_from" ]; then
         return
     fi
-    echo "Setting up $2 with $("$python" --version) ..."
-    "$uv" venv --quiet --clear --python "$python" "$2" &&
-        "$uv" pip install --quiet --python "$2/bin/python" --require-hashes -r "$needs" &&
+    echo "Setting up $2 with $("$3" --version) ..."
+    "$uv" venv --quiet --clear --python "$3" "$2" &&
+        "$uv" pip install --quiet --python "$2/bin/python" --require-hashes -r "$1" &&
         "$uv" pip install --quiet --python "$2/bin/python" --no-deps --no-build-isolation --editable . &&
         "$uv" pip check --quiet --python "$2/bin/python" &&
         echo "$made_from" >"$2/.made-from"
@@ -55,7 +78,8 @@ run() {
     home=$(mktemp -d)
     status=0
     # What an older Airflow and its pins warn about is theirs; `make test` holds every warning for an error.
-    AIRFLOW_HOME=$home "$1/bin/python" -m pytest -m "not slow" -W ignore::DeprecationWarning || status=$?
+    # shellcheck disable=SC2086
+    AIRFLOW_HOME=$home "$1/bin/python" -m pytest -m "not slow" -W ignore::DeprecationWarning ${TESTS:-} || status=$?
     rm -rf "$home"
     return "$status"
 }
@@ -65,25 +89,29 @@ if [ "$action" = lock ]; then
     exit
 fi
 
-python=$(find_python)
 summary=
 failed=0
 for version in $versions; do
-    venv=".venvs/airflow-$version"
-    if ! prepare "$version" "$venv"; then
-        result="could not be set up"
-        failed=1
-    else
-        echo "== Airflow $version, $("$venv/bin/python" --version)"
-        if run "$venv"; then
+    for wanted in $pythons; do
+        goes_with "$version" "$wanted" || continue
+        python=$(find_python "$wanted")
+        needs=requirements/airflow-$version.txt
+        [ -f "$needs" ] || needs=requirements/$version.txt
+        venv=.venvs/airflow-$version-python-$wanted
+        if [ -z "$python" ]; then
+            result="NOT RUN: there is no such Python on this machine"
+        elif ! prepare "$needs" "$venv" "$python"; then
+            result="could not be set up"
+            failed=1
+        elif echo "== Airflow $version, Python $wanted" && run "$venv"; then
             result="tests passed"
         else
             result="tests FAILED"
             failed=1
         fi
-    fi
-    summary="${summary}Airflow $version: $result
+        summary="${summary}Airflow $version, Python $wanted: $result
 "
+    done
 done
 printf '\n%s' "$summary"
 exit "$failed"
