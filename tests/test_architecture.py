@@ -30,8 +30,10 @@ FLOORS = {
     "triggers": 4,
     "cli": 4,
     "__main__": 5,
+    "testing": 0,
+    "pytest_plugin": 5,
 }
-"""Which floor each part of the package stands on. The sandbox stands in the garden."""
+"""Which floor each part of the package stands on. The sandbox stands in the garden; `testing` starts it as a process."""
 
 HEAVY = ("requests", "urllib3", "aiohttp", "jwt", "cryptography", "msgspec", "fsspec", "upath")
 
