@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "airflow_provider_redox"
 FLOORS = {
     "exceptions": 0,
+    "types": 0,
     "protocol": 0,
     "client": 1,
     "seal": 1,
@@ -99,7 +100,7 @@ OPERATORS = [
 @pytest.fixture(scope="module")
 def loaded_with() -> dict[str, list[str]]:
     """What is loaded after each module alone, and, by the empty name, before: Airflow is imported once, and then forked."""
-    names = ["", *(f"{PACKAGE.name}.{module}" for module in (*OPERATORS, "downstream", "destinations"))]
+    names = ["", *(f"{PACKAGE.name}.{module}" for module in (*OPERATORS, "downstream", "destinations", "types"))]
     code = f"""
 import importlib, json, os, sys
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
@@ -116,7 +117,7 @@ for name in {names}:
     return {name.removeprefix(f"{PACKAGE.name}."): loaded for name, loaded in told}
 
 
-@pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations"])
+@pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations", "types"])
 def test_importing_operators_loads_no_client(module: str, loaded_with: dict[str, list[str]]):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
     after = loaded_with[module]

@@ -75,6 +75,16 @@ def test_the_next_task_reads_the_files_of_a_manifest(redox_connection: Sandbox, 
     assert sum(counts.values()) == patients > 10
 
 
+def test_the_tasks_on_the_page_on_taskflow_run(redox_connection: Sandbox, tmp_path: Path):
+    """The page on TaskFlow: its search and its two tasks do what they say."""
+    names = run(DOCS / "taskflow.md")
+    names["patients"].output_path = f"file://{tmp_path}"
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="patients", map_index=-1)
+    assert names["files"].function(names["patients"].execute({"ti": ti})) == 1
+    assert names["conditions_of"].function("81c2f5eb-f99f-40c4-b504-59483e6148d7") > 0
+    assert names["dag"].get_task("conditions").upstream_task_ids == {"codes"}
+
+
 def test_exact_values_are_read_as_on_the_page(redox_connection: Sandbox, tmp_path: Path):
     """The page on searching: its decoder keeps every digit of a value."""
     lines = [f'{{"resourceType": "Observation", "valueQuantity": {{"value": {value}}}}}' for value in ("7.10", "12.00", "9")]
