@@ -75,6 +75,28 @@ def test_the_next_task_reads_the_files_of_a_manifest(redox_connection: Sandbox, 
     assert sum(counts.values()) == patients > 10
 
 
+@pytest.mark.filterwarnings("ignore:The .airflow.utils.operator_helpers")  # of Airflow's HttpOperator
+def test_what_replaces_the_old_ways_works(redox_connection: Sandbox, tmp_path: Path):
+    """The page for those who come from elsewhere: its search, its HttpOperator and its writeback do what they say."""
+    blocks_ = blocks(DOCS / "migrating.md", "python")
+    first, second, third = [_names(block) for block in blocks_]
+    for operator in (first["patients"], third["vitals"]):
+        operator.output_path = f"file://{tmp_path}"
+    context = {
+        name: {"ti": SimpleNamespace(dag_id="d", run_id="r", task_id=name, map_index=-1)} for name in ("patients", "vitals")
+    }
+    assert first["families"].function(first["patients"].execute(context["patients"])) == 1
+    assert second["count"].execute({}) > 10
+    assert third["vitals"].execute(context["vitals"])["status"] == 200
+    assert redox_connection.messages()[0]["operation"].startswith("Observation")
+
+
+def _names(block: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "snippets"}
+    exec(compile(block, "snippet", "exec"), names)
+    return names
+
+
 def test_the_tasks_on_the_page_on_taskflow_run(redox_connection: Sandbox, tmp_path: Path):
     """The page on TaskFlow: its search and its two tasks do what they say."""
     names = run(DOCS / "taskflow.md")
