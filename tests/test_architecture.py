@@ -31,7 +31,7 @@ FLOORS = {
     "triggers": 4,
     "cli": 4,
     "__main__": 5,
-    "testing": 0,
+    "testing": 5,
     "pytest_plugin": 5,
 }
 """Which floor each part of the package stands on. The sandbox stands in the garden; `testing` starts it as a process."""
@@ -73,6 +73,12 @@ def test_everything_imports_downwards_only(path: Path):
 def test_no_module_is_missing_from_the_drawing():
     """Every part of the package has its floor."""
     assert {part(path) for path in modules()} == {*FLOORS, "__init__", "sandbox"}
+
+
+def test_nothing_that_runs_in_a_task_can_start_a_process():
+    """Only the fixture for tests imports what starts the sandbox."""
+    importing = [path.name for path in modules() if "testing" in own_imports(path)]
+    assert set(importing) == {"pytest_plugin.py"}
 
 
 def test_the_ground_floor_needs_no_airflow():
