@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up env test test-all test-versions test-ui test-fleet check audit sbom format docs bench lock clean
+.PHONY: help demo up env test test-all test-versions test-ui test-fleet check audit sbom release format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ audit: $(READY)  ## hold the locks against the holes that are known (offline; `m
 
 sbom: $(READY)  ## build the wheel and its bill of materials (CycloneDX) into dist
 	@sh scripts/sbom.sh $(VENV)
+
+release: $(READY)  ## build sdist, wheel and bill of materials of the last commit, twice, and look them over; uploads nothing
+	@sh scripts/release.sh $(CURDIR)/$(VENV)
 
 format: $(READY)  ## rewrite the code in the house's format
 	@$(BIN)/ruff format .

@@ -8,7 +8,7 @@ module loads nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from airflow_provider_redox.storage.inbox.consuming import Consumer, InboxMessage
+    from airflow_provider_redox.types import Manifest, SearchLine
 
 
 def read_resources(
@@ -39,7 +40,7 @@ def read_lines(manifest: Mapping[str, Any] | str | PathLike[str], resource_type:
     return (line for _, line in _lines(manifest, resource_type))
 
 
-def read_searches(manifest: Mapping[str, Any] | str | PathLike[str]) -> Iterator[dict[str, Any]]:
+def read_searches(manifest: Mapping[str, Any] | str | PathLike[str]) -> Iterator[SearchLine]:
     """Give what became of each search of a cohort, or of a list of searches, in their order.
 
     Each is `{"index": 0, "key": "...", "status": "none" | "one" | "many" | "error", "count": 1, "ids": ["..."]}`, IDs up to
@@ -48,7 +49,7 @@ def read_searches(manifest: Mapping[str, Any] | str | PathLike[str]) -> Iterator
     """
     from airflow_provider_redox.storage.reading import searches
 
-    return searches(manifest)
+    return cast("Iterator[SearchLine]", searches(manifest))
 
 
 def read_document(entry: Mapping[str, Any]) -> bytes:
@@ -63,7 +64,7 @@ def read_document(entry: Mapping[str, Any]) -> bytes:
     return document(entry)
 
 
-def merge_manifests(manifests: Iterable[Any]) -> dict[str, Any]:
+def merge_manifests(manifests: Iterable[Any]) -> Manifest:
     """Make one manifest of several, such as those of mapped tasks, one for each destination; `read_resources` reads it.
 
     Its `extension.merged` says of each what it was: `request`, `transactionTime`, `watermark`, and `resources`, so that
@@ -75,7 +76,7 @@ def merge_manifests(manifests: Iterable[Any]) -> dict[str, Any]:
     """
     from airflow_provider_redox.storage.merging import merged
 
-    return merged(manifests)
+    return cast("Manifest", merged(manifests))
 
 
 def _lines(manifest: Any, resource_type: str | None) -> Iterator[tuple[str, bytes]]:

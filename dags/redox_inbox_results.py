@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
@@ -24,7 +25,7 @@ TABLE = os.environ.get("REDOX_TABLE", f"{HOME}/redox-results.sqlite")
 arrived = RedoxInboxTrigger(INBOX, data_model="Results", event_type="New", poll_interval=2)
 
 
-def rows(log_id: str, message: dict) -> Iterator[tuple]:
+def rows(log_id: str, message: dict[str, Any]) -> Iterator[tuple[str | int | float | None, ...]]:
     """Give a row for each result. Raises KeyError, TypeError or ValueError for what is none."""
     for order in message["Orders"]:
         for number, result in enumerate(order["Results"]):
@@ -40,7 +41,7 @@ with DAG(
 ):
 
     @task(retries=2)
-    def load(triggering_asset_events=None) -> dict[str, int]:
+    def load(triggering_asset_events: Any = None) -> dict[str, int]:
         """Write the rows of every message of the events that started this run."""
         count = {"messages": 0, "rows": 0, "dead": 0}
         table = sqlite3.connect(TABLE, timeout=60)

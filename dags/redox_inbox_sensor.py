@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG, task
 
@@ -28,7 +29,7 @@ with DAG(
     arrived = RedoxInboxSensor(task_id="arrived", inbox_path=INBOX, deferrable=True, timeout=24 * 3600, soft_fail=True)
 
     @task
-    def count(event: dict) -> dict[str, int]:
+    def count(event: dict[str, Any]) -> dict[str, int]:
         """Count the messages."""
         return dict(Counter(f"{one.data_model}^{one.event_type}" for one in read_messages(event, inbox_path=INBOX)))
 

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_redox.destinations import redox_destinations
 from airflow_provider_redox.downstream import merge_manifests, read_resources
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.types import Manifest
 
 with DAG(
     "redox_many_hospitals",
@@ -29,10 +30,10 @@ with DAG(
     ).expand(destination=redox_destinations())
 
     @task(trigger_rule="all_done")
-    def count(manifests: list[dict]) -> dict[str, int]:
+    def count(manifests: list[Manifest]) -> dict[str, int]:
         """Merge the results, and count: what came, and from how many hospitals."""
         manifest = merge_manifests(manifests)
         resources = sum(1 for _ in read_resources(manifest, "Condition"))
         return {"hospitals": len(manifest["extension"]["merged"]), "conditions": resources}
 
-    count(diabetics.output)
+    count(diabetics.output)  # type: ignore[arg-type]  # Airflow types what mapped tasks return as an XComArg

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, task
 
 from airflow_provider_redox.downstream import read_searches
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.types import Manifest
 
 ROSTER = os.environ.get("ROSTER", "file:///tmp/redox-roster.ndjson")
 
@@ -44,7 +45,7 @@ with DAG(
     )
 
     @task
-    def count(manifest: dict) -> dict[str, int]:
+    def count(manifest: Manifest) -> dict[str, int]:
         """Count the patients of the roster by what was found of them."""
         found = [search["status"] for search in read_searches(manifest)]
         return {status: found.count(status) for status in sorted(set(found))}

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.types import Manifest
 
 with DAG(
     "redox_nightly_cohort",
@@ -39,7 +40,7 @@ with DAG(
     )
 
     @task
-    def summary(manifests: list[dict]) -> dict[str, int]:
+    def summary(manifests: list[Manifest]) -> dict[str, int]:
         """Count the resources of both searches, by type."""
         files = [file for manifest in manifests for file in manifest["output"]]
         return {kind: sum(f["count"] for f in files if f["type"] == kind) for kind in {f["type"] for f in files}}

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import DAG, Asset, task
 
 from airflow_provider_redox.downstream import read_resources
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.types import Manifest
 
 with DAG(
     "redox_read_results",
@@ -27,7 +28,7 @@ with DAG(
     )
 
     @task
-    def count_by_gender(manifest: dict) -> dict[str, int]:
+    def count_by_gender(manifest: Manifest) -> dict[str, int]:
         """Count the patients among the results."""
         return dict(Counter(patient.get("gender", "unknown") for patient in read_resources(manifest, "Patient")))
 

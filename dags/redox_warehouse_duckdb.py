@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from airflow.providers.common.compat.sdk import DAG, task
 
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.types import Manifest
 
 DATABASE = os.environ.get("WAREHOUSE_DUCKDB") or f"{os.environ.get('AIRFLOW_HOME', '.')}/redox.duckdb"
 
@@ -58,7 +59,7 @@ with DAG(
     )
 
     @task
-    def load(manifest: dict) -> int:
+    def load(manifest: Manifest) -> int:
         """Load the files of a manifest, all or none. DuckDB reads a disk; for a bucket, load its extension `httpfs`."""
         import duckdb
 

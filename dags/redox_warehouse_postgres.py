@@ -6,10 +6,15 @@ connection `warehouse` names the database.
 """
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import DAG, BaseHook, ObjectStoragePath, task
 
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.types import Manifest
+
+if TYPE_CHECKING:
+    import psycopg
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS fhir (
@@ -52,7 +57,7 @@ with DAG(
         line_format="envelope",
     )
 
-    def connect():
+    def connect() -> "psycopg.Connection":
         """Open the warehouse."""
         import psycopg
 
@@ -66,7 +71,7 @@ with DAG(
         )
 
     @task
-    def load(manifest: dict) -> int:
+    def load(manifest: Manifest) -> int:
         """Copy the files of a manifest, from any store, and merge them."""
         with connect() as warehouse, warehouse.cursor() as cursor:
             cursor.execute(TABLE)
@@ -76,10 +81,8 @@ with DAG(
                     with ObjectStoragePath(file["url"]).open("rb") as lines:
                         for line in lines:
                             copy.write_row([line.decode()])
-            cursor.execute("SELECT count(*) FROM incoming")
-            (count,) = cursor.fetchone()
             cursor.execute(LOAD)
-        return count
+        return sum(file["count"] for file in manifest["output"])
 
     @task
     def patients_by_status() -> dict[str, int]:

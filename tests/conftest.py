@@ -23,15 +23,14 @@ import pytest  # noqa: E402  (after the environment, see above)
 
 from tests.support.sandbox import Sandbox  # noqa: E402
 
-pytest_plugins = ("tests.support.s3",)
+pytest_plugins = ("pytester", "tests.support.s3")
 
 
 @pytest.fixture(scope="session")
 def sandbox_process() -> Iterator[Sandbox]:
     """One sandbox for the whole run."""
-    running = Sandbox.start()
-    yield running
-    running.stop()
+    with Sandbox.start() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "airflow_provider_redox"
 FLOORS = {
     "exceptions": 0,
+    "types": 0,
     "protocol": 0,
     "client": 1,
     "seal": 1,
@@ -30,8 +31,10 @@ FLOORS = {
     "triggers": 4,
     "cli": 4,
     "__main__": 5,
+    "testing": 5,
+    "pytest_plugin": 5,
 }
-"""Which floor each part of the package stands on. The sandbox stands in the garden."""
+"""Which floor each part of the package stands on. The sandbox stands in the garden; `testing` starts it as a process."""
 
 HEAVY = ("requests", "urllib3", "aiohttp", "jwt", "cryptography", "msgspec", "fsspec", "upath")
 
@@ -72,6 +75,12 @@ def test_no_module_is_missing_from_the_drawing():
     assert {part(path) for path in modules()} == {*FLOORS, "__init__", "sandbox"}
 
 
+def test_nothing_that_runs_in_a_task_can_start_a_process():
+    """Only the fixture for tests imports what starts the sandbox."""
+    importing = [path.name for path in modules() if "testing" in own_imports(path)]
+    assert set(importing) == {"pytest_plugin.py"}
+
+
 def test_the_ground_floor_needs_no_airflow():
     """Importing every module of protocol/ loads neither Airflow nor an HTTP client."""
     names = [
@@ -98,7 +107,7 @@ OPERATORS = [
 @pytest.fixture(scope="module")
 def loaded_with() -> dict[str, list[str]]:
     """What is loaded after each module alone, and, by the empty name, before: Airflow is imported once, and then forked."""
-    names = ["", *(f"{PACKAGE.name}.{module}" for module in (*OPERATORS, "downstream", "destinations"))]
+    names = ["", *(f"{PACKAGE.name}.{module}" for module in (*OPERATORS, "downstream", "destinations", "types"))]
     code = f"""
 import importlib, json, os, sys
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
@@ -115,7 +124,7 @@ for name in {names}:
     return {name.removeprefix(f"{PACKAGE.name}."): loaded for name, loaded in told}
 
 
-@pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations"])
+@pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations", "types"])
 def test_importing_operators_loads_no_client(module: str, loaded_with: dict[str, list[str]]):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
     after = loaded_with[module]

@@ -11,9 +11,12 @@ from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.operators.signatures import TaskArguments
     from airflow_provider_redox.storage.layout import Layout
 
 
@@ -32,6 +35,12 @@ class RedoxOperator(BaseOperator):
     template_fields: Sequence[str] = ("redox_conn_id", "destination", "environment")
     ui_color = "#f7d9d0"
 
+    if TYPE_CHECKING:
+
+        @property
+        def output(self) -> Any:
+            """What this task returns, for a later task. Airflow calls it an XComArg, which no typed `@task` would take."""
+
     def __init__(
         self,
         *,
@@ -39,8 +48,8 @@ class RedoxOperator(BaseOperator):
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
-        audit: str | None = None,
-        **kwargs: Any,
+        audit: Literal["required", "best_effort", "off"] | None = None,
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.redox_conn_id = redox_conn_id

@@ -11,7 +11,11 @@ from airflow_provider_redox.operators.data_model_query import RedoxDataModelQuer
 from airflow_provider_redox.operators.delivering import DeliveringOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_redox.operators.signatures import DeliveringArguments
 
 __all__ = ["RedoxDataModelPostOperator", "RedoxDataModelQueryOperator"]
 
@@ -77,25 +81,25 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     def __init__(
         self,
         *,
-        payload: Mapping[str, Any] | None = None,
-        payload_path: str | None = None,
+        payload: Mapping[str, Any] | XComArg | None = None,
+        payload_path: str | XComArg | None = None,
         meta: Mapping[str, Any] | None = None,
-        destinations: Sequence[str] | None = None,
+        destinations: Sequence[str] | XComArg | None = None,
         results_path: str | None = None,
         idempotency_key: str | None = None,
         ledger_path: str | None = None,
         ordering_key: str | None = None,
         max_concurrency: int = 8,
         segment_size: int = 200,
-        validate: str = "off",
-        on_invalid: str = "fail",
-        on_refused: str = "fail",
-        on_ambiguous: str = "fail",
+        validate: Literal["off", "lenient", "strict"] = "off",
+        on_invalid: Literal["fail", "refuse"] = "fail",
+        on_refused: Literal["fail", "record"] = "fail",
+        on_ambiguous: Literal["fail", "resend", "reconcile"] = "fail",
         correlation_key: str | None = None,
         correlation_category: str | None = None,
         resend: bool = False,
         platform_conn_id: str | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[DeliveringArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.payload = payload

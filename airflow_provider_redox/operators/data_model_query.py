@@ -10,7 +10,11 @@ from airflow_provider_redox.links.results import ResultsLink
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
 class RedoxDataModelQueryOperator(RedoxOperator):
@@ -44,16 +48,16 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     def __init__(
         self,
         *,
-        payload: Mapping[str, Any],
+        payload: Mapping[str, Any] | XComArg,
         meta: Mapping[str, Any] | None = None,
         cohort: Any = None,
         cohort_key: str | None = None,
         output_path: str | None = None,
         max_concurrency: int = 8,
-        line_format: str = "raw",
-        on_error: str = "fail",
-        validate: str = "off",
-        **kwargs: Any,
+        line_format: Literal["raw", "envelope"] = "raw",
+        on_error: Literal["fail", "record"] = "fail",
+        validate: Literal["off", "lenient", "strict"] = "off",
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.payload = payload

@@ -19,8 +19,11 @@ from airflow_provider_redox.links.logs import LogLink
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.delivery import Verdict
     from airflow_provider_redox.sensors.waiting import Asked, Deliveries
 
@@ -53,7 +56,7 @@ class DeliveringOperator(RedoxOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         delivery_timeout: timedelta | float = timedelta(days=1),
         poll_interval: float = 60.0,
-        **kwargs: Any,
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.wait_for_delivery = wait_for_delivery

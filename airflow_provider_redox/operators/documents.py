@@ -10,7 +10,11 @@ from airflow_provider_redox.links.results import ResultsLink
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
 class RedoxDocumentDownloadOperator(RedoxOperator):
@@ -43,13 +47,13 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     def __init__(
         self,
         *,
-        manifest: Mapping[str, Any] | str | Sequence[Any] | None = None,
-        urls: Sequence[str] | None = None,
+        manifest: Mapping[str, Any] | str | Sequence[Any] | XComArg | None = None,
+        urls: Sequence[str] | XComArg | None = None,
         output_path: str | None = None,
         max_concurrency: int = 4,
         max_bytes: int = 100 * 1024 * 1024,
-        on_error: str = "fail",
-        **kwargs: Any,
+        on_error: Literal["fail", "record"] = "fail",
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.manifest = manifest

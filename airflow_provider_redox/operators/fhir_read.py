@@ -10,7 +10,11 @@ from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
 class RedoxFhirReadOperator(RedoxOperator):
@@ -27,7 +31,9 @@ class RedoxFhirReadOperator(RedoxOperator):
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "resource_type", "output_path")
 
-    def __init__(self, *, resource_type: str, resource_id: str, output_path: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, resource_type: str, resource_id: str, output_path: str | None = None, **kwargs: Unpack[RedoxArguments]
+    ) -> None:
         super().__init__(**kwargs)
         self.resource_type = resource_type
         self.resource_id = resource_id

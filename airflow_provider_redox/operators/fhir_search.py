@@ -10,7 +10,11 @@ from airflow_provider_redox.links.results import ResultsLink
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
 class RedoxFhirSearchOperator(RedoxOperator):
@@ -72,25 +76,25 @@ class RedoxFhirSearchOperator(RedoxOperator):
         self,
         *,
         resource_type: str,
-        search_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        search_params: Mapping[str, Any] | Sequence[Mapping[str, Any]] | XComArg | None = None,
         cohort: Any = None,
         cohort_key: str | None = None,
         window: Any = None,
         window_param: str = "_lastUpdated",
         window_parts: int | None = None,
-        since: str | None = None,
+        since: Literal["last_success"] | None = None,
         output_path: str | None = None,
         max_concurrency: int = 8,
         page_size: int | None = None,
         max_pages: int | None = None,
-        compression: str | None = None,
+        compression: Literal["gzip"] | None = None,
         max_file_bytes: int | None = None,
-        line_format: str = "raw",
-        on_error: str = "fail",
-        on_total_mismatch: str = "fail",
-        handling: str = "strict",
-        validate: str = "off",
-        **kwargs: Any,
+        line_format: Literal["raw", "envelope"] = "raw",
+        on_error: Literal["fail", "record"] = "fail",
+        on_total_mismatch: Literal["fail", "warn"] = "fail",
+        handling: Literal["strict", "lenient"] = "strict",
+        validate: Literal["off", "report"] = "off",
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.resource_type = resource_type

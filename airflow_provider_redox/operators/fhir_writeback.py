@@ -12,7 +12,11 @@ from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.once import answered, check_choice, send_once, told
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
 class RedoxFhirWritebackOperator(RedoxOperator):
@@ -54,12 +58,12 @@ class RedoxFhirWritebackOperator(RedoxOperator):
         *,
         resource_type: str,
         operation: str,
-        bundle: Mapping[str, Any] | None = None,
-        bundle_path: str | None = None,
+        bundle: Mapping[str, Any] | XComArg | None = None,
+        bundle_path: str | XComArg | None = None,
         output_path: str | None = None,
-        on_ambiguous: str = "fail",
+        on_ambiguous: Literal["fail", "resend"] = "fail",
         resend: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.resource_type = resource_type

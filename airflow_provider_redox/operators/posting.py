@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
@@ -67,7 +67,7 @@ class Poster:
         return self.client.calls.complete_message(
             payload,
             destination=operator.destination,
-            destinations=operator.destinations,
+            destinations=cast("Sequence[str] | None", operator.destinations),  # rendered by now
             environment=operator.environment,
             now=begun,
             meta=operator.meta,

@@ -11,7 +11,11 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_redox.hooks.edge import failing_for_good
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_redox.operators.signatures import TaskArguments
 
 
 class RedoxPurgeOperator(BaseOperator):
@@ -59,7 +63,7 @@ class RedoxPurgeOperator(BaseOperator):
         older_than: timedelta = timedelta(days=1),
         patients_path: str | None = None,
         plan_only: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.output_path = output_path

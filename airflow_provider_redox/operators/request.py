@@ -12,8 +12,11 @@ from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.once import answered, check_choice, send_once, summary, told
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.effects import Request
 
 
@@ -58,9 +61,9 @@ class RedoxRequestOperator(RedoxOperator):
         data: bytes | str | None = None,
         idempotent: bool | None = None,
         output_path: str | None = None,
-        on_ambiguous: str = "fail",
+        on_ambiguous: Literal["fail", "resend"] = "fail",
         resend: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.method = method

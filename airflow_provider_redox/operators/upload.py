@@ -11,10 +11,13 @@ from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.once import check_choice, send_once
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_redox.hooks.redox import RedoxHook
     from airflow_provider_redox.operators.sending import Sent
+    from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.effects import Flow
     from airflow_provider_redox.protocol.uploads import File
     from airflow_provider_redox.storage.layout import Layout
@@ -46,13 +49,13 @@ class RedoxUploadOperator(RedoxOperator):
     def __init__(
         self,
         *,
-        path: str | None = None,
-        paths: Sequence[str] | None = None,
+        path: str | XComArg | None = None,
+        paths: Sequence[str] | XComArg | None = None,
         idempotent: bool = False,
         output_path: str | None = None,
-        on_ambiguous: str = "fail",
+        on_ambiguous: Literal["fail", "resend"] = "fail",
         resend: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.path = path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from . import loading
 from .answers import json_answer, refuse_json
 from .call import MalformedError
 
@@ -92,6 +93,18 @@ def _stats(sandbox: Sandbox, _call: Call) -> Any:
     return sandbox.stats()
 
 
+def _resources(sandbox: Sandbox, call: Call) -> Any:
+    kind = dict(call.query_pairs()).get("type", "")
+    return list(sandbox.store.all(kind))
+
+
+def _add_resources(sandbox: Sandbox, call: Call) -> Any:
+    added = loading.given(call.json(), now=sandbox.now())
+    for resource in added:
+        sandbox.store.put(resource)
+    return added
+
+
 def _messages(sandbox: Sandbox, _call: Call) -> Any:
     return sandbox.messages
 
@@ -137,6 +150,7 @@ HANDLERS: dict[str, dict[str, Callable[[Sandbox, Call], Any]]] = {
     "clients": {"GET": _clients, "POST": _register},
     "revoke": {"POST": _revoke},
     "stats": {"GET": _stats},
+    "resources": {"GET": _resources, "POST": _add_resources},
     "messages": {"GET": _messages},
     "logs": {"GET": _logs, "POST": _add_logs, "PATCH": _end_logs},
     "feeds": {"GET": _feeds, "POST": _add_feed},

@@ -37,19 +37,25 @@ def load(folder: Path, *, today: float) -> list[Resource]:
     return list({(resource["resourceType"], resource["id"]): resource for resource in found}.values())
 
 
+def given(value: Any, *, now: float) -> list[Resource]:
+    """Complete resources that were given as they are: one, a Bundle, or a list of either. Raises `BadDataError`."""
+    values = value if isinstance(value, list) else [value]
+    return [_complete(resource, now) for n, one in enumerate(values) for resource in _unpack(one, f"resource {n}")]
+
+
 def _file(file: Path) -> Iterator[Resource]:
     try:
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadDataError(f"{file} cannot be read as UTF-8: {error.__class__.__name__}.") from None
     if file.suffix == ".json":
-        yield from _unpack(_parse(text, file, 1), file, 1)
+        yield from _unpack(_parse(text, file, 1), f"{file}, line 1")
         return
     # An export log that bulk clients leave beside their files; its lines are events, not resources.
     lines = text.split("\n") if file.name != "log.ndjson" else []
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield from _unpack(_parse(line, file, number), file, number)
+            yield from _unpack(_parse(line, file, number), f"{file}, line {number}")
 
 
 def _parse(text: str, file: Path, line: int) -> Any:
@@ -61,15 +67,15 @@ def _parse(text: str, file: Path, line: int) -> Any:
         raise BadDataError(f"{file}, line {line}: nested too deeply.") from None
 
 
-def _unpack(value: Any, file: Path, line: int) -> list[Resource]:
+def _unpack(value: Any, where: str) -> list[Resource]:
     if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
-        raise BadDataError(f"{file}, line {line}: not a FHIR resource.")
+        raise BadDataError(f"{where}: not a FHIR resource.")
     if value["resourceType"] != "Bundle":
         return [value]
     entries = [entry for entry in value.get("entry", []) if isinstance(entry, dict) and "resource" in entry]
     for entry in entries:
         if not isinstance(entry["resource"], dict) or "resourceType" not in entry["resource"]:
-            raise BadDataError(f"{file}, line {line}: an entry of the Bundle is not a FHIR resource.")
+            raise BadDataError(f"{where}: an entry of the Bundle is not a FHIR resource.")
         entry["resource"].setdefault("id", _new_id(entry))
     names = {entry["fullUrl"]: _name(entry["resource"]) for entry in entries if "fullUrl" in entry}
     return [_point_at(entry["resource"], names) for entry in entries]

@@ -14,10 +14,13 @@ from airflow_provider_redox.exceptions import RedoxSecurityError
 from airflow_provider_redox.hooks.edge import failing_for_good
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.operators.signatures import SensorArguments
     from airflow_provider_redox.protocol.keys import SigningKey
     from airflow_provider_redox.triggers.events import Event
 
@@ -36,12 +39,18 @@ class RedoxSensor(BaseSensorOperator):
     ui_color = "#f7d9d0"
     audit: str | None = None
 
+    if TYPE_CHECKING:
+
+        @property
+        def output(self) -> Any:
+            """What this task returns, for a later task. Airflow calls it an XComArg, which no typed `@task` would take."""
+
     def __init__(
         self,
         *,
         redox_conn_id: str = "redox_default",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        **kwargs: Any,
+        **kwargs: Unpack[SensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.redox_conn_id = redox_conn_id

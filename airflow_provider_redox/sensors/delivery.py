@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
@@ -15,9 +15,12 @@ from airflow_provider_redox.links.logs import LogLink
 from airflow_provider_redox.sensors.base import RedoxSensor
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, PokeReturnValue
+    from typing import Literal, Unpack
+
+    from airflow.providers.common.compat.sdk import Context, PokeReturnValue, XComArg
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_redox.operators.signatures import RedoxSensorArguments
     from airflow_provider_redox.protocol.keys import SigningKey
     from airflow_provider_redox.sensors.waiting import Asked, Deliveries
     from airflow_provider_redox.triggers.events import Event
@@ -52,14 +55,14 @@ class RedoxDeliverySensor(RedoxSensor):
     def __init__(
         self,
         *,
-        log_ids: Sequence[str] | str | None = None,
-        results_path: str | Mapping[str, Any] | None = None,
+        log_ids: Sequence[str] | str | XComArg | None = None,
+        results_path: str | Mapping[str, Any] | XComArg | None = None,
         destination: str | None = None,
         window: Sequence[Any] | None = None,
-        filtered: str = "fail",
-        failed: str = "wait",
+        filtered: Literal["fail", "accept"] = "fail",
+        failed: Literal["wait", "fail"] = "wait",
         data_mode: str | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[RedoxSensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.log_ids = log_ids
@@ -162,7 +165,7 @@ class RedoxDeliverySensor(RedoxSensor):
         return Deliveries.begin(asked, order, began=began)
 
     def _results_url(self) -> str | None:
-        path = self.results_path
+        path = cast("str | Mapping[str, Any] | None", self.results_path)  # rendered by now
         url = path.get("results_url") if isinstance(path, Mapping) else path
         if path is not None and (not isinstance(url, str) or not url):
             raise RedoxConfigError("results_path: must be a post's result, or its results_url")

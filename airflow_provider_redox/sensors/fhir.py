@@ -12,9 +12,12 @@ from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.sensors.base import RedoxSensor
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_redox.operators.signatures import RedoxSensorArguments
     from airflow_provider_redox.protocol.counting import Search
     from airflow_provider_redox.triggers.events import Event
 
@@ -43,14 +46,14 @@ class RedoxFhirSearchSensor(RedoxSensor):
         self,
         *,
         resource_type: str,
-        search_params: Mapping[str, Any],
+        search_params: Mapping[str, Any] | XComArg,
         min_count: int = 1,
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
-        audit: str | None = None,
-        handling: str = "strict",
-        **kwargs: Any,
+        audit: Literal["required", "best_effort", "off"] | None = None,
+        handling: Literal["strict", "lenient"] = "strict",
+        **kwargs: Unpack[RedoxSensorArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.resource_type = resource_type

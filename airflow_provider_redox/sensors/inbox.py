@@ -12,8 +12,11 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 from airflow_provider_redox.triggers.inbox import InboxArrivalTrigger, check_parameters
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.signatures import WaitingArguments
     from airflow_provider_redox.storage.inbox.watching import Wanted
 
 
@@ -32,6 +35,12 @@ class RedoxInboxSensor(BaseSensorOperator):
     template_fields: Sequence[str] = ("inbox_path", "name", "data_model", "event_type", "source", "state_path")
     ui_color = "#f7d9d0"
 
+    if TYPE_CHECKING:
+
+        @property
+        def output(self) -> Any:
+            """What this task returns, for a later task. Airflow calls it an XComArg, which no typed `@task` would take."""
+
     def __init__(
         self,
         *,
@@ -47,7 +56,7 @@ class RedoxInboxSensor(BaseSensorOperator):
         state_path: str | None = None,
         poke_interval: float | timedelta = 5.0,
         deferrable: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[WaitingArguments],
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.inbox_path = inbox_path

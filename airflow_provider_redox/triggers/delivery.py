@@ -81,7 +81,7 @@ class RedoxDeliveryTrigger(BaseTrigger):
         except RedoxError as error:
             _log.warning("The wait for delivery cannot go on: %s", error)
             event = event_of_error(error)
-        yield TriggerEvent(event.as_dict())  # type: ignore[no-untyped-call]
+        yield TriggerEvent(event.as_dict())
 
     async def _wait(self) -> Any:
         from airflow_provider_redox.triggers.events import Event, proven

@@ -48,7 +48,7 @@ class RedoxFhirSearchTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask until there is enough, and give one event."""
-        yield TriggerEvent((await self._wait()).as_dict())  # type: ignore[no-untyped-call]
+        yield TriggerEvent((await self._wait()).as_dict())
 
     async def _wait(self) -> Any:
         from airflow_provider_redox.triggers.events import Event

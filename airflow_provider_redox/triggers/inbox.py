@@ -136,7 +136,7 @@ class RedoxInboxTrigger(_Watching, BaseEventTrigger):
             fresh = await self._look(watch)
             for names in batches.ready(fresh):
                 event = await asyncio.to_thread(wanted.event, watch, names)
-                yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+                yield TriggerEvent(event)
                 unsettled.add(names)
             if not await unsettled.settle(batches.held) or len(fresh) < _MANY:
                 await asyncio.sleep(self._parameters["poll_interval"])
@@ -158,7 +158,7 @@ class InboxArrivalTrigger(_Watching, BaseTrigger):
         batches = Batches(**_batching(self._parameters))
         while True:
             if next(batches.ready(await self._look(watch)), None):
-                yield TriggerEvent({"status": "arrived"})  # type: ignore[no-untyped-call]
+                yield TriggerEvent({"status": "arrived"})
                 return
             await asyncio.sleep(self._parameters["poll_interval"])
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +15,12 @@ import pytest
 
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.protocol.destinations import parse_destinations
-from tests.docs.pages import DOCS, ROOT, blocks, pages
+from tests.docs.pages import DOCS, ROOT, blocks, code_words, pages, rows
 from tests.support.sandbox import Sandbox
 
 AIRFLOW_3 = int(importlib.metadata.version("apache-airflow").partition(".")[0]) >= 3
-BY_PYTEST = "sandbox.md"
-"""The page whose snippets are a conftest.py and a test: pytest runs them, in a process of its own."""
+BY_PYTEST = "testing.md"
+"""The page whose snippets are the files of a repository: pytest runs them, in a process of its own."""
 
 
 BY_AIRFLOW_3 = "inbox.md"
@@ -76,6 +73,38 @@ def test_the_next_task_reads_the_files_of_a_manifest(redox_connection: Sandbox, 
     counts = names["count_by_gender"].function(manifest)
     patients = next(entry["count"] for entry in manifest["output"] if entry["type"] == "Patient")
     assert sum(counts.values()) == patients > 10
+
+
+@pytest.mark.filterwarnings("ignore:The .airflow.utils.operator_helpers")  # of Airflow's HttpOperator
+def test_what_replaces_the_old_ways_works(redox_connection: Sandbox, tmp_path: Path):
+    """The page for those who come from elsewhere: its search, its HttpOperator and its writeback do what they say."""
+    blocks_ = blocks(DOCS / "migrating.md", "python")
+    first, second, third = [_names(block) for block in blocks_]
+    for operator in (first["patients"], third["vitals"]):
+        operator.output_path = f"file://{tmp_path}"
+    context = {
+        name: {"ti": SimpleNamespace(dag_id="d", run_id="r", task_id=name, map_index=-1)} for name in ("patients", "vitals")
+    }
+    assert first["families"].function(first["patients"].execute(context["patients"])) == 1
+    assert second["count"].execute({}) > 10
+    assert third["vitals"].execute(context["vitals"])["status"] == 200
+    assert redox_connection.messages()[0]["operation"].startswith("Observation")
+
+
+def _names(block: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "snippets"}
+    exec(compile(block, "snippet", "exec"), names)
+    return names
+
+
+def test_the_tasks_on_the_page_on_taskflow_run(redox_connection: Sandbox, tmp_path: Path):
+    """The page on TaskFlow: its search and its two tasks do what they say."""
+    names = run(DOCS / "taskflow.md")
+    names["patients"].output_path = f"file://{tmp_path}"
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="patients", map_index=-1)
+    assert names["files"].function(names["patients"].execute({"ti": ti})) == 1
+    assert names["conditions_of"].function("81c2f5eb-f99f-40c4-b504-59483e6148d7") > 0
+    assert names["dag"].get_task("conditions").upstream_task_ids == {"codes"}
 
 
 def test_exact_values_are_read_as_on_the_page(redox_connection: Sandbox, tmp_path: Path):
@@ -132,15 +161,31 @@ def test_the_trigger_ends_when_the_log_is_decided(redox_connection: Sandbox, mon
     assert asyncio.run(first_event()).payload == "succeeded"
 
 
-def test_the_page_on_testing_holds(tmp_path: Path):
-    """The page on the sandbox: its conftest.py and its test pass as they stand."""
-    conftest, test = blocks(DOCS / BY_PYTEST, "python")
-    (tmp_path / "conftest.py").write_text(conftest)
-    (tmp_path / "test_sending.py").write_text(test)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    environ = {**os.environ, "AIRFLOW_HOME": str(tmp_path / "airflow"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+def test_the_page_on_testing_holds(pytester: pytest.Pytester):
+    """The page on testing: its files, put where their first lines say, are a repository whose tests pass."""
+    for block in [*blocks(DOCS / BY_PYTEST, "toml"), *blocks(DOCS / BY_PYTEST, "python")]:
+        head, _, content = block.partition("\n")
+        name, _, more = head.removeprefix("# ").partition(", ")
+        path = pytester.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text((path.read_text() if more else "") + content)
+    assert sorted(str(path.relative_to(pytester.path)) for path in pytester.path.rglob("*.*")) == [
+        "dags/admissions.py",
+        "pyproject.toml",
+        "tests/conftest.py",
+        "tests/test_admissions.py",
+        "tests/test_faults.py",
+        "tests/test_two.py",
+    ]
+    pytester.runpytest_subprocess().assert_outcomes(passed=6)
+
+
+def test_the_page_on_testing_names_all_that_the_sandbox_has():
+    """The table of the page has every public name of the fixture's object, and no other."""
+    from airflow_provider_redox.testing import RedoxSandbox
+
+    shown = {name.partition("(")[0] for row in rows(BY_PYTEST[:-3], "On `redox_sandbox`") for name in code_words(row[0])}
+    assert shown == {name for name in dir(RedoxSandbox) if name[0] != "_"} - {"start", "stop"} | {"connection"}
 
 
 def test_the_connection_in_json_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):

@@ -133,16 +133,19 @@ def test_no_number_is_used_twice_across_processes() -> None:
 
 
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "subprocess", "xml", "code", "ctypes"}
+ALLOWED = {"testing.py": {"subprocess"}}
+"""What starts the sandbox for a test. Nothing that runs in a task may import it; `tests/test_architecture.py` holds that."""
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "os.system", "os.popen"}
 
 
 def test_nothing_in_the_package_runs_what_it_reads() -> None:
-    """No module unpickles, evaluates, loads YAML or XML, or starts a process."""
+    """No module unpickles, evaluates, loads YAML or XML, or starts a process, but what starts a sandbox for tests."""
     for path in sorted(PACKAGE.rglob("*.py")):
+        forbidden = FORBIDDEN_MODULES - ALLOWED.get(str(path.relative_to(PACKAGE)), set())
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert not {name.partition(".")[0] for name in names} & FORBIDDEN_MODULES, path
+            assert not {name.partition(".")[0] for name in names} & forbidden, path
             assert not (isinstance(node, ast.Call) and ast.unparse(node.func) in FORBIDDEN_CALLS), path
 
 
