@@ -70,7 +70,7 @@ def test_only_feeds_are_let_in(inbox: Inbox) -> None:
     """Without the token nobody gets in; the receiver's own pages, and paths that are no feed, are not there."""
     assert inbox.post("/results", message()) == 401
     assert inbox.post("/results", message(), **{"verification-token": "guessed"}) == 401
-    for path in ("/health", "/metrics", "/../results", "/a/b"):
+    for path in ("/health", "/metrics", "/a/b"):
         assert inbox.post(path, message()) == 404
 
 
