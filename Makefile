@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up env test test-all test-versions test-ui test-fleet check audit sbom release format docs bench lock clean
+.PHONY: help demo up env test test-all test-versions test-matrix test-ui test-fleet check audit sbom release format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,8 +29,11 @@ test: $(READY)  ## the tests, in two processes
 test-all: $(READY) check test-versions test-ui test-fleet  ## the checks, all tests, the slow suites
 	@$(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
 
-test-versions: $(READY)  ## the tests on Airflow 2.11.2, 3.2.1 and 3.3.1, each under Airflow's own constraints
+test-versions: $(READY)  ## the corners of the matrix: every Airflow once, the oldest and the newest of each dependency
 	@sh scripts/versions.sh $(BIN)/uv
+
+test-matrix: $(READY)  ## every Airflow on every Python that it has and this machine too (hours)
+	@PYTHONS="3.11 3.12 3.13 3.14" sh scripts/versions.sh $(BIN)/uv
 
 test-ui: $(READY)  ## the connection form in a real browser (installs Chromium where apt is at hand)
 	@sh scripts/ui.sh $(VENV)

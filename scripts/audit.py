@@ -56,7 +56,7 @@ def open_holes(lock: Path, holes: list[Hole]) -> list[tuple[Hole, Version]]:
 
 def is_ours(lock: Path) -> bool:
     """Say whether we choose the versions of a lock ourselves."""
-    return not lock.name.startswith("airflow-")
+    return not lock.name.startswith(("airflow-", "oldest"))
 
 
 def main(folder: Path = REQUIREMENTS, *, today: datetime.date | None = None) -> int:

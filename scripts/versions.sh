@@ -7,12 +7,21 @@
 #   sh scripts/versions.sh UV lock DIR [DATE] resolve the locks again; DIR holds Airflow's constraint files for
 #                                             Python 3.12 as VERSION.txt, DATE bounds what they do not pin
 #
-# In the environment: VERSIONS="2.11.2 oldest" picks some, PYTHONS="3.11 3.13" the Pythons, TESTS="tests/hooks" the tests.
+# In the environment: VERSIONS="2.11.2 oldest" picks some, PYTHONS="3.11 3.13" the Pythons, or PAIRS="oldest/3.11" both;
+# TESTS="tests/hooks" picks the tests. By default each version is tested once.
 set -eu
 uv=$1
 action=${2:-test}
 versions=${VERSIONS:-2.11.2 3.1.8 3.2.1 3.3.1 oldest newest}
-pythons=${PYTHONS:-3.12}
+pairs=${PAIRS:-oldest/3.11 2.11.2/3.12 3.1.8/3.12 3.2.1/3.12 3.3.1/3.12 newest/3.13}
+if [ -n "${VERSIONS:-}${PYTHONS:-}" ]; then
+    pairs=
+    for version in $versions; do
+        for python in ${PYTHONS:-3.12}; do
+            pairs="$pairs $version/$python"
+        done
+    done
+fi
 # What pyproject.toml names; for the oldest of them Airflow's pins would be in the way.
 ours='^(aiohttp|cryptography|msgspec|pyjwt|requests|apache-airflow-providers-http|apache-airflow-providers-common-compat)=='
 
@@ -91,27 +100,26 @@ fi
 
 summary=
 failed=0
-for version in $versions; do
-    for wanted in $pythons; do
-        goes_with "$version" "$wanted" || continue
-        python=$(find_python "$wanted")
-        needs=requirements/airflow-$version.txt
-        [ -f "$needs" ] || needs=requirements/$version.txt
-        venv=.venvs/airflow-$version-python-$wanted
-        if [ -z "$python" ]; then
-            result="NOT RUN: there is no such Python on this machine"
-        elif ! prepare "$needs" "$venv" "$python"; then
-            result="could not be set up"
-            failed=1
-        elif echo "== Airflow $version, Python $wanted" && run "$venv"; then
-            result="tests passed"
-        else
-            result="tests FAILED"
-            failed=1
-        fi
-        summary="${summary}Airflow $version, Python $wanted: $result
+for pair in $pairs; do
+    version=${pair%/*} wanted=${pair#*/}
+    goes_with "$version" "$wanted" || continue
+    python=$(find_python "$wanted")
+    needs=requirements/airflow-$version.txt
+    [ -f "$needs" ] || needs=requirements/$version.txt
+    venv=.venvs/airflow-$version-python-$wanted
+    if [ -z "$python" ]; then
+        result="NOT RUN: there is no such Python on this machine"
+    elif ! prepare "$needs" "$venv" "$python"; then
+        result="could not be set up"
+        failed=1
+    elif echo "== Airflow $version, Python $wanted" && run "$venv"; then
+        result="tests passed"
+    else
+        result="tests FAILED"
+        failed=1
+    fi
+    summary="${summary}Airflow $version, Python $wanted: $result
 "
-    done
 done
 printf '\n%s' "$summary"
 exit "$failed"

@@ -73,8 +73,8 @@ def test_what_it_cannot_know_is_said(folder: Path, capsys: pytest.CaptureFixture
 
 
 def test_the_oldest_versions_that_we_allow_are_tested() -> None:
-    """The lock of Airflow 2.11.2 holds the declared floors, exactly: `make test-versions` proves our guards on them."""
-    oldest = audit.pinned(ROOT / "requirements" / "airflow-2.11.2.txt")
+    """The lock of the oldest holds the declared floors, exactly: `make test-versions` proves our guards on them."""
+    oldest = audit.pinned(ROOT / "requirements" / "oldest.txt")
     for requirement in PROJECT["project"]["dependencies"]:
         name, floor = re.fullmatch(r"([A-Za-z-]+)>=([\d.]+)", requirement).groups()  # type: ignore[union-attr]
         package = name.lower()

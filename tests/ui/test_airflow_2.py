@@ -29,7 +29,7 @@ from tests.ui.test_airflow_3 import key_lines
 
 pytestmark = pytest.mark.slow
 
-VENV = Path(__file__).parents[2] / ".venvs" / "airflow-2.11.2"
+VENV = Path(__file__).parents[2] / ".venvs" / "airflow-2.11.2-python-3.12"
 ADMIN = {"username": "admin", "password": secrets.token_urlsafe(12)}
 
 
