@@ -34,6 +34,10 @@ def test_the_manifest_is_readable_and_holds_no_patient(
     run = airflow.trigger(DAG)
     assert airflow.wait(DAG, run, timeout=120) == "success"
     manifest = airflow.xcom(DAG, run, TASK)
+    visit.page.goto(f"{airflow.url}/dags/{DAG}/runs/{run}")
+    visit.page.get_by_text(TASK, exact=True).first.wait_for()
+    visit.page.wait_for_timeout(1500)  # the graph is laid out after it is there
+    picture(visit.page, "dag-run")
     visit.page.goto(f"{airflow.url}/dags/{DAG}/runs/{run}/tasks/{TASK}/xcom")
     visit.page.wait_for_load_state("networkidle")
     visit.page.get_by_role("button", name="Expand").first.click()
