@@ -8,6 +8,7 @@ by a task in `canaries/canaries.py`.
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import shutil
 import socket
@@ -137,9 +138,14 @@ def connection_of(server: Sandbox) -> dict[str, Any]:
     return server.with_extra(headers={"x-gateway-key": GATEWAY_KEY}, meta={"Note": f"{CANARY}meta"})
 
 
+LINEAGE = importlib.util.find_spec("airflow.providers.openlineage") is not None
+
+
 def environment(home: Path, files: Path) -> dict[str, str]:
-    """What Airflow and the workers are told."""
+    """What Airflow and the workers are told. Where OpenLineage's provider is installed its events are written to a file."""
+    events = {"type": "file", "log_file_path": str(home / "lineage.ndjson"), "append": True}
     return {
+        **({"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(events)} if LINEAGE else {}),
         "CANARY_FILE": str(files / "name"),
         "CANARY_FOLDER": str(files),
         "CANARY_FAULTS": json.dumps(list(FAULTS)),
@@ -244,6 +250,7 @@ def test_the_harness_sees_what_is_there(left: Leftovers) -> None:
     said = "\n".join(left.texts.values())
     for error in ("RedoxAmbiguousOutcomeError", "RedoxDestinationError", "RedoxSecurityError", "RedoxResponseError"):
         assert error in said
+    assert not LINEAGE or "lineage.ndjson" in left.holding({"canary_fine"})
     assert left.tokens
     assert left.assertions
     assert left.key_parts
