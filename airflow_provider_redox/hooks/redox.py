@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_redox.protocol.effects import RedoxResponse
     from airflow_provider_redox.protocol.outcomes import RetryPolicy
     from airflow_provider_redox.protocol.paging import Walk
-    from airflow_provider_redox.protocol.settings import Settings
 
 DEFAULT_CONN_ID = "redox_default"
 
@@ -258,23 +257,22 @@ class RedoxAsyncHook(BaseHook):
 
         from airflow_provider_redox.client.asynchronous import AsyncClient
         from airflow_provider_redox.client.driver import real_environment
+        from airflow_provider_redox.hooks.connection import reach_signer, settings_from
         from airflow_provider_redox.hooks.metrics import airflow_meter
         from airflow_provider_redox.token_cache import shared_slots
 
         # Everything that talks to Airflow goes through asgiref's one thread. On 3.2.1 common-compat's
         # get_async_connection masks on the loop's own thread, which with a Variable read elsewhere hangs the triggerer.
-        settings = await sync_to_async(self._settings)()
+        connection = await sync_to_async(self.get_connection)(self.redox_conn_id)
+        # A key service may be slow: it is asked in a thread of its own, for which neither the loop nor Airflow waits.
+        await asyncio.to_thread(reach_signer, connection)
+        settings = await sync_to_async(settings_from)(connection)
         return AsyncClient(
             settings,
             shared=shared_slots(settings),
             env=real_environment(self.retry, origin=settings.base_url),
             meter=airflow_meter(),
         )
-
-    def _settings(self) -> Settings:
-        from airflow_provider_redox.hooks.connection import settings_from
-
-        return settings_from(self.get_connection(self.redox_conn_id))
 
     async def close(self) -> None:
         """Close the connections."""
