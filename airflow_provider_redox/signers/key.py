@@ -121,9 +121,9 @@ class RemoteKey(SigningKey):
         """Give the signature of a fixed text, which only the signer can make. Raises as `sign` does."""
         if not self.seals:
             raise RedoxConfigError(
-                "extra.signer_key: an ES384 key on a remote signer never signs the same twice, so nothing can be sealed or "
-                "told apart with it for the next process: it serves no sends, no since='last_success' and no deferrable waits. "
-                "Use an RSA key (RS384) on the signer, or a private key of the connection's own"
+                "extra.signer_key: an ES384 key on a remote signer never signs the same twice, so nothing can be sealed "
+                "with it or recognised by another process: no sends, no since='last_success', no deferrable waits. Use an "
+                "RSA key (RS384) on the signer, or a private key of the connection's own"
             )
         return self.remote.secret()
 
