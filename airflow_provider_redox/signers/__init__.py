@@ -54,15 +54,9 @@ def _class_of(signer: str) -> Any:
         raise RedoxConfigError(
             f"extra.signer: must be one of {', '.join(VENDORS)}, or the path of a class of your own, package.module.Class"
         )
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        found = None
-    except Exception as error:  # noqa: BLE001  (a module of the user's own may raise anything)
-        raise RedoxConfigError(
-            f"extra.signer: the module of {path} fails when it is imported ({type(error).__name__})"
-        ) from None
+    found = _imported(path)
+    if isinstance(found, Exception):
+        raise RedoxConfigError(f"extra.signer: the module of {path} fails when it is imported ({type(found).__name__})")
     if found is None:
         raise RedoxConfigError(
             f"extra.signer: {path} cannot be imported here; it must be installed where tasks run, in the triggerer, and in "
@@ -71,3 +65,14 @@ def _class_of(signer: str) -> Any:
     if not isinstance(found, type) or not all(callable(getattr(found, method, None)) for method in ("public_key", "sign")):
         raise RedoxConfigError(f"extra.signer: {path} is no signer: it must be a class with the methods public_key and sign")
     return found
+
+
+def _imported(path: str) -> Any:
+    """Give what stands at a path, None where nothing does, or what its module raised."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    except Exception as error:  # noqa: BLE001  (a module of the user's own may raise anything)
+        return error

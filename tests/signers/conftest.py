@@ -15,7 +15,10 @@ import pytest
 from airflow_provider_redox import signers, token_cache
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.hooks.redox import RedoxHook
+from tests.operators.conftest import markers
 from tests.support.sandbox import Sandbox
+
+__all__ = ["markers"]
 
 pytest_plugins = ("tests.support.kms",)
 

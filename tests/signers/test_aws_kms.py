@@ -36,7 +36,7 @@ from tests.support.s3 import KEY_ID, SECRET
 from tests.support.sandbox import Sandbox
 
 SPECS = {"RSA_2048": "RS384", "RSA_3072": "RS384", "RSA_4096": "RS384", "ECC_NIST_P384": "ES384"}
-SEARCH: dict[str, str] = {}
+SEARCH = {"code": "http://loinc.org|4548-4"}
 
 
 def error_of() -> RedoxError:
@@ -55,7 +55,7 @@ def test_a_search_without_a_key(spec: str, algorithm: str, kms: Kms, connect: Co
     connect("aws_kms", kms.key(spec))
     hook = RedoxHook()
     assert hook.client.settings.algorithm == algorithm
-    assert next(iter(hook.fhir_search("Patient", SEARCH)))["resourceType"] == "Patient"
+    assert next(iter(hook.fhir_search("Observation", SEARCH)))["resourceType"] == "Observation"
     assert sandbox.stats()["tokens"] == 1
     assert private_keys_of(hook) == []
 
@@ -85,11 +85,11 @@ def test_an_async_search_without_a_key(kms: Kms, connect: Connect, sandbox: Sand
 
     async def first() -> Any:
         async with RedoxAsyncHook() as hook:
-            async for resource in hook.fhir_search("Patient", SEARCH):
+            async for resource in hook.fhir_search("Observation", SEARCH):
                 return resource
         return None
 
-    assert asyncio.run(first())["resourceType"] == "Patient"
+    assert asyncio.run(first())["resourceType"] == "Observation"
     assert sandbox.stats()["tokens"] == 1
 
 

@@ -19,13 +19,14 @@ from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from airflow_provider_redox.sensors.delivery import RedoxDeliverySensor
-from airflow_provider_redox.sensors.fhir import RedoxFhirSensor
+from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
 from tests.client.drivers import MESSAGE
 from tests.signers import own
 from tests.signers.conftest import Connect
 from tests.support.sandbox import Sandbox
 
 OWN = "tests.signers.own"
+LOINC = "http://loinc.org|4548-4"
 
 
 @pytest.mark.parametrize("name", ["Own", "Raw", "Text"])
@@ -192,27 +193,32 @@ def context(operator: Any) -> Any:
 
 
 @pytest.fixture
-def ec(connect: Connect, sandbox: Sandbox) -> None:
+def ec(connect: Connect) -> None:
     """A connection by an ES384 key, also for the Platform API."""
     connect(f"{OWN}.Own", "p384", organization_id="1", environment_id="2")
 
 
 def test_an_ec_key_searches(ec: None, sandbox: Sandbox, tmp_path: Path) -> None:
     """A search needs no seal: it runs, and leaves no checkpoint that only this process could open."""
-    operator = RedoxFhirSearchOperator(task_id="t", resource_type="Patient", output_path=f"file://{tmp_path}")
-    assert operator.execute(context(operator))["count"] > 0
+    operator = RedoxFhirSearchOperator(
+        task_id="t", resource_type="Observation", search_params={"code": LOINC}, output_path=f"file://{tmp_path}"
+    )
+    assert "Observation" in str(operator.execute(context(operator)))
     assert not list(tmp_path.rglob("*checkpoint*"))
 
 
+@pytest.mark.usefixtures("markers")
 @pytest.mark.parametrize("what", ["post", "increment", "delivery", "search sensor"])
 def test_an_ec_key_refuses_what_needs_a_seal(what: str, ec: None, sandbox: Sandbox, tmp_path: Path) -> None:
     """What another process is to recognise is refused for good before anything is sent, with the cure."""
-    where = {"output_path": f"file://{tmp_path}"}
+    root = f"file://{tmp_path}"
     operator: Any = {
-        "post": lambda: RedoxDataModelPostOperator(task_id="t", payload=MESSAGE, destination="general", **where),
-        "increment": lambda: RedoxFhirSearchOperator(task_id="t", resource_type="Patient", since="last_success", **where),
+        "post": lambda: RedoxDataModelPostOperator(task_id="t", payload=MESSAGE, results_path=root),
+        "increment": lambda: RedoxFhirSearchOperator(
+            task_id="t", resource_type="Patient", since="last_success", output_path=root
+        ),
         "delivery": lambda: RedoxDeliverySensor(task_id="t", log_ids=["1"], deferrable=True),
-        "search sensor": lambda: RedoxFhirSensor(
+        "search sensor": lambda: RedoxFhirSearchSensor(
             task_id="t", resource_type="Patient", search_params={"a": "b"}, deferrable=True
         ),
     }[what]()
@@ -222,13 +228,12 @@ def test_an_ec_key_refuses_what_needs_a_seal(what: str, ec: None, sandbox: Sandb
     assert sandbox.ledger("/v2/auth/token") == []
 
 
+@pytest.mark.usefixtures("markers")
 def test_an_rsa_key_sends_once(connect: Connect, sandbox: Sandbox, tmp_path: Path) -> None:
     """With an RSA key a second try, in a process that has asked the signer anew, knows what the first one sent."""
     connect(f"{OWN}.Own", "2048")
     for _ in range(2):
         signers.forget()
-        operator = RedoxDataModelPostOperator(
-            task_id="t", payload=MESSAGE, destination="general", output_path=f"file://{tmp_path}"
-        )
+        operator = RedoxDataModelPostOperator(task_id="t", payload=MESSAGE, results_path=f"file://{tmp_path}")
         operator.execute(context(operator))
     assert sandbox.stats()["messages"] == 1
