@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxError
-from airflow_provider_redox.signers.base import CONNECT_TIMEOUT, READ_TIMEOUT, TRIES, not_installed, refused, unreachable
+from airflow_provider_redox.signers.base import (
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    TRIES,
+    no_credentials,
+    not_installed,
+    refused,
+    unreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +110,7 @@ def _error_of(raised: Exception) -> RedoxError:
         return refused(NAME, "needs a region: give the key's ARN, or set AWS_DEFAULT_REGION")
     credentials = (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.CredentialRetrievalError)
     if isinstance(raised, credentials):
-        return refused(NAME, "finds no credentials where boto3 looks for them", type(raised).__name__)
+        return no_credentials(NAME, "boto3", type(raised).__name__)
     if isinstance(raised, exceptions.HTTPClientError | exceptions.ConnectionError):
         return unreachable(NAME, type(raised).__name__)
     return refused(NAME, "cannot be asked; look at its settings in the environment", type(raised).__name__)

@@ -11,7 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxError
-from airflow_provider_redox.signers.base import CONNECT_TIMEOUT, READ_TIMEOUT, TRIES, not_installed, refused, unreachable
+from airflow_provider_redox.signers.base import (
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    TRIES,
+    no_credentials,
+    not_installed,
+    refused,
+    unreachable,
+)
 
 NAME = "azure_key_vault"
 _KEY = re.compile(r"(?P<vault>https://(?P<host>[\w-]+(\.[\w-]+)+))/keys/(?P<name>[\w-]+)(/(?P<version>\w+))?/?", re.ASCII)
@@ -65,7 +73,7 @@ class AzureKeyVaultSigner:
             raise refused(
                 NAME, "has no key for signing under this name: make an RSA or EC P-384 key with the operation sign"
             )
-        self._algorithm = "RS384" if str(key.key_type).startswith("RSA") else "ES384"
+        self._algorithm = "RS384" if key.key.n else "ES384"
         self._signer = CryptographyClient(key, self._credential, **_patience())
         public: bytes = _public(key.key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return public
@@ -80,7 +88,7 @@ class AzureKeyVaultSigner:
 def _public(jwk: Any) -> Any:
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-    if str(jwk.kty).startswith("RSA"):
+    if jwk.n:
         return rsa.RSAPublicNumbers(_number(jwk.e), _number(jwk.n)).public_key()
     if jwk.crv != "P-384":
         raise refused(NAME, "has another kind of key under this name: it must be RSA, or EC on P-384")
@@ -126,7 +134,7 @@ def _error_of(raised: Exception) -> RedoxError:
 
     code = type(raised).__name__
     if isinstance(raised, exceptions.ClientAuthenticationError) and raised.status_code is None:
-        return refused(NAME, "finds no credentials that work where DefaultAzureCredential looks for them", code)
+        return no_credentials(NAME, "DefaultAzureCredential", code)
     if isinstance(raised, exceptions.HttpResponseError):
         status = raised.status_code or 0
         if 400 <= status < 500 and status not in (408, 429):

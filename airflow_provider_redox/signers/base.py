@@ -66,6 +66,13 @@ def refused(signer: str, why: str, code: object = "") -> RedoxConfigError:
     return RedoxConfigError(f"extra.signer_key: {signer} {why}{_told(code)}")
 
 
+def no_credentials(signer: str, where: str, code: object = "") -> RedoxConfigError:
+    """Say that no credentials were found. Worth another try: those of a machine come from a service, which may be away."""
+    error = refused(signer, f"found no credentials that work where {where} looks for them", code)
+    error.retryable = True
+    return error
+
+
 def unreachable(signer: str, code: object = "") -> RedoxTransportError:
     """Say that a signer did not answer, or could not do it just now."""
     return RedoxTransportError(

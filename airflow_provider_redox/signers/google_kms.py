@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxError
-from airflow_provider_redox.signers.base import READ_TIMEOUT, TRIES, not_installed, refused, unreachable
+from airflow_provider_redox.signers.base import READ_TIMEOUT, TRIES, no_credentials, not_installed, refused, unreachable
 
 NAME = "google_kms"
 _KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+/cryptoKeyVersions/\d+")
@@ -106,5 +106,5 @@ def _error_of(raised: Exception) -> RedoxError:
     if isinstance(raised, passing):
         return unreachable(NAME, code)
     if isinstance(raised, google.auth.exceptions.GoogleAuthError):
-        return refused(NAME, "finds no credentials that work where Google's libraries look for them", code)
+        return no_credentials(NAME, "google-auth", code)
     return refused(NAME, "cannot be asked; look at its settings in the environment", code)

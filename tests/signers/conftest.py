@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+import trustme
 
 from airflow_provider_redox import signers, token_cache
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.hooks.redox import RedoxHook
 from tests.operators.conftest import markers
+from tests.signers.fakes import Fake, Proxy
 from tests.support.sandbox import Sandbox
 
 __all__ = ["markers"]
 
 pytest_plugins = ("tests.support.kms",)
 
+F = TypeVar("F", bound=Fake)
 Connect = Callable[..., dict[str, Any]]
 
 
@@ -53,6 +59,23 @@ def register_at(sandbox: Sandbox, hook: RedoxHook) -> None:
     jwks = {"keys": [key.public_jwk() for key in settings.keys]}
     sandbox.control("POST", "clients", {"client_id": settings.client_id, "jwks": jwks})
     MemorySlot.forget_all()
+
+
+@contextlib.contextmanager
+def led_to(kind: type[F], hosts: tuple[str, ...], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[F]:
+    """Run a stand-in to which the real host names of a service lead, with certificates that this process trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*hosts).configure_cert(tls)
+    running = kind(tls)
+    proxy = Proxy(running.port)
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.pem"))
+    yield running
+    proxy.stop()
+    running.stop()
+    assert set(proxy.hosts) <= set(hosts)
 
 
 class Counter:

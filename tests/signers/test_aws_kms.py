@@ -304,7 +304,7 @@ def test_no_credentials(kms: Kms, connect: Connect, monkeypatch: pytest.MonkeyPa
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     connect("aws_kms", key, register=False)
-    assert "finds no credentials" in str(error_of())
+    assert "found no credentials" in str(error_of())
 
 
 def test_no_region(kms: Kms, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
