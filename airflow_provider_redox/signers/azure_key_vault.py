@@ -73,9 +73,10 @@ class AzureKeyVaultSigner:
             raise refused(
                 NAME, "has no key for signing under this name: make an RSA or EC P-384 key with the operation sign"
             )
-        self._algorithm = "RS384" if key.key.n else "ES384"
+        jwk: Any = key.key
+        self._algorithm = "RS384" if jwk.n else "ES384"
         self._signer = CryptographyClient(key, self._credential, **_patience())
-        public: bytes = _public(key.key).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        public: bytes = _public(jwk).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return public
 
     def sign(self, message: bytes) -> bytes:
