@@ -216,7 +216,7 @@ def test_the_known_holes_on_the_page_are_those_of_the_audit() -> None:
 
 
 def test_the_page_on_remote_signers_lists_them() -> None:
-    """The page for who keeps the keys has each signer, the extra that brings its library, the seal's text and the patience."""
+    """The page for who keeps the keys has each signer and its extra, the seal's text and the patience."""
     import tomllib
 
     from airflow_provider_redox.signers import VENDORS, base
