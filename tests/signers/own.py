@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.signers.key import SEALED_BY
 
 SECRET = "a-secret-that-no-error-may-hold"
 made: list[str] = []
@@ -59,6 +61,23 @@ class Text(Own):
 
     def public_key(self) -> str:
         return private(self.kind).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+class Slow(Own):
+    """Takes a while to be made."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        time.sleep(0.1)
+
+
+class Late(Own):
+    """Signs for the seal, and then is gone."""
+
+    def sign(self, message: bytes) -> bytes:
+        if message != SEALED_BY:
+            raise TimeoutError(SECRET)
+        return super().sign(message)
 
 
 class Rubbish(Own):

@@ -38,12 +38,10 @@ def test_a_class_of_ones_own(name: str, kind: str, connect: Connect, sandbox: Sa
     assert sandbox.stats()["tokens"] == 1
 
 
-def test_it_is_made_once(connect: Connect) -> None:
-    """One object serves a process, however many threads make hooks of the connection at once."""
-    connect(f"{OWN}.Own", "2048")
-    signers.forget()
+def test_it_is_made_once() -> None:
+    """One object serves a process, however many threads use the connection at once."""
     own.made.clear()
-    threads = [threading.Thread(target=lambda: RedoxHook().client) for _ in range(8)]
+    threads = [threading.Thread(target=signers.remote_key, args=(f"{OWN}.Slow", "2048")) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -236,4 +234,18 @@ def test_an_rsa_key_sends_once(connect: Connect, sandbox: Sandbox, tmp_path: Pat
         signers.forget()
         operator = RedoxDataModelPostOperator(task_id="t", payload=MESSAGE, results_path=f"file://{tmp_path}")
         operator.execute(context(operator))
+    assert sandbox.stats()["messages"] == 1
+
+
+@pytest.mark.usefixtures("markers")
+def test_a_post_that_could_not_be_signed_for_was_not_sent(connect: Connect, sandbox: Sandbox, tmp_path: Path) -> None:
+    """When the signer is gone, nobody doubts that a message was not sent: the next try sends it."""
+    where = {"task_id": "t", "payload": MESSAGE, "results_path": f"file://{tmp_path}"}
+    connect(f"{OWN}.Late", "2048", register=False)
+    operator = RedoxDataModelPostOperator(**where)
+    with pytest.raises(RedoxTransportError, match="could not be reached"):
+        operator.execute(context(operator))
+    connect(f"{OWN}.Own", "2048")
+    operator = RedoxDataModelPostOperator(**where)
+    operator.execute(context(operator))
     assert sandbox.stats()["messages"] == 1
