@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up env test test-all test-versions test-matrix test-ui test-fleet check audit sbom release format docs bench lock clean
+.PHONY: help demo up env test test-all test-versions test-matrix test-ui test-signers test-fleet check audit sbom release format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,7 +26,7 @@ env: $(READY)  ## write .env, the secrets of docker-compose.yaml
 test: $(READY)  ## the tests, in two processes
 	@sh scripts/test.sh $(BIN)/python
 
-test-all: $(READY) check test-versions test-ui test-fleet  ## the checks, all tests, the slow suites
+test-all: $(READY) check test-versions test-ui test-signers test-fleet  ## the checks, all tests, the slow suites
 	@$(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
 
 test-versions: $(READY)  ## the corners of the matrix: every Airflow once, the oldest and the newest of each dependency
@@ -37,6 +37,10 @@ test-matrix: $(READY)  ## every Airflow on every Python that it has and this mac
 
 test-ui: $(READY)  ## the connection form in a real browser (installs Chromium where apt is at hand)
 	@sh scripts/ui.sh $(VENV)
+
+test-signers: $(READY)  ## remote signers, those too whose vendors' libraries are heavy: Google Cloud KMS, Azure Key Vault
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/signers.txt
+	@$(BIN)/python -m pytest tests/signers
 
 test-fleet: $(READY)  ## docker-compose.yaml as processes: Celery workers, PostgreSQL, Redis, and what may befall them (wants root)
 	@sh scripts/fleet.sh $(CURDIR)/$(BIN)/uv

@@ -99,6 +99,12 @@ def _conn_fields() -> dict[str, Any]:
         },
         "source_id": _field("Source ID", "Needed only when the environment has several sources."),
         "key_file": _field("Key file", "Path of the private key on the worker, instead of pasting the key."),
+        "signer": _field(
+            "Remote signer",
+            "Who signs with a key that never leaves, instead of a private key: aws_kms, vault, google_kms, azure_key_vault, "
+            "or the path of a class of your own.",
+        ),
+        "signer_key": _field("Signer's key", "The key's name at the remote signer, such as its ARN."),
         "algorithm": _field("Algorithm", "Follows from the key when left empty.", enum=["RS384", "ES384"]),
         "organization_id": _field("Organization ID", "For the Platform API."),
         "environment_id": _field("Environment ID", "For the Platform API."),

@@ -18,6 +18,7 @@ FLOORS = {
     "protocol": 0,
     "client": 1,
     "seal": 1,
+    "signers": 1,
     "storage": 2,
     "token_cache": 2,
     "get_provider_info": 2,
@@ -36,7 +37,7 @@ FLOORS = {
 }
 """Which floor each part of the package stands on. The sandbox stands in the garden; `testing` starts it as a process."""
 
-HEAVY = ("requests", "urllib3", "aiohttp", "jwt", "cryptography", "msgspec", "fsspec", "upath")
+HEAVY = ("requests", "urllib3", "aiohttp", "jwt", "cryptography", "msgspec", "fsspec", "upath", "boto3", "hvac")
 
 
 def modules() -> list[Path]:

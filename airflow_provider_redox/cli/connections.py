@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_redox.cli.words import UsageError, read_text
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.hooks.connection import extra_of, host_of, key_text_of
+from airflow_provider_redox.hooks.connection import extra_of, host_of, key_field_of, key_text_of, remote_key_of
 from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
 from airflow_provider_redox.protocol.settings import Settings
 
@@ -56,15 +56,18 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def keys_of(options: argparse.Namespace) -> tuple[SigningKey, ...]:
-    """Find every private key of the connection that the options name; a lone key takes the connection's key ID."""
+    """Find every key of the connection that the options name; a lone key takes the connection's key ID."""
     connection = _find(options)
     keys, kid = _keys(connection), extra_of(connection).get("kid")
-    return (SigningKey(keys[0].private, keys[0].algorithm, str(kid)),) if kid and len(keys) == 1 else keys
+    return (keys[0].named(str(kid)),) if kid and len(keys) == 1 else keys
 
 
 def _keys(connection: Any) -> tuple[SigningKey, ...]:
-    text = key_text_of(connection, extra_of(connection))
-    return parse_keys(text, field_name="password" if connection.password else "extra.key_file")
+    extra = extra_of(connection)
+    remote = remote_key_of(connection, extra)
+    if remote is not None:
+        return (remote,)
+    return parse_keys(key_text_of(connection, extra), field_name=key_field_of(connection))
 
 
 def _find(options: argparse.Namespace) -> Any:

@@ -12,7 +12,7 @@ from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
 def run(options: argparse.Namespace) -> int:
     """Print the JWKS."""
     if options.key_file:
-        keys = parse_keys(read_text(options.key_file, "--key-file"), field_name="--key-file")
+        keys: tuple[SigningKey, ...] = parse_keys(read_text(options.key_file, "--key-file"), field_name="--key-file")
     else:
         keys = keys_of(options)
     put(as_json(public_jwks(_named(keys, options.kid))))
@@ -27,7 +27,7 @@ def public_jwks(keys: tuple[SigningKey, ...]) -> dict[str, list[dict[str, object
 def _named(keys: tuple[SigningKey, ...], kid: str | None) -> tuple[SigningKey, ...]:
     """Give the key its ID, or pick the one that has it. Redox finds a key by its ID, so each needs one."""
     if kid and len(keys) == 1:
-        return (SigningKey(keys[0].private, keys[0].algorithm, kid),)
+        return (keys[0].named(kid),)
     chosen = tuple(key for key in keys if kid in (None, key.kid))
     if not chosen:
         raise UsageError("--kid: no key has this ID")

@@ -6,11 +6,7 @@ With `--folder` the private key is written for its owner's eyes only and never s
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from airflow_provider_redox.cli.connections import PLACEHOLDER
 from airflow_provider_redox.cli.jwks import public_jwks
 from airflow_provider_redox.cli.words import UsageError, as_json, put, say
-from airflow_provider_redox.protocol.keys import SigningKey
+from airflow_provider_redox.protocol.keys import LocalKey, kid_of
 from airflow_provider_redox.protocol.settings import DEFAULT_HOST
 
 DEFAULT_BITS = 3072
@@ -51,23 +47,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def new_key(algorithm: str, *, bits: int = DEFAULT_BITS, kid: str | None = None) -> SigningKey:
+def new_key(algorithm: str, *, bits: int = DEFAULT_BITS, kid: str | None = None) -> LocalKey:
     """Make a key. Its ID, when none is given, is the beginning of its thumbprint: two keys never share it."""
     if algorithm == "ES384":
-        key = SigningKey(ec.generate_private_key(ec.SECP384R1()), "ES384")
+        key = LocalKey(ec.generate_private_key(ec.SECP384R1()), "ES384")
     else:
-        key = SigningKey(rsa.generate_private_key(65537, bits), "RS384")
-    return replace(key, kid=kid or f"airflow-{thumbprint(key.public_jwk())[:16]}")
+        key = LocalKey(rsa.generate_private_key(65537, bits), "RS384")
+    return key.named(kid or kid_of(key))
 
 
-def thumbprint(jwk: dict[str, Any]) -> str:
-    """Give the thumbprint of a public JWK (RFC 7638): SHA-256 over the members that are required, in order."""
-    names = ("e", "kty", "n") if jwk["kty"] == "RSA" else ("crv", "kty", "x", "y")
-    text = json.dumps({name: jwk[name] for name in names}, separators=(",", ":"))
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-
-
-def connection_of(key: SigningKey, client_id: str | None) -> dict[str, Any]:
+def connection_of(key: LocalKey, client_id: str | None) -> dict[str, Any]:
     """Make the Airflow connection. The port is there because Airflow's Test button needs a stored one."""
     extra = {"client_id": client_id or PLACEHOLDER, "kid": key.kid}
     return {"conn_type": "redox", "host": DEFAULT_HOST, "port": 443, "password": key.pem(), "extra": extra}
@@ -79,7 +68,7 @@ def _refuse_overwriting(folder: Path) -> None:
         raise UsageError(f"--folder: {', '.join(there)} is there already and is not overwritten; name another folder")
 
 
-def _write(folder: Path, key: SigningKey, client_id: str | None) -> None:
+def _write(folder: Path, key: LocalKey, client_id: str | None) -> None:
     texts = (key.pem(), as_json(public_jwks((key,))) + "\n", as_json(connection_of(key, client_id)) + "\n")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 2
     except RedoxError as error:
-        say(str(error))
+        say(" ".join((str(error), *getattr(error, "__notes__", ()))))
         return 1
     except KeyboardInterrupt:
         say("Interrupted.")

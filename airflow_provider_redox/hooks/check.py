@@ -123,5 +123,5 @@ def connection(hook: RedoxHook) -> Report:
     try:
         settings = settings_from(hook.get_connection(hook.redox_conn_id))
     except RedoxError as error:
-        return Report(ok=False, message=f"{REFUSED}{error}")
+        return Report(ok=False, message=f"{REFUSED}{error}", retryable=error.retryable)
     return check(settings)

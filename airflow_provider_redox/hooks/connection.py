@@ -26,10 +26,15 @@ _LONGEST_KEY = 64 * 1024
 
 
 def settings_from(connection: Connection) -> Settings:
-    """Check a connection. Raises `RedoxConfigError`, with nothing of the connection's values in it."""
-    _warn_if_in_clear(connection.conn_id or "")
+    """Check a connection. Raises `RedoxConfigError`, with nothing of the connection's values in it.
+
+    A remote signer is asked for its public key, where this process has not done so; see `remote_key_of` for what it raises.
+    """
     extra = extra_of(connection)
-    keys = _keys(key_text_of(connection, extra), "password" if connection.password else "extra.key_file")
+    remote = remote_key_of(connection, extra)
+    if remote is None:
+        _warn_if_in_clear(connection.conn_id or "")
+    keys = _keys(key_text_of(connection, extra), key_field_of(connection)) if remote is None else (remote,)
     settings = Settings.from_fields(
         keys=keys,
         host=host_of(connection),
@@ -82,6 +87,40 @@ def host_of(connection: Connection) -> str | None:
     return host or None
 
 
+def remote_key_of(connection: Connection, extra: dict[str, Any]) -> SigningKey | None:
+    """Give the key of the remote signer that a connection names; None for a connection with a private key.
+
+    It has the connection's key ID or, without one, an ID that follows from the public half, which is asked for once in a
+    process. Raises `RedoxConfigError`, `RedoxTransportError` or `RedoxProtocolError`.
+    """
+    signer, name = (str(extra.get(field) or "").strip() for field in ("signer", "signer_key"))
+    if not signer and not name:
+        return None
+    if not name:
+        raise RedoxConfigError("extra.signer_key: missing; name the key at the signer, such as its ARN")
+    if not signer:
+        raise RedoxConfigError("extra.signer: missing; say whose key extra.signer_key names, such as aws_kms")
+    for field, present in {"password": connection.password, "extra.key_file": extra.get("key_file")}.items():
+        if present:
+            raise RedoxConfigError(f"{field}: must be empty where extra.signer names who holds the private key")
+    from airflow_provider_redox.signers import remote_key
+
+    key = remote_key(signer, name)
+    return key.named(str(extra.get("kid") or "").strip() or key.kid)
+
+
+def reach_signer(connection: Connection) -> None:
+    """Ask a connection's signer for all that is asked once in a process. It may take a while. Raises as `remote_key_of`."""
+    key = remote_key_of(connection, extra_of(connection))
+    if key is not None and key.seals:
+        key.secret_numbers()
+
+
+def key_field_of(connection: Connection) -> str:
+    """Name the field that holds the private key."""
+    return "password" if connection.password else "extra.key_file"
+
+
 def key_text_of(connection: Connection, extra: dict[str, Any]) -> str:
     """Give a connection's private key as it was pasted, or what its key file holds. Raises `RedoxConfigError`."""
     path = extra.get("key_file")
@@ -90,7 +129,10 @@ def key_text_of(connection: Connection, extra: dict[str, Any]) -> str:
     if connection.password:
         return connection.password
     if not path:
-        raise RedoxConfigError("password: paste the private key here, or name a file on the worker in extra.key_file")
+        raise RedoxConfigError(
+            "password: paste the private key here, or name a file on the worker in extra.key_file, or a remote signer in "
+            "extra.signer"
+        )
     text = _text_of(Path(str(path)))
     if text is None:
         raise RedoxConfigError("extra.key_file: cannot be read as a text file on this worker")

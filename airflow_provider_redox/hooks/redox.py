@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import requests
+    from airflow.providers.common.compat.sdk import Connection
 
     from airflow_provider_redox.client.asynchronous import AsyncClient
     from airflow_provider_redox.client.sync import SyncClient
@@ -256,17 +257,21 @@ class RedoxAsyncHook(BaseHook):
         from asgiref.sync import sync_to_async
 
         from airflow_provider_redox.client.asynchronous import AsyncClient
+        from airflow_provider_redox.hooks.connection import reach_signer
 
         # Everything that talks to Airflow goes through asgiref's one thread. On 3.2.1 common-compat's
         # get_async_connection masks on the loop's own thread, which with a Variable read elsewhere hangs the triggerer.
-        settings, around = await sync_to_async(self._settings)()
+        connection = await sync_to_async(self.get_connection)(self.redox_conn_id)
+        # A key service may be slow: it is asked in a thread of its own, for which neither the loop nor Airflow waits.
+        await asyncio.to_thread(reach_signer, connection)
+        settings, around = await sync_to_async(self._settings)(connection)
         return AsyncClient(settings, **around)
 
-    def _settings(self) -> tuple[Settings, dict[str, Any]]:
+    def _settings(self, connection: Connection) -> tuple[Settings, dict[str, Any]]:
         from airflow_provider_redox.hooks.connection import settings_from
         from airflow_provider_redox.hooks.surroundings import surroundings
 
-        settings = settings_from(self.get_connection(self.redox_conn_id))
+        settings = settings_from(connection)
         return settings, surroundings(settings, self.retry, self.audit)
 
     async def close(self) -> None:

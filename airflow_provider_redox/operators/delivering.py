@@ -73,8 +73,12 @@ class DeliveringOperator(RedoxOperator):
         if not self.wait_for_delivery:
             with failing_for_good():
                 return self._linked(context, self.post(context))
+        from airflow_provider_redox.triggers.events import check_provable
+
         with failing_for_good():
             asked = self._asked()  # what is wrong with it is told before anything is sent
+            if self.deferrable:
+                check_provable(asked.client.settings.keys)
             summary = self.post(context)
             deliveries = self._deliveries(context, asked, summary)
             verdict = deliveries.watch.verdict(time.time())

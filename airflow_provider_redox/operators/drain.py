@@ -317,18 +317,20 @@ class Drain:
 def resumable_results(
     layout: Layout, settings: Settings, *what: object, many: bool, compression: str | None, size: int | None = None
 ) -> Results:
-    """Make the place of a task's result, with a checkpoint that only the same questions take up.
+    """Make the place of a task's result, with a checkpoint that only the same questions take up; none without a seal.
 
     :param what: all that tells these questions and their lines from others.
     """
     rules = Limits(PAGES_OF_A_PART_OF_MANY if many else PAGES_OF_A_PART, size or BYTES_OF_A_PART)
     files = Files(layout.root)
-    checkpoint = Checkpoint(
-        files,
-        layout.checkpoint,
-        seal=Seal(settings.key, purpose="checkpoint", bound_to=layout.workspace),
-        search=digest_of(*what, many, compression, rules),
-    )
+    checkpoint = None
+    if settings.key.seals:
+        checkpoint = Checkpoint(
+            files,
+            layout.checkpoint,
+            seal=Seal(settings.key, purpose="checkpoint", bound_to=layout.workspace),
+            search=digest_of(*what, many, compression, rules),
+        )
     return Results(layout, files=files, compression=compression, checkpoint=checkpoint, limits=rules)
 
 

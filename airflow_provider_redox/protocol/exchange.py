@@ -98,6 +98,8 @@ def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
     try:
         return (yield from _mint(settings, last, env))
     except RedoxAuthError as error:
+        if last.remark:
+            error.add_note(last.remark)
         if others:
             error.add_note(f"All keys of the connection were refused: {', '.join(str(key.kid) for key in settings.keys)}.")
         raise

@@ -31,6 +31,8 @@ EXTRA_FIELDS = (
     "client_id",
     "kid",
     "key_file",
+    "signer",
+    "signer_key",
     "algorithm",
     "auth_url",
     "audience",

@@ -94,8 +94,11 @@ class RedoxSensor(BaseSensorOperator):
         return self.too_late(context, f"Sensor has timed out after {self.timeout:.0f} seconds.", told)
 
     def _defer(self, context: Context, doubted: int) -> NoReturn:
+        from airflow_provider_redox.triggers.events import check_provable
+
         deadline = time.time() + self.timeout
         with failing_for_good():
+            check_provable(self.keys())
             trigger = self.trigger(context, deadline)
         patience = timedelta(seconds=self.timeout + MARGIN)
         self.defer(trigger=trigger, method_name="execute_complete", kwargs={"doubted": doubted}, timeout=patience)

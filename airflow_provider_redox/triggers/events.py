@@ -59,6 +59,12 @@ def proven(event: Event, key: SigningKey, ticket: str) -> Event:
     return msgspec.structs.replace(event, proof=_proof(event, key, ticket))
 
 
+def check_provable(keys: Sequence[SigningKey]) -> None:
+    """See, before a task defers, that its trigger can prove how the wait ends. Raises `RedoxConfigError`."""
+    for key in keys:
+        key.secret_numbers()
+
+
 def is_proven(event: Event, keys: Sequence[SigningKey], ti: Any) -> bool:
     """Say whether a trigger that holds the connection's key made the event for this task instance."""
     proofs = [_proof(event, key, ticket_of(ti)) for key in keys]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_redox.cli.keygen import new_key, thumbprint
+from airflow_provider_redox.cli.keygen import new_key
+from airflow_provider_redox.protocol.keys import thumbprint
 from tests.cli.conftest import Run, key_lines
 from tests.support.sandbox import Sandbox
 

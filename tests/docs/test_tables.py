@@ -213,3 +213,19 @@ def test_the_known_holes_on_the_page_are_those_of_the_audit() -> None:
         (row[0].strip("`"), *row[1:3], row[3][0].lower() + row[3][1:], row[4]) for row in rows("dependencies", "Package")
     ]
     assert shown == said
+
+
+def test_the_page_on_remote_signers_lists_them() -> None:
+    """The page for who keeps the keys has each signer and its extra, the seal's text and the patience."""
+    import tomllib
+
+    from airflow_provider_redox.signers import VENDORS, base
+    from airflow_provider_redox.signers.key import SEALED_BY
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    shown = {code_words(row[0])[0]: code_words(row[-1])[:1] for row in rows("key-custodian", "`extra.signer`")}
+    assert shown == {**{name: [f"[{name.replace('_', '-')}]"] for name in VENDORS}, "package.module.Class": []}
+    assert {name.replace("_", "-") for name in VENDORS} <= set(extras)
+    assert SEALED_BY.decode() in text("key-custodian")
+    assert (base.CONNECT_TIMEOUT, base.READ_TIMEOUT, base.TRIES) == (10, 10, 3)
+    assert "10 seconds to connect, 10 to answer\nand three tries" in text("key-custodian")

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
-from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
+from airflow_provider_redox.protocol.keys import LocalKey, parse_keys
 from tests.client.drivers import ACCEPTED, MESSAGE, connection_to
 from tests.hooks.conftest import QUICK, Connect
 from tests.support.sandbox import Sandbox
@@ -206,7 +206,7 @@ def test_a_query_is_not_sent_as_a_write(redox_connection: Sandbox, call: Both) -
 
 def test_a_key_is_rotated_without_a_dag_change(sandbox: Sandbox, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     """Old and new key in one JWKS: before Redox knows the new one the old one serves, afterwards the new one does."""
-    new = SigningKey(rsa.generate_private_key(65537, 2048), "RS384", "new-key")
+    new = LocalKey(rsa.generate_private_key(65537, 2048), "RS384", "new-key")
     old = parse_keys(sandbox.connection["password"])[0]
     entries = [
         {**jwt.get_algorithm_by_name("RS384").to_jwk(key.private, as_dict=True), "kid": kid}

@@ -12,7 +12,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from airflow_provider_redox.protocol.keys import PrivateKey, SigningKey
+from airflow_provider_redox.protocol.keys import LocalKey, PrivateKey, SigningKey
 from airflow_provider_redox.protocol.settings import Settings
 
 KINDS = ("RSA 2048", "RSA 3072", "EC P-384")
@@ -31,7 +31,7 @@ def private_key(kind: str) -> PrivateKey:
 def signing_key(kind: str = "RSA 2048", kid: str | None = "kid-1") -> SigningKey:
     """Give the key as the package holds it."""
     key = private_key(kind)
-    return SigningKey(key, "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384", kid)
+    return LocalKey(key, "RS384" if isinstance(key, rsa.RSAPrivateKey) else "ES384", kid)
 
 
 def pkcs8(kind: str) -> str:

@@ -347,7 +347,7 @@ def test_any_damage_to_a_jwk_is_a_key_or_a_config_error(kind: str, damage: dict[
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_keys_repr_shows_algorithm_and_key_id_only(kind: str) -> None:
     """The repr of a key holds nothing of the key."""
-    assert repr(signing_key(kind)) == f"SigningKey(algorithm='{signing_key(kind).algorithm}', kid='kid-1')"
+    assert repr(signing_key(kind)) == f"LocalKey(algorithm='{signing_key(kind).algorithm}', kid='kid-1')"
 
 
 def test_a_pickled_refusal_holds_no_part_of_the_key() -> None:

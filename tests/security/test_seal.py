@@ -10,15 +10,15 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from airflow_provider_redox.protocol.keys import SigningKey
+from airflow_provider_redox.protocol.keys import LocalKey
 from airflow_provider_redox.protocol.token import Claim, Token
 from airflow_provider_redox.seal import Seal, keyed_hash
 from airflow_provider_redox.token_cache.seal import EntrySeal
 from airflow_provider_redox.token_cache.variable import VariableSlot
 
 SCALAR = int.from_bytes(b"a private key that is known to everybody who looks"[:47])
-KEY = SigningKey(ec.derive_private_key(SCALAR, ec.SECP384R1()), "ES384", "kid-1")
-NEXT_KEY = SigningKey(ec.derive_private_key(SCALAR + 1, ec.SECP384R1()), "ES384", "kid-1")
+KEY = LocalKey(ec.derive_private_key(SCALAR, ec.SECP384R1()), "ES384", "kid-1")
+NEXT_KEY = LocalKey(ec.derive_private_key(SCALAR + 1, ec.SECP384R1()), "ES384", "kid-1")
 SEALED = "v1.AAECAwQFBgcICQoLAnKPGlThQAPabKVgb56BUDxSfjZlrc02TQZK_yyU"
 """`what is sealed`, for the purpose `token cache`, bound to `f1ngerprint`, with the nonce 00 01 … 0b."""
 
@@ -40,7 +40,7 @@ def test_what_an_earlier_version_hashed_is_known_again() -> None:
         Seal(KEY, purpose="token cache", bound_to="another"),
         Seal(KEY, purpose="token cachef1ngerprint", bound_to=""),
         Seal(
-            SigningKey(ec.derive_private_key(SCALAR + 1, ec.SECP384R1()), "ES384"),
+            LocalKey(ec.derive_private_key(SCALAR + 1, ec.SECP384R1()), "ES384"),
             purpose="token cache",
             bound_to="f1ngerprint",
         ),

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import RSAKey
 
-from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
+from airflow_provider_redox.protocol.keys import LocalKey, SigningKey, parse_keys
 from airflow_provider_redox.protocol.token import Claim, Token
 from airflow_provider_redox.token_cache.seal import EntrySeal
 
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 EC_KEY = ec.generate_private_key(ec.SECP384R1())
-KEY = SigningKey(RSA_KEY, "RS384", "kid-1")
+KEY = LocalKey(RSA_KEY, "RS384", "kid-1")
 TOKEN = Token("eyJhbGciOi.t0k3n-v4lue", 1_750_000_000.0, 1_750_000_300.0)
 SEAL = EntrySeal(KEY, "f1ngerprint", Token)
 
@@ -40,7 +40,7 @@ def test_round_trip(token: Token) -> None:
     assert SEAL.open(SEAL.close(token)) == token
 
 
-@pytest.mark.parametrize("key", [KEY, SigningKey(EC_KEY, "ES384", "kid-1")], ids=["RSA", "EC"])
+@pytest.mark.parametrize("key", [KEY, LocalKey(EC_KEY, "ES384", "kid-1")], ids=["RSA", "EC"])
 def test_both_kinds_of_key(key: SigningKey) -> None:
     """RSA and EC keys seal."""
     assert EntrySeal(key, "x", Token).open(EntrySeal(key, "x", Token).close(TOKEN)) == TOKEN
@@ -101,8 +101,8 @@ def test_far_too_long() -> None:
     "other",
     [
         EntrySeal(KEY, "another-fingerprint", Token),
-        EntrySeal(SigningKey(rsa.generate_private_key(65537, 2048), "RS384", "kid-1"), "f1ngerprint", Token),
-        EntrySeal(SigningKey(EC_KEY, "ES384", "kid-1"), "f1ngerprint", Token),
+        EntrySeal(LocalKey(rsa.generate_private_key(65537, 2048), "RS384", "kid-1"), "f1ngerprint", Token),
+        EntrySeal(LocalKey(EC_KEY, "ES384", "kid-1"), "f1ngerprint", Token),
     ],
     ids=["another connection", "another key", "a key of another kind"],
 )
@@ -147,7 +147,7 @@ def derived(key: SigningKey, fingerprint: str) -> bytes:
     return hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()
 
 
-@pytest.mark.parametrize("key", [KEY, SigningKey(EC_KEY, "ES384", "kid-1")], ids=["RSA", "EC"])
+@pytest.mark.parametrize("key", [KEY, LocalKey(EC_KEY, "ES384", "kid-1")], ids=["RSA", "EC"])
 def test_the_format(key: SigningKey) -> None:
     """An entry is `v1.`, then base64url of nonce and AES-256-GCM, under a key that HKDF derives from the private key."""
     sealed = base64.urlsafe_b64decode(EntrySeal(key, "f1ngerprint", Token).close(TOKEN).removeprefix("v1."))
