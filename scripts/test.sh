@@ -4,7 +4,7 @@
 #   sh scripts/test.sh PYTHON
 set -u
 python=$1
-aside="operators security client storage receiver inbox token_cache hooks links"
+aside="operators security client storage receiver inbox token_cache hooks links plugin"
 
 paths=
 ignored="--ignore tests/fleet"  # it needs an environment of its own

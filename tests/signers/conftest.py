@@ -25,8 +25,6 @@ from tests.support.sandbox import Sandbox
 
 __all__ = ["markers"]
 
-pytest_plugins = ("tests.support.kms",)
-
 F = TypeVar("F", bound=Fake)
 Connect = Callable[..., dict[str, Any]]
 
