@@ -23,7 +23,7 @@ import pytest  # noqa: E402  (after the environment, see above)
 
 from tests.support.sandbox import Sandbox  # noqa: E402
 
-pytest_plugins = ("pytester", "tests.support.s3")
+pytest_plugins = ("pytester", "tests.support.s3", "tests.support.kms")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_redox.cli.words import UsageError, say
-from airflow_provider_redox.protocol.deidentify import Deidentifier
+from airflow_provider_redox.protocol.deidentify import RESOURCE_TYPES, Deidentifier
 from airflow_provider_redox.protocol.disclosure import patients_of_body
 from airflow_provider_redox.storage.reading import parse_manifest
 
@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         files: dict[str, Any] = {}
         for resource, patients in _resources(options.manifest):
-            if patients <= chosen:
-                kind = str(resource["resourceType"])
+            kind = str(resource["resourceType"])
+            if patients <= chosen and kind in RESOURCE_TYPES:
                 file = files.get(kind) or files.setdefault(kind, stack.enter_context(_new(folder / f"{kind}.ndjson")))
                 file.write(msgspec.json.encode(without.resource(resource)) + b"\n")
                 counts[kind] = counts.get(kind, 0) + 1
@@ -52,7 +52,7 @@ def _resources(manifests: list[str]) -> Iterator[tuple[dict[str, Any], frozenset
     for place in manifests:
         for _, line in parse_manifest(place).resources(None):
             resource = msgspec.json.decode(line)
-            if isinstance(resource, dict) and "resourceType" in resource:
+            if isinstance(resource, dict) and "resourceType" in resource and "Meta" not in resource:
                 yield resource, frozenset(one for one in patients_of_body(line) if isinstance(one, str))
 
 

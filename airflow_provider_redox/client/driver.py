@@ -19,7 +19,6 @@ from airflow_provider_redox.client import network
 from airflow_provider_redox.client.bodies import LIMIT, FileChangedError
 from airflow_provider_redox.client.pacing import Address, Wanted, address_of, budget_for
 from airflow_provider_redox.client.slots import ALONE, MemorySlot, Shared, Slot
-from airflow_provider_redox.exceptions import RedoxError
 from airflow_provider_redox.protocol.accounted import Accounted
 from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.destinations import limits_by_place
@@ -70,7 +69,7 @@ class Recorder:
     collects = False
     """Whether it wants to know who the patients are."""
 
-    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: RedoxError | None = None) -> None:
+    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: BaseException | None = None) -> None:
         """Put a disclosure on record: whether it was done, and why it failed."""
 
 
@@ -176,7 +175,7 @@ class Driver:
         """Put on record what the block does: when it has ended, or why it failed."""
         try:
             yield
-        except RedoxError as error:
+        except BaseException as error:  # a task that is ended from outside has seen what it saw
             if disclosure is not None:
                 self.recorder(disclosure, error=error)
             raise

@@ -21,12 +21,16 @@ from airflow_provider_redox.exceptions import RedoxAuditError, RedoxConfigError,
 from airflow_provider_redox.protocol.disclosure import Disclosure, Moment, Requester, events, summary
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.audit_log import AuditLog
+from airflow_provider_redox.storage.encryption import check_encrypted
+from airflow_provider_redox.storage.layout import checked_root
 
 if TYPE_CHECKING:
     from airflow_provider_redox.protocol.settings import Settings
 
 LEVELS = ("off", "best_effort", "required")
 """From the laxest to the strictest."""
+
+_NAME = "[redox] audit_path"
 
 _log = logging.getLogger(__name__)
 _events = logging.getLogger("airflow_provider_redox.audit")
@@ -38,19 +42,21 @@ class Auditor(Recorder):
 
     :param level: `required`, `best_effort` or `off`.
     :param log: the record; None where none is kept, and then the logger is told alone.
+    :param environment: of what does not say its own.
     """
 
     requester: Requester
     hashed: Callable[[bytes], str]
     level: str
     log: AuditLog | None
+    environment: str = ""
 
     @property
     def collects(self) -> bool:  # type: ignore[override]
         """Whether it is worth while to find out who the patients are."""
         return self.log is not None and self.level != "off"
 
-    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: RedoxError | None = None) -> None:
+    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: BaseException | None = None) -> None:
         """Write a disclosure down.
 
         Raises `RedoxAuditError` when that has to be done and cannot: before a sending, or before a result is visible. Of
@@ -73,6 +79,7 @@ class Auditor(Recorder):
         if self.log is None:
             return
         try:
+            check_encrypted(self.log.root, disclosure.environment or self.environment, name=_NAME)
             self.log.write(self.requester, moment.recorded, events(disclosure, self.requester, moment))
         except Exception as failure:  # noqa: BLE001  (each store has errors of its own)
             if self.level == "required" and error is None and not (done and disclosure.interaction.is_sending):
@@ -90,11 +97,12 @@ def auditor_of(settings: Settings, audit: str | None) -> Auditor:
     path = conf.get("redox", "audit_path", fallback="")
     level = _level(conf.get("redox", "audit", fallback="") or "required", audit, kept=bool(path))
     log = _log_at(path, settings.environment) if path and level != "off" else None
+    environment = settings.environment or ""
 
     def hashed(content: bytes) -> str:
         return keyed_hash(settings.key, purpose="audit", content=content) if settings.key.seals else ""
 
-    return Auditor(_requester(settings), hashed, level, log)
+    return Auditor(_requester(settings), hashed, level, log, environment)
 
 
 def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
@@ -113,16 +121,12 @@ def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
 
 
 def _log_at(path: str, environment: str | None) -> AuditLog:
-    from airflow_provider_redox.storage.encryption import check_encrypted
-    from airflow_provider_redox.storage.layout import checked_root
-
-    name = "[redox] audit_path"
     try:
-        root = checked_root(path, name=name)
-        check_encrypted(root, environment, name=name)
+        root = checked_root(path, name=_NAME)
+        check_encrypted(root, environment, name=_NAME)
         return AuditLog(root)
     except RedoxConfigError as error:
-        told = str(error).replace("output_path:", f"{name}:", 1)
+        told = str(error).replace("output_path:", f"{_NAME}:", 1)
     raise RedoxConfigError(told)
 
 

@@ -45,7 +45,7 @@ class Account:
         for item in self.due:
             ready = item.message.ready
             if ready is not None and (item.record.begun or not outcomes):
-                kind = (ready.subject.what, ",".join(ready.subject.destinations))
+                kind = (ready.subject.what, ",".join(ready.subject.destinations), ready.environment)
                 groups.setdefault((*kind, item.record.outcome) if outcomes else kind, []).append(item)
         return groups
 
@@ -53,9 +53,8 @@ class Account:
         ready = [item.message.ready for item in items if item.message.ready is not None]
         subject = ready[0].subject
         hashes = "".join(one.subject.digest for one in ready).encode()
-        disclosure = Disclosure(
-            CREATE, subject.what, self.client.settings.base_url, ",".join(subject.destinations), asked={"hash": hashes}
-        )
+        server, places = self.client.settings.base_url, ",".join(subject.destinations)
+        disclosure = Disclosure(CREATE, subject.what, server, places, ready[0].environment, {"hash": hashes})
         for one in ready:
             if self.client.recorder.collects:
                 disclosure.saw(one.patients)

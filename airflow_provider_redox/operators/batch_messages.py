@@ -15,7 +15,8 @@ from airflow_provider_redox.operators.posting import Claim, Poster, Posting, sen
 from airflow_provider_redox.operators.reconciling import Known, Reconciler
 from airflow_provider_redox.operators.sending import Sending, Subject
 from airflow_provider_redox.protocol import datamodels, jsontext
-from airflow_provider_redox.protocol.disclosure import Patient, patients_of_message
+from airflow_provider_redox.protocol.accounted import environment_of
+from airflow_provider_redox.protocol.disclosure import Patient, patients_of_content
 from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import MARK, uploads_in
@@ -72,6 +73,7 @@ class Ready:
     search: Reconciler | None
     claim: Claim | None
     patients: tuple[Patient, ...] = field(default=(), repr=False)
+    environment: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,8 +139,10 @@ class Maker:
         keys = (f"order {made.order}" if made.order is not None else None, claim.url if claim else None)
         made.keys = tuple(key for key in keys if key)
         request = poster.client.calls.prepared_message(message, operator.headers)
-        people = tuple(patients_of_message(payload)) if poster.client.recorder.collects else ()
-        made.ready = Ready(request, subject, poster.search(payload, meta, subject, self._known), claim, people)
+        people = tuple(patients_of_content(payload)) if poster.client.recorder.collects else ()
+        made.ready = Ready(
+            request, subject, poster.search(payload, meta, subject, self._known), claim, people, environment_of(message)
+        )
 
     def posting(self, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
         """Make what sends a message."""

@@ -21,9 +21,7 @@ from airflow_provider_redox.operators.drain import Drain, resumable_results
 from airflow_provider_redox.protocol.disclosure import (
     READ,
     Disclosure,
-    Patient,
-    patients_of_message,
-    patients_referred_to,
+    patients_of_body,
 )
 from airflow_provider_redox.protocol.documents import Attachment, attachments_of, decoded, is_in_blobs, kind_of
 from airflow_provider_redox.protocol.pages import Resource
@@ -203,16 +201,9 @@ def _listed(manifest: Any, *, collects: bool) -> Iterator[Attachment]:
         raise RedoxConfigError("manifest: is an empty list")
     for part in manifests:
         for _, line in parse_manifest(part).resources(None):
-            resource = _resource(line)
-            for attachment in attachments_of(resource):
-                yield replace(attachment, patients=tuple(_people(resource, line))) if collects else attachment
-
-
-def _people(resource: Mapping[str, Any], line: bytes) -> Iterator[Patient]:
-    """Give whom a resource, or a Data Model answer, is about."""
-    if resource.get("resourceType") == "Patient" and resource.get("id"):
-        yield str(resource["id"])
-    yield from patients_referred_to(line) if "resourceType" in resource else patients_of_message(resource)
+            people = tuple(patients_of_body(line)) if collects else ()
+            for attachment in attachments_of(_resource(line)):
+                yield replace(attachment, patients=people) if collects else attachment
 
 
 def _disclosure(operator: RedoxDocumentDownloadOperator, found: Sequence[Found]) -> Disclosure:
@@ -220,8 +211,9 @@ def _disclosure(operator: RedoxDocumentDownloadOperator, found: Sequence[Found])
     calls = operator.hook.client.calls
     named = operator.destination or calls.settings.destination
     server = calls.endpoint(named, operator.environment).url if named else calls.settings.base_url
+    environment = calls.settings.environment_for(operator.environment) or ""
     asked = b"\n".join((one.attachment.url or one.attachment.source).encode() for one in found)
-    disclosure = Disclosure(READ, "documents", server, named or "", asked={"hash": asked})
+    disclosure = Disclosure(READ, "documents", server, named or "", environment, {"hash": asked})
     for one in found:
         disclosure.saw(one.attachment.patients)
     return disclosure

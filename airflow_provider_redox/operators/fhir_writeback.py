@@ -101,7 +101,7 @@ class RedoxFhirWritebackOperator(RedoxOperator):
                 what=request.label,
                 content=b"\0".join((request.url.encode(), request.body or b"")),
                 send=lambda: answered(calls.write(request, repeatable=again), file),
-                disclosure=of_writeback(f"{self.resource_type}/{self.operation}", bundle, endpoint.url, endpoint.slug),
+                disclosure=of_writeback(f"{self.resource_type}/{self.operation}", bundle, endpoint),
                 noun="writeback",
             )
         self.log.info("Redox has taken the writeback.")

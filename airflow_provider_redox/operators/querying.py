@@ -20,7 +20,7 @@ from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_query
 from airflow_provider_redox.protocol.cohort import fields_in, payload_of
 from airflow_provider_redox.protocol.data_model import encode
-from airflow_provider_redox.protocol.disclosure import Patient, patients_of_message
+from airflow_provider_redox.protocol.disclosure import Patient, patients_of_content
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.shapes import Shape, checked_format
@@ -135,7 +135,7 @@ def _allowed(operator: RedoxDataModelQueryOperator, message: Message) -> int:
 
 
 def _people(answer: Resource) -> Iterable[Patient]:
-    return patients_of_message(_messages.decode(answer.line))
+    return patients_of_content(_messages.decode(answer.line))
 
 
 def _ask(operator: RedoxDataModelQueryOperator, message: Message) -> QueryAsk:

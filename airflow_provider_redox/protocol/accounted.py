@@ -5,12 +5,12 @@ Flows around the flows of `Calls`, so that both hooks account alike. Operators p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from airflow_provider_redox.exceptions import RedoxError
 from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.data_model import Accepted, encode
 from airflow_provider_redox.protocol.disclosure import (
@@ -21,17 +21,18 @@ from airflow_provider_redox.protocol.disclosure import (
     SEARCH,
     Disclosure,
     patients_of_body,
-    patients_of_bundle,
-    patients_of_message,
+    patients_of_content,
     patients_of_resource,
-    patients_referred_to,
 )
 from airflow_provider_redox.protocol.effects import Disclose, Flow, RedoxResponse, Request
+from airflow_provider_redox.protocol.fhir import Endpoint
 from airflow_provider_redox.protocol.pages import Page
 from airflow_provider_redox.protocol.paging import Walk
 from airflow_provider_redox.protocol.uploads import File
 
 T = TypeVar("T")
+
+_ENVIRONMENT = re.compile(r"/fhir/R4/[^/?]+/(Development|Staging|Production)/")
 
 
 def recorded(flow: Flow[T], disclosure: Disclosure, learn: Callable[[T], None]) -> Flow[T]:
@@ -43,7 +44,7 @@ def recorded(flow: Flow[T], disclosure: Disclosure, learn: Callable[[T], None]) 
         yield Disclose(disclosure, done=False)
     try:
         answer = yield from flow
-    except RedoxError as error:
+    except Exception as error:
         disclosure.answered(trace_id=getattr(error, "trace_id", None), log_ids=getattr(error, "log_ids", ()))
         yield Disclose(disclosure, error=error)
         raise
@@ -82,12 +83,13 @@ class Accounted:
         """Read one resource, and give the answer that holds it; see `Calls.read`."""
         flow = self.calls.read(resource_type, resource_id, **options)
         endpoint = self.calls.endpoint(options.get("destination"), options.get("environment"))
-        disclosure = Disclosure(READ, resource_type, endpoint.url, endpoint.slug, asked={"id": resource_id.encode()})
+        asked = {"id": resource_id.encode()}
+        disclosure = Disclosure(READ, resource_type, endpoint.url, endpoint.slug, endpoint.environment, asked)
 
         def learn(response: RedoxResponse) -> None:
             disclosure.answered(trace_id=response.trace_id)
             itself = (resource_id,) if resource_type == "Patient" else ()
-            disclosure.saw((*itself, *patients_referred_to(response.body)))
+            disclosure.saw((*itself, *patients_of_body(response.body)))
 
         return recorded(flow, disclosure, learn)
 
@@ -97,8 +99,13 @@ class Accounted:
         """Send a message Bundle; see `Calls.writeback`."""
         flow = self.calls.writeback(resource_type, operation, bundle, **options)
         endpoint = self.calls.endpoint(options.get("destination"), options.get("environment"))
-        disclosure = of_writeback(f"{resource_type}/{operation}", bundle, endpoint.url, endpoint.slug)
-        return recorded(flow, disclosure, lambda response: disclosure.answered(trace_id=response.trace_id))
+        disclosure = of_writeback(f"{resource_type}/{operation}", bundle, endpoint)
+
+        def learn(response: RedoxResponse) -> None:
+            disclosure.answered(trace_id=response.trace_id)
+            disclosure.also(patients_of_body(response.body))
+
+        return recorded(flow, disclosure, learn)
 
     def post(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[Accepted]:
         """Send a complete Data Model message; see `Calls.post_message`."""
@@ -114,7 +121,7 @@ class Accounted:
         disclosure = of_query([message], self.calls.settings.base_url)
 
         def learn(response: RedoxResponse) -> None:
-            disclosure.saw(patients_of_message(response.json()))
+            disclosure.saw(patients_of_content(response.json()))
             disclosure.answered(trace_id=response.trace_id)
 
         return recorded(self.calls.query(message, headers), disclosure, learn)
@@ -135,7 +142,8 @@ def of_search(walk: Walk, forms: Iterable[bytes]) -> Disclosure:
         for name, value in parse_qsl(form.decode(), keep_blank_values=True):
             asked.setdefault(name, []).append(value)
     parts = {name: "\n".join(values).encode() for name, values in sorted(asked.items())}
-    return Disclosure(SEARCH, walk.resource_type, walk.endpoint.url, walk.endpoint.slug, asked=parts)
+    there = walk.endpoint
+    return Disclosure(SEARCH, walk.resource_type, there.url, there.slug, there.environment, parts)
 
 
 def of_query(messages: Iterable[Mapping[str, Any]], server: str) -> Disclosure:
@@ -147,14 +155,15 @@ def of_query(messages: Iterable[Mapping[str, Any]], server: str) -> Disclosure:
         for name, part in message.items():
             if name != "Meta":
                 asked[name] = asked.get(name, b"") + encode(part)
-    return Disclosure(SEARCH, _kind(whole), server, _places(whole), asked=asked)
+    return Disclosure(SEARCH, _kind(whole), server, _places(whole), environment_of(whole), asked)
 
 
 def of_message(message: Mapping[str, Any], server: str) -> Disclosure:
     """Begin the record of a Data Model message that is to be sent."""
     content = {name: part for name, part in message.items() if name != "Meta"}
-    disclosure = Disclosure(CREATE, _kind(message), server, _places(message), asked={"hash": encode(content)})
-    disclosure.saw(patients_of_message(content))
+    asked = {"hash": encode(content)}
+    disclosure = Disclosure(CREATE, _kind(message), server, _places(message), environment_of(message), asked)
+    disclosure.saw(patients_of_content(content))
     return disclosure
 
 
@@ -163,11 +172,11 @@ def of_upload(server: str | None) -> Disclosure:
     return Disclosure(CREATE, "a file", server or "", unnamed=1)
 
 
-def of_writeback(what: str, bundle: Mapping[str, Any], server: str, destination: str) -> Disclosure:
+def of_writeback(what: str, bundle: Mapping[str, Any], endpoint: Endpoint) -> Disclosure:
     """Begin the record of a message Bundle that is to be sent."""
     content = encode(bundle, where="bundle")
-    disclosure = Disclosure(CREATE, what, server, destination, asked={"hash": content})
-    disclosure.saw(patients_of_bundle(bundle))
+    disclosure = Disclosure(CREATE, what, endpoint.url, endpoint.slug, endpoint.environment, {"hash": content})
+    disclosure.saw(patients_of_content(bundle))
     return disclosure
 
 
@@ -176,8 +185,9 @@ def of_request(request: Request, server: str) -> Disclosure:
     searches = request.url.partition("?")[0].endswith("/_search")
     interaction = READ if request.method in ("GET", "HEAD") else SEARCH if searches else OPERATION
     asked = {"hash": b"\0".join((request.url.encode(), request.body or b""))}
-    disclosure = Disclosure(interaction, request.label, server, request.destination or "", asked=asked)
-    disclosure.patients |= dict.fromkeys(patients_of_body(request.body or b""))
+    where = _ENVIRONMENT.search(request.url)
+    disclosure = Disclosure(interaction, request.label, server, request.destination or "", where[1] if where else "", asked)
+    disclosure.also(patients_of_body(request.body or b""))
     return disclosure
 
 
@@ -196,6 +206,12 @@ def _page(walk: Walk) -> Flow[Page]:
 
     page = yield from recorded(walk.next_page(), disclosure, learn)
     return page or Page([], [])
+
+
+def environment_of(message: Mapping[str, Any]) -> str:
+    """Give the environment that a message is for, as far as it says so: what is no test is Production."""
+    meta = message.get("Meta")
+    return "Production" if isinstance(meta, Mapping) and meta.get("Test") is False else ""
 
 
 def _kind(message: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.destinations import Destination
 
-INTERACTIONS = ("search", "read", "query", "post", "writeback", "upload", "download", "request")
+INTERACTIONS = ("search", "read", "query", "post", "writeback", "upload", "download", "log", "request")
 """What can be allowed. `request` is any method and path, so with `allow` it has to be allowed by name."""
 
 _LISTS = ("interactions", "resource_types", "data_models", "destinations")

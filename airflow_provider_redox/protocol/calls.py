@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import data_model, documents, fhir, message_header, pages, uploads
+from airflow_provider_redox.protocol.allowance import EVERYTHING
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, Intake, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
@@ -23,6 +24,7 @@ from airflow_provider_redox.protocol.terms import Terms
 
 _DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
 _SLUG_OF = re.compile(r"^/fhir/R4/([A-Za-z0-9._-]+)/")
+_RESOURCE_OF = re.compile(r"/fhir/R4/[^/]+/[^/]+/([A-Z][A-Za-z]*)")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -181,6 +183,7 @@ class Calls:
         self.settings.allow.check("download")
         endpoint = lambda: self.endpoint(destination, environment)  # noqa: E731  (a file at blob_url needs none)
         request = documents.request(attachment, endpoint, self.settings.blob_url, self._headers(headers), into)
+        self._check_document(request)
         return exchange(request, lambda answer: documents.read(answer, attachment), repeatable=True, env=self.env)
 
     def post_message(
@@ -234,6 +237,7 @@ class Calls:
 
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
+        self.settings.allow.check("log")
         request = log_request(self.settings, log_id, organization_id=organization_id, headers=self._headers(None))
         return exchange(request, read_log, repeatable=True, env=self.env)
 
@@ -252,6 +256,14 @@ class Calls:
     def _check(self, interaction: str, resource_type: str) -> None:
         self.settings.allow.check(interaction)
         self.settings.allow.check_type(resource_type)
+
+    def _check_document(self, request: Request) -> None:
+        """Refuse, where anything is held to a list, a URL of a document that is something else: a search, another type."""
+        parts = urlsplit(request.url)
+        kind = _RESOURCE_OF.search(parts.path)
+        if self.settings.allow != EVERYTHING and kind is not None and (parts.query or kind[1] != "Binary"):
+            self.settings.allow.check("search" if parts.query else "read")
+            self.settings.allow.check_type(kind[1])
 
     def _check_message(self, message: Mapping[str, Any]) -> None:
         meta = message["Meta"]

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from airflow_provider_redox.exceptions import RedoxError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.pages import Resource
 
@@ -35,7 +34,10 @@ _OBJECT = {"system": f"{_TERMS}/audit-entity-type", "code": "2", "display": "Sys
 _OTHER = {"system": f"{_TERMS}/audit-entity-type", "code": "4", "display": "Other"}
 _ROLES = f"{_TERMS}/object-role"
 
-_REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"]*/)?Patient\\?/([A-Za-z0-9.\-]{1,64})')
+_REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"\\]*/)?Patient/([^"/?#\\]+)(?=["/?#])')
+_TO_PATIENT = re.compile(r"(?:^|/)Patient/([^/?#]+)")
+_HIDDEN = re.compile(rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters)"|"Meta"')
+"""What a look for references alone may pass over: escapes, references by identifier, resources in resources, messages."""
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")
 _DEEPEST = 12
 
@@ -136,7 +138,7 @@ class Disclosure:
     outcome: str = ""
     said: str = ""
 
-    def outcome_of(self, error: RedoxError | None) -> str:
+    def outcome_of(self, error: BaseException | None) -> str:
         """Give the code of audit-event-outcome."""
         if error is None:
             return self.outcome or SUCCESS
@@ -147,6 +149,10 @@ class Disclosure:
         found = dict.fromkeys(patients)
         self.patients |= found
         self.unnamed += not found
+
+    def also(self, patients: Iterable[Patient]) -> None:
+        """Take down patients that an answer names besides."""
+        self.patients |= dict.fromkeys(patients)
 
     def answered(self, *, trace_id: str | None = None, log_ids: Iterable[str] = ()) -> None:
         """Take down the IDs by which Redox can find it."""
@@ -180,10 +186,12 @@ def events(disclosure: Disclosure, requester: Requester, moment: Moment) -> Iter
     if not disclosure.patients:
         yield {**common, **_profiled(profile, moment), "id": moment.new_id(), "entity": entities}
         return
+    traced = entities
     for patient in disclosure.patients:
         person = {"what": _named(patient, disclosure.server), "type": _PERSON, "role": _role("1", "Patient")}
         event = {"resourceType": "AuditEvent", **_profiled(profile and f"Patient{profile}", moment), **common}
-        yield {**event, "id": moment.new_id(), "entity": [*entities, person]}
+        yield {**event, "id": moment.new_id(), "entity": [*traced, person]}
+        traced = [entity for entity in entities if "name" not in entity]  # the IDs by which Redox finds it are told once
 
 
 def summary(disclosure: Disclosure, requester: Requester, moment: Moment) -> dict[str, Any]:
@@ -313,86 +321,81 @@ def _named(patient: Patient, server: str) -> dict[str, Any]:
     return {"reference": f"{server}/Patient/{patient}"}
 
 
-def patients_of_resource(resource: Resource) -> Iterator[str]:
-    """Give the logical IDs of the patients that a FHIR resource is, or refers to wherever in it."""
+def patients_of_resource(resource: Resource) -> Iterator[Patient]:
+    """Give the patients that a FHIR resource is, or refers to wherever in it."""
     if resource.type == "Patient" and resource.id:
         yield resource.id
-    yield from patients_referred_to(resource.line)
-
-
-def patients_referred_to(text: bytes) -> Iterator[str]:
-    """Give the logical IDs of the patients that JSON refers to."""
-    return (found.decode() for found in _REFERENCE.findall(text))
+    yield from patients_of_body(resource.line)
 
 
 def patients_of_body(body: bytes) -> Iterator[Patient]:
-    """Give the patients of any body: a resource, a Bundle, a Data Model message; of what is no JSON those it refers to."""
-    yield from patients_referred_to(body)
+    """Give the patients of any body: a resource, a Bundle, a Data Model message. A body that is no JSON names none.
+
+    Most resources refer to their patients and to nobody else in them; these are not parsed, as there may be millions.
+    """
+    if _HIDDEN.search(body) is None:
+        found = _REFERENCE.findall(body)
+        if found:
+            yield from (one.decode("utf-8", "replace") for one in found)
+            return
     try:
         parsed = jsontext.parse(body)
     except ValueError:
         return
-    yield from patients_of_message(parsed)
-    entries = parsed.get("entry") if isinstance(parsed, Mapping) else None
-    for one in [{"resource": parsed}, *(entries if isinstance(entries, list) else ())]:
-        resource = one.get("resource") if isinstance(one, Mapping) else None
-        if isinstance(resource, Mapping) and resource.get("resourceType") == "Patient" and resource.get("id"):
-            yield str(resource["id"])
+    yield from _people(parsed, _DEEPEST)
 
 
-def patients_of_message(message: Any) -> Iterator[Identifier]:
-    """Give the identifiers of the patients that a Data Model message, or the answer to one, is about."""
-    yield from _people(message, _DEEPEST)
+def patients_of_content(content: Any) -> Iterator[Patient]:
+    """Give the patients of a message, a Bundle, or an answer, as Python values."""
+    yield from _people(content, _DEEPEST)
 
 
-def _people(value: Any, deep: int) -> Iterator[Identifier]:
+def _people(value: Any, deep: int) -> Iterator[Patient]:
+    """Walk through JSON: FHIR Patients and references to such, and the identifiers of a Data Model's people."""
     if deep == 0:
         return
     if isinstance(value, list):
         for one in value:
             yield from _people(one, deep - 1)
     elif isinstance(value, Mapping):
+        yield from _person(value)
         for name, part in value.items():
+            if name == "contained":
+                yield from _contained(part, deep - 1)
+                continue
             if name in _PEOPLE:
                 for person in part if isinstance(part, list) else [part]:
-                    yield from _identifiers(person)
+                    yield from _identified(person, "Identifiers", "ID", "IDType")
             yield from _people(part, deep - 1)
 
 
-def _identifiers(person: Any) -> Iterator[Identifier]:
-    listed = person.get("Identifiers") if isinstance(person, Mapping) else None
-    for one in listed if isinstance(listed, list) else ():
-        if isinstance(one, Mapping) and one.get("ID"):
-            yield Identifier(str(one["ID"]), str(one.get("IDType") or ""))
+def _contained(resources: Any, deep: int) -> Iterator[Patient]:
+    """A resource in a resource has an ID that only the two know, so a patient in there is known by its identifiers."""
+    for one in resources if isinstance(resources, list) else ():
+        is_patient = isinstance(one, Mapping) and one.get("resourceType") == "Patient"
+        yield from _identified(one, "identifier", "value", "system") if is_patient else _people(one, deep)
 
 
-def patients_of_bundle(bundle: Any) -> Iterator[Patient]:
-    """Give the patients of a message Bundle that an author wrote: its Patient resources, and those it refers to."""
-    for entry in bundle.get("entry", ()) if isinstance(bundle, Mapping) else ():
-        resource = entry.get("resource") if isinstance(entry, Mapping) else None
-        if isinstance(resource, Mapping):
-            yield from _of_authored(resource)
-
-
-def _of_authored(resource: Mapping[str, Any]) -> Iterator[Patient]:
-    if resource.get("resourceType") == "Patient":
-        if resource.get("id"):
-            yield str(resource["id"])
-        for one in resource.get("identifier") or ():
-            if isinstance(one, Mapping) and one.get("value"):
-                yield Identifier(str(one["value"]), str(one.get("system") or ""))
+def _person(value: Mapping[str, Any]) -> Iterator[Patient]:
+    """Give whom an object is, or refers to."""
+    if value.get("resourceType") == "Patient":
+        if isinstance(value.get("id"), str) and value["id"]:
+            yield value["id"]
+        else:
+            yield from _identified(value, "identifier", "value", "system")
         return
-    yield from _references(resource, _DEEPEST)
+    reference = value.get("reference")
+    if isinstance(reference, str) and (found := _TO_PATIENT.search(reference)):
+        yield found[1]
+    elif value.get("type") == "Patient" and isinstance(value.get("identifier"), Mapping):
+        yield from _identified({"identifier": [value["identifier"]]}, "identifier", "value", "system")
+    subject = value.get("subject", value.get("patient"))
+    if isinstance(subject, Mapping) and "reference" not in subject and isinstance(subject.get("identifier"), Mapping):
+        yield from _identified({"identifier": [subject["identifier"]]}, "identifier", "value", "system")
 
 
-def _references(value: Any, deep: int) -> Iterator[str]:
-    if deep == 0:
-        return
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    for part in parts:
-        yield from _references(part, deep - 1)
-    reference = value.get("reference") if isinstance(value, Mapping) else None
-    if isinstance(reference, str):
-        kind, _, logical_id = reference.partition("/_history")[0].rpartition("/")
-        if kind.rpartition("/")[2] == "Patient" and logical_id:
-            yield logical_id
+def _identified(person: Any, listed: str, value: str, kind: str) -> Iterator[Identifier]:
+    found = person.get(listed) if isinstance(person, Mapping) else None
+    for one in found if isinstance(found, list) else ():
+        if isinstance(one, Mapping) and isinstance(one.get(value), str | int) and one[value]:
+            yield Identifier(str(one[value]), str(one.get(kind) or ""))

@@ -17,7 +17,6 @@ from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.token import Claim, Held, Token
 
 if TYPE_CHECKING:
-    from airflow_provider_redox.exceptions import RedoxError
     from airflow_provider_redox.protocol.disclosure import Disclosure
 
 T = TypeVar("T")
@@ -246,7 +245,7 @@ class Disclose:
 
     disclosure: Disclosure
     done: bool = True
-    error: RedoxError | None = None
+    error: Exception | None = None
 
 
 Effect: TypeAlias = Turn | Send | Wait | Sign | Tell | Count | Bearer | Recall | Remember | Disclose

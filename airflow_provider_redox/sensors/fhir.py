@@ -75,8 +75,10 @@ class RedoxFhirSearchSensor(RedoxSensor):
 
         with failing_for_good():
             client, search = self.hook.client, self._search(context)
+            if not self._is_on_record:
+                self._record(search)
             count = client.run(count_matches(client.calls, search, self.min_count))
-            if count >= self.min_count or not self._is_on_record:
+            if count >= self.min_count:
                 self._record(search)
         self.log.info("%s: %d of %d matches.", self.resource_type, count, self.min_count)
         return PokeReturnValue(is_done=count >= self.min_count, xcom_value=count)

@@ -24,7 +24,7 @@ class AuditLog:
     """
 
     def __init__(self, root: str) -> None:
-        self._root = root.rstrip("/")
+        self.root = root.rstrip("/")
         self._files = Files(root)
 
     def write(self, requester: Requester, recorded: str, events: Iterable[dict[str, Any]]) -> str:
@@ -33,7 +33,7 @@ class AuditLog:
         :param recorded: when, as an instant in UTC.
         """
         encoder = msgspec.json.Encoder()
-        url = f"{self._root}/date={recorded[:10]}/{_folder(requester)}.{uuid.uuid4().hex[:12]}.ndjson"
+        url = f"{self.root}/date={recorded[:10]}/{_folder(requester)}.{uuid.uuid4().hex[:12]}.ndjson"
         with self._files.writing(url) as file:
             for event in events:
                 file.write(encoder.encode(event) + b"\n")

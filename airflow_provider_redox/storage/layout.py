@@ -127,6 +127,10 @@ def checked_root(root: str, *, name: str = "output_path") -> str:
         if not root.startswith("/"):
             raise RedoxConfigError(f"{name}: must be an absolute path or a URL such as s3://bucket/prefix")
         root = f"file://{root}"
+    scheme, _, rest = root.partition("://")
+    root = f"{scheme.lower()}://{rest}"
+    if "::" in root:
+        raise RedoxConfigError(f"{name}: must be the URL of one store; a chain of them (::) is not one")
     if re.search(r"[*?\[\]]", root):
         raise RedoxConfigError(f"{name}: must not hold any of * ? [ ]; stores take them for patterns")
     if root.startswith(("file://", "local://")) and not conf.getboolean("redox", "output_root_is_shared", fallback=False):

@@ -61,6 +61,56 @@ def test_nothing_of_a_person_stays() -> None:
     assert "multipleBirthInteger" not in left
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"code": {"coding": [{"system": f"http://hl7.org/fhir/ {CANARY}, MRN 4711", "code": "4711"}]}},
+        {"code": {"coding": [{"system": f"http://terminology.hl7.org/CodeSystem/{CANARY}", "code": "4711"}]}},
+        {"valueQuantity": {"value": 1, "unit": f"{CANARY}.Doe/1950", "system": "http://unitsofmeasure.org", "code": "kg"}},
+        {"valueQuantity": {"value": 1, "unit": f"{CANARY}"}},
+        {"subject": {"reference": f"{CANARY}/1"}},
+        {"subject": {"reference": f"https://{CANARY}.example/Patient/1"}},
+        {"gender": CANARY * 4},
+    ],
+)
+def test_nothing_hides_in_what_stays(part: dict[str, Any]) -> None:
+    """Systems, units, types and words are those that are known, not whatever looks like one."""
+    left = json.dumps(Deidentifier(b"k" * 32, 2026).resource({"resourceType": "Observation", "id": "1", **part}))
+    assert CANARY not in left
+    assert "4711" not in left
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"onsetAge": {"value": 97, "unit": "a"}},
+        {"ageAge": {"value": 97}},
+        {"code": {"coding": [{"system": "http://loinc.org", "code": "30525-0"}]}, "valueQuantity": {"value": 97}},
+        {"bornDate": "1929"},
+        {"effectiveDateTime": "1929-05-06"},
+    ],
+)
+def test_no_age_above_89_stays(part: dict[str, Any]) -> None:
+    """Ages go, and no year is more than 89 years ago."""
+    whole = Deidentifier(b"k" * 32, 2026).resource({"resourceType": "Condition", "id": "1", **part})
+    left = json.dumps({name: one for name, one in whole.items() if name != "id"})
+    assert "97" not in left
+    assert "1929" not in left
+
+
+@pytest.mark.parametrize("kind", ["/tmp/evil", CANARY, "../up", "Jane Doe, born 1950-02-03"])
+def test_what_claims_another_type_is_left_out(kind: str, tmp_path: Path) -> None:
+    """A type becomes the name of a file, so it is one of FHIR's, whatever a line says; an answer of a Data Model is none."""
+    lines = [{"resourceType": kind, "id": "1"}, {"resourceType": "Patient", "id": "2", "Meta": {}}]
+    (tmp_path / "file.ndjson").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    listed = {"type": "Patient", "url": f"file://{tmp_path}/file.ndjson"}
+    (tmp_path / "manifest.json").write_text(json.dumps({"output": [listed], "error": []}))
+    folder = tmp_path / "sample"
+    assert main(["sample", "--manifest", str(tmp_path / "manifest.json"), "--folder", str(folder)]) == 0
+    assert list(folder.iterdir()) == []
+    assert not Path("/tmp/evil.ndjson").exists()
+
+
 def test_references_hold_together() -> None:
     """The same resource has the same new ID wherever it is named, and another key gives others."""
     first, other = Deidentifier(b"a" * 32, 2026), Deidentifier(b"b" * 32, 2026)

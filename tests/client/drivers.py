@@ -105,7 +105,7 @@ class Drive:
 
     def read(self) -> Any:
         """Something that may be repeated."""
-        return self.run(self.calls.read("Patient", "1"))
+        return self.run(self.calls.read("Patient", "1")).json()
 
     def post(self) -> Any:
         """Something that may not."""

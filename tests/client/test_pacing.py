@@ -256,7 +256,7 @@ def test_who_gives_up_waiting_holds_nothing() -> None:
         first.cancel()
         await asyncio.sleep(0.1)
         hospitals.let_go.set()
-        assert (await third)["id"] == "1"
+        assert (await third).json()["id"] == "1"
         await client.close()
 
     with Wire(hospitals) as wire:

@@ -445,3 +445,52 @@ def test_killed_between_result_and_record(
     assert named == {line["subject"]["reference"] for line in lines}
     again = redox_connection.ledger("Observation")[asked:]
     assert len(again) < asked  # what was there already is in the record, though it was not asked for again
+
+
+@pytest.mark.parametrize("ended", [TimeoutError, SystemExit, OSError])
+def test_what_ends_a_task_is_on_record(
+    execute: Execute, audit: Path, monkeypatch: pytest.MonkeyPatch, ended: type[BaseException]
+) -> None:
+    """A task that is stopped from outside, or whose disk is full, has seen what it saw: that is recorded as failed."""
+    from airflow_provider_redox.storage.results import Results
+
+    def full(*_: Any, **__: Any) -> None:
+        raise ended
+
+    monkeypatch.setattr(Results, "write_page", full)
+    with pytest.raises(ended):
+        execute(RedoxFhirSearchOperator(task_id="s", resource_type="Observation", search_params=DIABETICS))
+    assert {kind(event) for event in written(audit)} == {("search-type", "8")}
+    assert people(audit) != set()
+
+
+def test_what_an_answer_names_is_on_record(audit: Path, redox_connection: Sandbox) -> None:
+    """A write's answer may hold patients that were not sent, and a Bundle that is read those that only it names."""
+    whole = {"resourceType": "Patient", "id": "777"}
+    answer = {"resourceType": "Bundle", "type": "document", "id": "b", "entry": [{"resource": whole}]}
+    for path in ("/Bundle/b", r"\$observation-create"):
+        redox_connection.fault("status", status=200, body=json.dumps(answer), match={"path": path})
+    hook = RedoxHook()
+    hook.fhir_read("Bundle", "b")
+    assert [one.rpartition("/")[2] for one in people(audit)] == ["777"]
+    shutil.rmtree(audit)
+    note = {"resourceType": "Observation", "status": "final"}
+    hook.fhir_writeback(
+        "Observation", "$observation-create", {"resourceType": "Bundle", "type": "message", "entry": [{"resource": note}]}
+    )
+    assert [one.rpartition("/")[2] for one in people(audit)] == ["777"]
+
+
+def test_a_record_of_production_is_encrypted(audit: Path, redox_connection: Sandbox) -> None:
+    """Also where only the call says that it is Production: a place in clear holds no record of it, and nothing is given."""
+    with pytest.raises(RedoxAuditError, match=r"audit_path: is a path on a disk"):
+        RedoxHook().fhir_read("Patient", KEVA, environment="Production")
+    assert not audit.exists()
+
+
+def test_a_wait_begins_when_it_is_on_record(execute: Execute, audit: Path, redox_connection: Sandbox) -> None:
+    """A sensor that pokes asks nothing before."""
+    close(audit)
+    with pytest.raises(RedoxAuditError):
+        execute(RedoxFhirSearchSensor(task_id="w", resource_type="Observation", search_params={"code": "4548-4"}))
+    assert redox_connection.ledger("Observation") == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxResponseError
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.protocol.allowance import INTERACTIONS, parse_allowance
 from airflow_provider_redox.protocol.documents import Attachment
@@ -38,6 +39,7 @@ WAYS: dict[str, Callable[[RedoxHook], Any]] = {
     "writeback": lambda hook: hook.fhir_writeback("Observation", "$observation-create", BUNDLE),
     "upload": lambda hook: hook.upload(b"bytes"),
     "download": download,
+    "log": lambda hook: hook.get_log("no-such-log"),
     "request": lambda hook: hook.request("GET", PATH),
 }
 
@@ -59,8 +61,20 @@ def test_only_what_is_allowed_is_sent(way: str, sandbox: Sandbox, monkeypatch: p
     with pytest.raises(RedoxConfigError, match=rf"^extra\.allow\.interactions: .*'{way}'.*Nothing was sent"):
         WAYS[way](connect(sandbox, monkeypatch, {"interactions": others}))
     assert sandbox.ledger() == []
-    WAYS[way](connect(sandbox, monkeypatch, {"interactions": [way]}))
+    with contextlib.suppress(RedoxResponseError):  # there is no such log
+        WAYS[way](connect(sandbox, monkeypatch, {"interactions": [way]}))
     assert bool(sandbox.ledger()) == (way != "download")
+
+
+def test_a_document_is_no_back_door(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may download may not search, nor read what its types do not have, by a URL that is called a document's."""
+    hook = connect(sandbox, monkeypatch, {"interactions": ["download"], "resource_types": ["DocumentReference"]})
+    for url in ("Patient/123", "Patient?name=Smith&_count=1000", "Binary?_count=1000"):
+        attachment = Attachment("urls[0]", "", url=url)
+        with pytest.raises(RedoxConfigError, match=r"^extra\.allow"):
+            hook.client.calls.document(attachment, None)  # type: ignore[arg-type]
+    hook.client.calls.document(Attachment("urls[0]", "", url="Binary/1"), None)  # type: ignore[arg-type]
+    assert sandbox.ledger() == []
 
 
 def test_any_list_closes_the_back_door(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from airflow_provider_redox.storage import encryption
 from airflow_provider_redox.storage.encryption import check_encrypted
+from airflow_provider_redox.storage.layout import checked_root
 from tests.operators.conftest import execute  # noqa: F401  (a fixture)
 from tests.support.s3 import Bucket
 from tests.support.sandbox import Sandbox
@@ -95,6 +96,14 @@ def test_the_deployment_chooses(
         return
     with pytest.raises(RedoxConfigError, match="a path on a disk"):
         check_encrypted("file:///data", environment)
+
+
+@pytest.mark.parametrize("root", ["FILE:///data", "File:///data", "S3://bucket/x"])
+def test_schemes_are_read_as_drivers_read_them(root: str) -> None:
+    """In upper case a scheme means the same; a chain of stores is refused."""
+    assert checked_root(root).partition("://")[0] == root.partition("://")[0].lower()
+    with pytest.raises(RedoxConfigError, match="a chain of them"):
+        checked_root("simplecache::s3://bucket/x")
 
 
 def test_a_wrong_choice_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
