@@ -113,6 +113,10 @@ def _taking() -> Iterator[None]:
         raise NotTakenError from error
 
 
+_SMALL = 4096
+"""Bytes below which a piece of a body is put to the one before."""
+
+
 class Body:
     """Collects the chunks of one body as they come off the wire, and undoes its content coding.
 
@@ -127,7 +131,7 @@ class Body:
             raise UndecodableError("it is compressed in a way that was not asked for")
         self._inflater = _new_inflater() if "gzip" in coding else None
         self._members = 1
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._take = take
         self._limit = self._room = limit
         self._intake = limit + _OVERHEAD
@@ -151,7 +155,7 @@ class Body:
         """Give the decoded body. Raises `UndecodableError` when the compressed data ended early."""
         if self._inflater is not None and self._fed and not self._inflater.eof:
             raise UndecodableError("its compressed data ends early")
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
 
     def _inflate(self, inflater: zlib._Decompress, chunk: bytes) -> None:
         while chunk:
@@ -170,8 +174,18 @@ class Body:
         if decoded and self._take is not None:
             with _taking():
                 self._take(decoded)
-        elif decoded:
+        elif decoded and len(decoded) >= _SMALL:
             self._chunks.append(decoded)
+        elif decoded:
+            self._gather(decoded)
+
+    def _gather(self, decoded: bytes) -> None:
+        """Put small pieces together: each by itself would take many times its bytes, and a server sends them as it likes."""
+        last = self._chunks[-1] if self._chunks else None
+        if not isinstance(last, bytearray) or len(last) > CHUNK:
+            last = bytearray()
+            self._chunks.append(last)
+        last += decoded
 
 
 def _new_inflater() -> zlib._Decompress:

@@ -150,7 +150,7 @@ def identify(body: bytes) -> Identity:
     """Say what a message is. Raises `RedoxProtocolError` for one that is neither a Data Model message nor a FHIR Bundle.
 
     The log ID of a Data Model message is the first of `Meta.Logs`. A Bundle is known by its MessageHeader's ID, else its
-    own. One that names none is known by its bytes, so that the same bytes are the same message.
+    own, and by its bytes. One that names none is known by its bytes, so that the same bytes are the same message.
     """
     for read in (_of_data_model, _of_bundle):
         try:
@@ -176,7 +176,7 @@ def _of_bundle(body: bytes) -> Identity:
     event = header.event_uri or (header.event_coding or {}).get("code") or ""
     source = str((header.source or {}).get("endpoint") or (header.source or {}).get("name") or "")
     return Identity(
-        _key(header.id or bundle.id, body),
+        _key_of_bundle(header.id or bundle.id, body),
         "FHIR",
         part(str(event).rstrip("/").rpartition("/")[2]),
         part(source.removeprefix("urn:uuid:")),
@@ -186,6 +186,13 @@ def _of_bundle(body: bytes) -> Identity:
 def _key(log_id: object, body: bytes) -> str:
     known = part(log_id)
     return known if known != "-" else f"sha256-{hashlib.sha256(body).hexdigest()[:48]}"
+
+
+def _key_of_bundle(named: object, body: bytes) -> str:
+    """Give the key of a Bundle. Its ID is the sender's, who may give two messages the same: the bytes tell them apart."""
+    known = part(named)
+    digest = hashlib.sha256(body).hexdigest()
+    return part(f"{known}-{digest[:16]}") if known != "-" else f"sha256-{digest[:48]}"
 
 
 def _bearer(value: bytes) -> bytes:

@@ -156,7 +156,7 @@ def _is_name(text: str) -> bool:
 
 
 def _is_outcome(resource: Resource) -> bool:
-    return resource.type == "OperationOutcome" or resource.mode == "outcome"
+    return resource.type == "OperationOutcome"  # whatever else calls itself one is a resource, and somebody's
 
 
 def _refuse_failed(response: RedoxResponse, outcomes: list[Resource]) -> None:

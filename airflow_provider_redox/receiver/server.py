@@ -15,6 +15,7 @@ from airflow_provider_redox.receiver.settings import ReceiverSettings
 
 APPLICATION = "airflow_provider_redox.receiver.server:application"
 _LONGEST_HEAD = 32 * 1024
+_LONGEST_TRAILERS = 4 * 1024
 _HEAD_SECONDS = 10.0
 _CONNECTIONS = 1000
 
@@ -45,6 +46,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head = False, 0
         self._head_deadline.cancel()
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; of those that follow a body, the trailers, nobody wants any."""
+        if self._in_head:
+            super().on_header(name, value)
+            return
+        self._head += len(name) + len(value)
+        if self._head > _LONGEST_TRAILERS and not self.transport.is_closing():
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin to wait for the next head of the same connection."""

@@ -1,7 +1,11 @@
 """Taking patients out of what was pulled: their lines out of results, the documents that were theirs, and lists of them.
 
 A line is a patient's when it is the Patient, refers to the Patient anywhere, or is an answer that names one of its
-identifiers. What cannot be read line by line and may be about a patient goes whole: an unfinished result, an answer's body.
+identifiers. What cannot be read line by line goes whole: what an unfinished or an earlier try left, an answer's body that is
+about one of them. Logical IDs and identifiers are a hospital's own, so all of it is of one destination, and what is learned
+in one environment counts in that one.
+
+First everything is read and the changes are planned; what cannot be understood is refused then, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -10,183 +14,264 @@ import gzip
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.disclosure import Identifier, patients_of_body
 from airflow_provider_redox.storage.documents import DOCUMENTS
 from airflow_provider_redox.storage.files import Files, Found
 from airflow_provider_redox.storage.holdings import Holding
 from airflow_provider_redox.storage.reading import Listed, lines
-from airflow_provider_redox.storage.shapes import unwrapped
+from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
 
 _NDJSON = re.compile(r"(.+\.)(\d{5,})(\.ndjson(?:\.gz)?)")
 _DOCUMENT = re.compile(r".+\.DocumentFile\.\d{5,}\.[a-z]{1,4}")
+_PATIENT = "Patient/"
 
 
 class Change(NamedTuple):
-    """What is done to a file."""
+    """What is done to a file.
 
-    what: str
-    url: str
-    size: int
-    lines: int
-
-
-class _Rest(NamedTuple):
-    """What is left of a file: its lines, of which `gone` are missing."""
-
-    kept: list[bytes]
-    gone: int
-
-
-class Erasure:
-    """Takes patients out of holdings.
-
-    :param patients: logical IDs, as `Patient/<id>` or without, and identifiers.
+    :param lines: of one that is rewritten, the lines that are gone, and `kept` those that stay.
     """
 
-    def __init__(self, files: Files, patients: Iterable[str]) -> None:
-        self._files = files
-        self._patients = {one.removeprefix("Patient/") for one in patients}
-        self._theirs: set[str] = set()
+    what: str
+    found: Found
+    lines: int = 0
+    kept: tuple[bytes, ...] = ()
 
-    def run(self, holdings: list[Holding], *, do: bool) -> Iterator[Change]:
-        """Take them out of all of it. Documents are known by the resources that point to them, so these are read first."""
-        for holding in holdings:
-            for one in _readable(holding):
-                self._patients |= {found for line in self._lines(one) if (found := self._known_by_identifier(line))}
-        for holding in holdings:
-            for one in _readable(holding):
-                self._theirs |= {_source(line) for line in self._lines(one) if self._is_theirs(line)}
-        for holding in holdings:
-            yield from self._out_of(holding, do=do)
 
-    def _out_of(self, holding: Holding, *, do: bool) -> Iterator[Change]:
-        manifest = self._manifest(holding)
-        if manifest is None:
-            yield from self._unfinished(holding, do=do)
-            return
-        named = {entry["url"]: entry for entry in (*manifest.get("output", ()), *manifest.get("error", ()))}
-        changed = False
-        superseded: list[str] = []
-        removed: list[str] = []
-        for one in _readable(holding):
-            rest = self._rest(one, documents=f"/type={DOCUMENTS}/" in one.url, gone=removed)
-            if not rest.gone:
-                continue
-            yield Change("rewritten" if one.url in named else "destroyed", one.url, one.size, rest.gone)
-            if do and one.url in named:
-                named[one.url].update(self._rewritten(one, rest.kept, holding))
-                changed = True
-            superseded.append(one.url)
-        for one in self._bodies(holding, removed):
-            yield Change("destroyed", one.url, one.size, 0)
-            superseded.append(one.url)
-        yield from self._lists(holding, do=do)
-        if do:
-            if changed:
-                self._files.write(holding.manifest or "", msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-            for url in superseded:
-                self._files.remove(url)
+class _Entry(msgspec.Struct):
+    url: str
 
-    def _unfinished(self, holding: Holding, *, do: bool) -> Iterator[Change]:
-        """A result without a manifest is not visible and is begun anew: it goes whole, whomever it is about."""
-        for one in (*holding.workspace, *holding.results):
-            if do:
-                self._files.remove(one.url)
-            yield Change("destroyed", one.url, one.size, 0)
 
-    def _manifest(self, holding: Holding) -> dict[str, Any] | None:
-        found = jsontext.stored(self._files.read(holding.manifest), dict) if holding.manifest else None
-        return found if isinstance(found, dict) else None
+class _Extension(msgspec.Struct):
+    line_format: str | None = None
 
-    def _rest(self, one: Found, *, documents: bool, gone: list[str]) -> _Rest:
-        kept, missing = [], 0
-        for line in self._lines(one):
-            entry = jsontext.stored(line, dict) if documents else None
-            if self._is_theirs(line) or (isinstance(entry, dict) and entry.get("source") in self._theirs):
-                missing += 1
-                if isinstance(entry, dict) and isinstance(entry.get("url"), str):
-                    gone.append(entry["url"])
-            else:
-                kept.append(line)
-        return _Rest(kept, missing)
 
-    def _bodies(self, holding: Holding, removed: list[str]) -> Iterator[Found]:
-        """Give the documents that are gone from a list, and bodies of answers that are about them."""
-        for one in holding.results:
-            if _NDJSON.fullmatch(one.url):
-                continue
-            if _DOCUMENT.fullmatch(one.url):
-                if one.url in removed:
-                    yield one
-            elif self._is_theirs(self._files.read(one.url) or b""):
-                yield one
+class _Manifest(msgspec.Struct):
+    output: list[_Entry] = []
+    error: list[_Entry] = []
+    extension: _Extension = msgspec.field(default_factory=_Extension)
 
-    def _lists(self, holding: Holding, *, do: bool) -> Iterator[Change]:
-        """Take their lines out of the lists of searches, whose keys may be theirs."""
-        for one in holding.workspace:
-            if not one.url.rpartition("/")[2].startswith("searches."):
-                continue
-            text = (self._files.read(one.url) or b"").splitlines(keepends=True)
-            kept = [line for line in text if not self._lists_them(line)]
-            if len(kept) < len(text):
-                if do:
-                    self._files.write(one.url, b"".join(kept))
-                yield Change("rewritten", one.url, one.size, len(text) - len(kept))
 
-    def _lists_them(self, line: bytes) -> bool:
-        entry = jsontext.stored(line, dict)
-        if not isinstance(entry, dict):
-            return False
-        ids = entry.get("ids")
-        return entry.get("key") in self._patients or not self._patients.isdisjoint(ids if isinstance(ids, list) else ())
+@dataclass(slots=True)
+class Book:
+    """What one task instance holds, as far as it is read.
 
-    def _rewritten(self, one: Found, kept: list[bytes], holding: Holding) -> dict[str, Any]:
-        """Write what is left under the next free number, and give what the manifest is to say of it."""
-        url = _next(one.url, holding.results)
-        digest, compressed = hashlib.sha256(), url.endswith(".gz")
-        text = b"".join(line + b"\n" for line in kept)
-        text = gzip.compress(text, mtime=0) if compressed else text
-        digest.update(text)
-        self._files.write(url, text)
-        holding.results.append(Found(url, len(text), 0.0))
-        return {"url": url, "count": len(kept), "sha256": digest.hexdigest()}
+    :param content: its manifest as it stands; None where there is none.
+    :param enveloped: how its lines are written; None where nothing says so.
+    """
 
-    def _lines(self, one: Found) -> Iterator[bytes]:
+    files: Files
+    holding: Holding
+    content: dict[str, Any] | None = None
+    named: dict[str, dict[str, Any]] = field(default_factory=dict)
+    enveloped: bool | None = None
+
+    @classmethod
+    def read(cls, files: Files, holding: Holding) -> Book:
+        """Read the manifest. Raises `RedoxConfigError` for one that cannot be read, or that names what is not there."""
+        if holding.manifest is None:
+            return cls(files, holding)
+        text = files.read(holding.manifest)
+        typed, content = jsontext.stored(text, _Manifest), jsontext.stored(text, dict)
+        if typed is None or content is None:
+            raise RedoxConfigError(
+                f"{holding.manifest}: cannot be read as a manifest; nothing was changed. Mend or remove it"
+            )
+        entries = [*content.get("output", ()), *content.get("error", ())]
+        named = {_below(entry["url"]): entry for entry in entries}
+        if not named.keys() <= {_below(one.url) for one in holding.results}:
+            raise RedoxConfigError(
+                f"{holding.manifest}: names a file that is not there, so it is not known what is whose; nothing was changed"
+            )
+        return cls(files, holding, content, named, typed.extension.line_format == ENVELOPE)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a try is, or was, on its way to a first result."""
+        return self.content is None and any(
+            "/staged/" in one.url or _is(one, "checkpoint") for one in self.holding.workspace
+        )
+
+    @property
+    def tables(self) -> list[Found]:
+        """Its files of lines."""
+        return [one for one in self.holding.results if _NDJSON.fullmatch(one.url)]
+
+    def lines(self, one: Found) -> Iterator[bytes]:
+        """Give the lines of a file."""
         return lines("a file of the result", Listed("?", one.url))
 
-    def _known_by_identifier(self, line: bytes) -> str | None:
-        """Give the logical ID of a Patient that has one of the identifiers: others refer to it by that."""
-        resource = jsontext.stored(_resource(line), dict) if b'"Patient"' in line else None
-        if not isinstance(resource, dict) or resource.get("resourceType") != "Patient":
-            return None
-        listed = resource.get("identifier")
-        values = {one.get("value") for one in listed or () if isinstance(one, dict)} if isinstance(listed, list) else set()
-        return None if self._patients.isdisjoint(values) else resource.get("id")
+    def resources(self, one: Found, line: bytes) -> Iterator[bytes]:
+        """Give what a line may hold: of a file that no manifest names it is not known how it is written."""
+        enveloped = self.enveloped if _below(one.url) in self.named else None
+        if not enveloped:
+            yield line
+        if enveloped is not False:
+            try:
+                yield unwrapped(line)
+            except msgspec.MsgspecError:
+                yield line
 
-    def _is_theirs(self, line: bytes) -> bool:
-        for patient in patients_of_body(_resource(line)):
-            if (patient.value if isinstance(patient, Identifier) else patient) in self._patients:
+
+@dataclass(slots=True)
+class Erasure:
+    """Takes patients out of the holdings of one destination and one environment.
+
+    :param patients: logical IDs, as `Patient/<id>`, and identifiers.
+    """
+
+    files: Files
+    patients: Iterable[str]
+    _ids: set[str] = field(default_factory=set)
+    _identifiers: set[str] = field(default_factory=set)
+    _sources: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._ids = {one.removeprefix(_PATIENT) for one in self.patients if one.startswith(_PATIENT)}
+        self._identifiers = {one for one in self.patients if not one.startswith(_PATIENT)}
+
+    def plan(self, holdings: list[Holding]) -> list[tuple[Book, list[Change]]]:
+        """Say what has to be changed. Documents are known by the resources that point to them, so these are read first."""
+        books = [Book.read(self.files, holding) for holding in holdings]
+        for resource in _resources(books):
+            self._ids |= set(self._known_by_identifier(resource))
+        for resource in _resources(books):
+            if self._is_theirs(resource):
+                self._sources.add(_source(resource))
+        return [(book, list(self._changes(book))) for book in books]
+
+    def _changes(self, book: Book) -> Iterator[Change]:
+        holding = book.holding
+        if book.is_unfinished:  # it is not visible and is begun anew
+            yield from (Change("destroyed", one) for one in (*holding.workspace, *holding.results))
+            return
+        kept = ("manifest.json", "searches.ndjson")
+        yield from (Change("destroyed", one) for one in holding.workspace if not any(_is(one, name) for name in kept))
+        yield from (Change("destroyed", one) for one in holding.results if one.url.endswith(".partial"))
+        listed: set[str] = set()
+        for one in book.tables:
+            yield from self._of_table(book, one, listed)
+        for one in holding.results:
+            if (_DOCUMENT.fullmatch(one.url) and _below(one.url) not in listed) or (
+                _is_body(one) and self._is_theirs(self.files.read(one.url) or b"")
+            ):
+                yield Change("destroyed", one)
+        yield from self._of_lists(book)
+
+    def _of_table(self, book: Book, one: Found, listed: set[str]) -> Iterator[Change]:
+        """Look at a file of lines; of a list of documents take down which stay."""
+        kept: list[bytes] = []
+        gone = 0
+        for line in book.lines(one):
+            entry = _object(line) if f"/type={DOCUMENTS}/" in one.url else {}
+            if any(map(self._is_theirs, book.resources(one, line))) or entry.get("source") in self._sources:
+                gone += 1
+                continue
+            kept.append(line)
+            listed.add(_below(str(entry.get("url"))))
+        if gone:
+            named = _below(one.url) in book.named
+            yield Change("rewritten" if named else "destroyed", one, gone, tuple(kept) if named else ())
+
+    def _of_lists(self, book: Book) -> Iterator[Change]:
+        """Look at the list of searches, whose keys and IDs may be theirs."""
+        for one in book.holding.workspace:
+            if _is(one, "searches.ndjson"):
+                text = (self.files.read(one.url) or b"").splitlines()
+                kept = tuple(line for line in text if not self._lists_them(line))
+                if len(kept) < len(text):
+                    yield Change("rewritten", one, len(text) - len(kept), kept)
+
+    def _lists_them(self, line: bytes) -> bool:
+        entry = _object(line)
+        key, ids = str(entry.get("key")), entry.get("ids")
+        theirs = (
+            key in self._identifiers or key.removeprefix(_PATIENT) in self._ids or key.partition(" ")[0] in self._sources
+        )
+        return theirs or any(one in self._ids for one in (ids if isinstance(ids, list) else ()) if isinstance(one, str))
+
+    def _is_theirs(self, resource: bytes) -> bool:
+        for patient in patients_of_body(resource):
+            if patient.value in self._identifiers if isinstance(patient, Identifier) else patient in self._ids:
                 return True
         return False
 
+    def _known_by_identifier(self, resource: bytes) -> Iterator[str]:
+        """Give the logical ID of a Patient that has one of the identifiers: others refer to it by that."""
+        patient = _object(resource) if b"Patient" in resource else {}
+        listed = patient.get("identifier") if patient.get("resourceType") == "Patient" else None
+        for one in listed if isinstance(listed, list) else ():
+            value = one.get("value") if isinstance(one, dict) else None
+            if isinstance(value, str) and value in self._identifiers and isinstance(patient.get("id"), str):
+                yield patient["id"]
 
-def _resource(line: bytes) -> bytes:
-    return unwrapped(line) if line.startswith(b'{"destination":') else line
+
+def carry_out(book: Book, changes: list[Change]) -> None:
+    """Do what was planned for one task instance: new files, then the manifest that names them, then removals."""
+    removed: list[str] = []
+    changed = False
+    for change in changes:
+        entry = book.named.get(_below(change.found.url))
+        if change.what == "rewritten" and entry is not None:
+            entry.update(_rewritten(book, change))
+            changed = True
+        elif change.what == "rewritten":
+            book.files.write(change.found.url, b"".join(line + b"\n" for line in change.kept))
+            continue
+        removed.append(change.found.url)
+    if changed:
+        book.files.write(book.holding.manifest or "", msgspec.json.format(msgspec.json.encode(book.content), indent=2))
+    for url in removed:
+        book.files.remove(url)
 
 
-def _readable(holding: Holding) -> list[Found]:
-    return [one for one in holding.results if _NDJSON.fullmatch(one.url)]
+def _rewritten(book: Book, change: Change) -> dict[str, Any]:
+    """Write what is left under the next free number, and give what the manifest is to say of it."""
+    url = _next(change.found.url, book.holding.results)
+    text = b"".join(line + b"\n" for line in change.kept)
+    text = gzip.compress(text, mtime=0) if url.endswith(".gz") else text
+    book.files.write(url, text)
+    book.holding.results.append(Found(url, len(text), 0.0))
+    return {"url": url, "count": len(change.kept), "sha256": hashlib.sha256(text).hexdigest()}
 
 
-def _source(line: bytes) -> str:
+def _resources(books: Iterable[Book]) -> Iterator[bytes]:
+    for book in books:
+        for one in () if book.is_unfinished else book.tables:
+            for line in book.lines(one):
+                yield from book.resources(one, line)
+
+
+def _below(url: str) -> str:
+    """Give the part of a URL below the root: another connection, or another spelling of the root, names the same file."""
+    return url.rpartition("/destination=")[2]
+
+
+def _is(one: Found, name: str) -> bool:
+    return one.url.endswith(f"/{name}") and "/staged/" not in one.url
+
+
+def _is_body(one: Found) -> bool:
+    """Say whether it is the body of an answer: no file of lines, no document, nothing half."""
+    return not (_NDJSON.fullmatch(one.url) or _DOCUMENT.fullmatch(one.url) or one.url.endswith(".partial"))
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    found = jsontext.stored(text, dict)
+    return found if isinstance(found, dict) else {}
+
+
+def _source(resource: bytes) -> str:
     """Name a resource as the list of documents does."""
-    resource = jsontext.stored(_resource(line), dict)
-    return f"{resource.get('resourceType')}/{resource.get('id')}" if isinstance(resource, dict) else ""
+    found = _object(resource)
+    return f"{found.get('resourceType')}/{found.get('id')}"
 
 
 def _next(url: str, among: Iterable[Found]) -> str:

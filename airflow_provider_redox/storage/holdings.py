@@ -80,6 +80,11 @@ class Holding:
         """When the newest of its files was written, in seconds since the epoch."""
         return max(one.modified for one in (*self.results, *self.workspace, *self.sends, *self.plans))
 
+    def workspace_of(self, root: str) -> str:
+        """Give the URL of its workspace, in which each try writes first and last."""
+        place = f"{root.rstrip('/')}/destination={self.destination}/environment={self.environment}"
+        return f"{place}/_redox/dag_id={self.dag}/run_id={self.run}/{self.task}"
+
     @property
     def manifest(self) -> str | None:
         """The URL of its manifest."""

@@ -96,6 +96,12 @@ class Layout:
         """The final place of a file of results of one kind."""
         return f"{self.base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}{suffix}"
 
+    @property
+    def own_result(self) -> re.Pattern[str]:
+        """What the URLs of this task's own files of results look like, of whatever kind."""
+        folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}"
+        return re.compile(rf"{folder}/{re.escape(self.owner.name)}\.[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?")
+
     def _file(self, kind: str, number: int) -> str:
         return f"{self.owner.name}.{safe_name(kind)}.{number:05d}.ndjson"
 
@@ -131,6 +137,8 @@ def checked_root(root: str, *, name: str = "output_path") -> str:
     root = f"{scheme.lower()}://{rest}"
     if "::" in root:
         raise RedoxConfigError(f"{name}: must be the URL of one store; a chain of them (::) is not one")
+    if not {".", ".."}.isdisjoint(rest.split("/")):
+        raise RedoxConfigError(f"{name}: must not hold the segments . or ..; write the place as it is")
     if re.search(r"[*?\[\]]", root):
         raise RedoxConfigError(f"{name}: must not hold any of * ? [ ]; stores take them for patterns")
     if root.startswith(("file://", "local://")) and not conf.getboolean("redox", "output_root_is_shared", fallback=False):

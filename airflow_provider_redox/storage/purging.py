@@ -9,25 +9,38 @@ Before the first file goes a certificate is written that says what is going to b
 
 from __future__ import annotations
 
-import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.storage.erasing import Erasure
+from airflow_provider_redox.storage.erasing import Erasure, carry_out
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.holdings import Holding, Selection, selected
 from airflow_provider_redox.storage.rows import numbered_lines
 
 DESTROYED, REDUCED, REWRITTEN = "destroyed", "reduced", "rewritten"
 
-_KEPT_OF_A_SEND = ("index", "line", "outcome", "at", "hash", "sent_at")
+_KEPT_OF_A_SEND = (
+    "index",
+    "line",
+    "what",
+    "outcome",
+    "at",
+    "hash",
+    "sent_at",
+    "open_from",
+    "open_until",
+    "facts",
+    "log_ids",
+)
+"""What keeps a message from being sent twice, and its outcome from being lost."""
 
 
 @dataclass(slots=True)
@@ -49,6 +62,13 @@ class Deed:
         return {**facts, "lines": self.lines} if self.what == REWRITTEN else facts
 
 
+class Work(NamedTuple):
+    """What is to be done to what one task instance holds."""
+
+    holding: Holding | None
+    do: Callable[[], None]
+
+
 @dataclass(slots=True)
 class Purge:
     """A purge below one root.
@@ -62,6 +82,7 @@ class Purge:
     patients: frozenset[str] | None = None
     by: dict[str, str] = field(default_factory=dict)
     younger: int = 0
+    changed: int = 0
     _files: Files = field(init=False)
     _id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -70,46 +91,69 @@ class Purge:
 
     def planned(self) -> dict[str, Any]:
         """Say what would be done. Nothing is changed or written; the certificate's `url` is None."""
-        return {**self._certificate(self._deeds(self._meant(), do=False), ended=False), "url": None}
+        return {**self._certificate([deed for _, deeds in self._works() for deed in deeds], ended=False), "url": None}
 
     def run(self) -> dict[str, Any]:
         """Do it, and give the certificate, with the URL under which it lies."""
-        meant = self._meant()
+        works = self._works()
         place = f"{self.root.rstrip('/')}/_redox/certificates/{self._id}"
-        self._write(f"{place}.planned.json", self._certificate(self._deeds(meant, do=False), ended=False))
-        certificate = self._certificate(self._deeds(meant, do=True), ended=True)
+        planned = [deed for _, deeds in works for deed in deeds]
+        self._write(f"{place}.planned.json", self._certificate(planned, ended=False))
+        done: list[Deed] = []
+        for work, deeds in works:
+            if work.holding is not None and self._has_changed(work.holding):
+                self.changed += 1
+                continue
+            work.do()
+            done += deeds
+        certificate = self._certificate(done, ended=True)
         self._write(f"{place}.json", certificate)
         self._files.remove(f"{place}.planned.json")
         return {**certificate, "url": f"{place}.json"}
 
-    def _meant(self) -> list[Holding]:
+    def _works(self) -> list[tuple[Work, list[Deed]]]:
+        """Plan the work on each task instance. Raises `RedoxConfigError` where it is not known what is whose."""
         meant, younger = selected(self._files, self.root, self.selection)
         self.younger = len(younger)
-        return meant
-
-    def _deeds(self, meant: list[Holding], *, do: bool) -> Iterator[Deed]:
-        if self.patients is not None:
+        if self.patients is None:
+            return [self._whole(holding) for holding in meant]
+        if self.selection.destination is None:
+            raise RedoxConfigError("destination: missing; logical IDs and identifiers of patients are a hospital's own")
+        works = []
+        for environment in dict.fromkeys(holding.environment for holding in meant):
             erasure = Erasure(self._files, self.patients)
-            for what, url, size, lines in erasure.run(meant, do=do):
-                yield Deed(what, url, size, lines)
-            return
-        for holding in meant:
-            yield from self._whole(holding, do=do)
+            for book, changes in erasure.plan([one for one in meant if one.environment == environment]):
+                deeds = [Deed(one.what, one.found.url, one.found.size, one.lines) for one in changes]
+                if deeds:
+                    works.append((Work(book.holding, partial(carry_out, book, changes)), deeds))
+        return works
 
-    def _whole(self, holding: Holding, *, do: bool) -> Iterator[Deed]:
+    def _has_changed(self, holding: Holding) -> bool:
+        """Say whether somebody has written there since it was listed: a task that was cleared, and is at work again."""
+        found = self._files.find(holding.workspace_of(self.root))
+        return any(one.modified > holding.newest for one in found)
+
+    def _whole(self, holding: Holding) -> tuple[Work, list[Deed]]:
         """Destroy all of a holding, the manifest first; what says what was sent is reduced."""
         first = sorted(holding.workspace, key=lambda one: not one.url.endswith("/manifest.json"))
-        for one in (*first, *holding.results):
-            if do:
+        gone = [*first, *holding.results]
+        less = {one.url: self._less(one.url) for one in holding.sends}
+        reduced = [one for one in holding.sends if less[one.url] is not None]
+
+        def do() -> None:
+            for one in gone:
                 self._files.remove(one.url)
-            yield Deed(DESTROYED, one.url, one.size)
-        for one in holding.sends:
-            text = self._files.read(one.url) or b""
-            less = b"".join(_reduced(line) for line in text.splitlines() if line.strip())
-            if less != text:
-                if do:
-                    self._files.write(one.url, less)
-                yield Deed(REDUCED, one.url, one.size)
+            for one in reduced:
+                self._files.write(one.url, less[one.url] or b"")
+
+        deeds = [Deed(DESTROYED, one.url, one.size) for one in gone] + [Deed(REDUCED, one.url, one.size) for one in reduced]
+        return Work(holding, do), deeds
+
+    def _less(self, url: str) -> bytes | None:
+        """Give what is to be left of lines of what was sent; None where they are as they should be."""
+        text = self._files.read(url) or b""
+        less = b"".join(_reduced(line) for line in text.splitlines() if line.strip())
+        return less if less != text else None
 
     def _write(self, url: str, certificate: dict[str, Any]) -> None:
         self._files.write(url, msgspec.json.format(msgspec.json.encode(certificate), indent=2))
@@ -127,6 +171,7 @@ class Purge:
             "counts": {what: sum(one["what"] == what for one in listed) for what in (DESTROYED, REDUCED, REWRITTEN)},
             "bytes": sum(one["size"] for one in listed if one["what"] == DESTROYED),
             "left_because_younger": self.younger,
+            "left_because_changed": self.changed,
             "files": listed,
         }
 
@@ -136,8 +181,7 @@ class Purge:
         if self.selection.before is not None:
             told["before"] = datetime.fromtimestamp(self.selection.before, UTC).isoformat(timespec="seconds")
         if self.patients is not None:
-            told["patients"] = len(self.patients)
-            told["patients_sha256"] = hashlib.sha256("\n".join(sorted(self.patients)).encode()).hexdigest()
+            told["patients"] = len(self.patients)  # no hash of them: whoever knows a few MRNs could try them
         return told
 
 
@@ -168,4 +212,9 @@ def _reduced(line: bytes) -> bytes:
     found = jsontext.stored(line, dict)
     if not isinstance(found, dict):
         return b""
-    return msgspec.json.encode({name: found[name] for name in _KEPT_OF_A_SEND if name in found}) + b"\n"
+    kept = {name: found[name] for name in _KEPT_OF_A_SEND if name in found}
+    if kept.get("outcome") == "accepted":
+        kept.pop("log_ids", None)  # of one that was refused they say that another destination has it
+    if isinstance(kept.get("facts"), dict):
+        kept["facts"] = {name: value for name, value in kept["facts"].items() if name != "results_url"}
+    return msgspec.json.encode(kept) + b"\n"

@@ -269,12 +269,8 @@ class Results:
         text = self._files.read(self._layout.manifest)
         manifest = jsontext.stored(text, _Manifest) or _Manifest()
         found = {entry.url for entry in (*manifest.output, *manifest.error)}
-        return {url for url in found if url.startswith(f"{self._layout.base}/type=") and not _climbs(url)}
-
-
-def _climbs(url: str) -> bool:
-    """Say whether a path leads out of the folder that it begins with; what lies on a store may have been put there."""
-    return not {".", ".."}.isdisjoint(url.split("/"))
+        own = self._layout.own_result
+        return {url for url in found if own.fullmatch(url)}  # what lies on a store may have been put there
 
 
 class _Listed(msgspec.Struct):

@@ -21,6 +21,7 @@ from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOper
 from airflow_provider_redox.operators.fhir import RedoxFhirReadOperator, RedoxFhirSearchOperator
 from airflow_provider_redox.operators.purge import RedoxPurgeOperator
 from airflow_provider_redox.operators.request import RedoxRequestOperator
+from airflow_provider_redox.operators.upload import RedoxUploadOperator
 from airflow_provider_redox.storage.reading import parse_manifest
 from tests.support.s3 import Bucket
 from tests.support.sandbox import Sandbox
@@ -159,7 +160,7 @@ def test_what_was_sent_is_reduced_and_still_not_sent_twice(
     told = purge(output, of_dag_id="pull")
     assert told["counts"]["reduced"] >= 4
     left = "".join(text for name, text in files(output).items() if not name.startswith("_redox/"))
-    assert "log_ids" not in left
+    assert "data_model" not in left
     assert all(one not in left for one in log_ids)
     for operator in (
         RedoxDataModelPostOperator(task_id="one", payload=MESSAGE, results_path=output),
@@ -183,7 +184,7 @@ def test_a_patient_is_taken_out(
     lines = [json.loads(line) for _, line in parse_manifest(manifest).resources("Observation")]
     theirs = [one for one in lines if one["subject"]["reference"] == f"Patient/{KEVA}"]
     assert 0 < len(theirs) < len(lines)
-    told = purge(output, patients_path=patients_file(tmp_path, f"Patient/{KEVA}"))
+    told = purge(output, destination="general", patients_path=patients_file(tmp_path, f"Patient/{KEVA}"))
     left = [json.loads(line) for _, line in parse_manifest(stored).resources("Observation")]  # checks sums and counts
     assert left == [one for one in lines if one not in theirs]
     certificate = json.loads(Path(told["url"].removeprefix("file://")).read_text())
@@ -219,7 +220,7 @@ def test_a_patient_is_taken_out_of_everything(execute: Execute, output: str, tmp
     documents = [name for name in files(output) if ".DocumentFile." in name]
     assert documents
     assert identifiers
-    told = purge(output, patients_path=patients_file(tmp_path, *identifiers, "Zyxwvu"))
+    told = purge(output, destination="general", patients_path=patients_file(tmp_path, *identifiers, "Zyxwvu"))
     left = {name: text for name, text in files(output).items() if "certificates" not in name}
     for secret in (KEVA, *identifiers, "Zyxwvu", "Keva"):
         assert [name for name, text in left.items() if secret in text] == []
@@ -228,7 +229,9 @@ def test_a_patient_is_taken_out_of_everything(execute: Execute, output: str, tmp
     assert json.loads(next(text for name, text in left.items() if name.endswith("searches.ndjson")))["key"] == "other"
     certificate = Path(told["url"].removeprefix("file://")).read_text()
     assert not any(one in certificate for one in (KEVA, "Zyxwvu", *identifiers))
-    again = purge(output, patients_path=patients_file(tmp_path, KEVA, *identifiers, "Zyxwvu"))
+    again = purge(
+        output, destination="general", patients_path=patients_file(tmp_path, f"Patient/{KEVA}", *identifiers, "Zyxwvu")
+    )
     assert again["counts"] == {"destroyed": 0, "reduced": 0, "rewritten": 0}
 
 
@@ -247,7 +250,7 @@ def test_a_purge_that_was_killed_is_taken_up(execute: Execute, output: str, tmp_
 
         return step
 
-    patients = patients_file(tmp_path, KEVA)
+    patients = patients_file(tmp_path, f"Patient/{KEVA}")
     ended, after = False, 0
     while not ended:
         execute(search(output, search_params={"_lastUpdated": "ge2000-01-01", "_count": "200"}))
@@ -256,13 +259,13 @@ def test_a_purge_that_was_killed_is_taken_up(execute: Execute, output: str, tmp_
             for name in ("write", "remove"):
                 patch.setattr(Files, name, stepping(getattr(Files, name), steps))
             try:
-                purge(output, patients_path=patients)
+                purge(output, destination="general", patients_path=patients)
                 ended = True
             except KilledError:
                 after += 1
         (stored,) = (f"file://{path}" for path in Path(output.removeprefix("file://")).rglob("manifest.json"))
         list(parse_manifest(stored).resources("Observation"))
-        purge(output, patients_path=patients)
+        purge(output, destination="general", patients_path=patients)
         list(parse_manifest(stored).resources("Observation"))
         assert [name for name, text in files(output).items() if KEVA in text] == []
     assert after > 3
@@ -273,7 +276,7 @@ def test_a_list_without_patients_destroys_nothing(execute: Execute, output: str,
     execute(search(output))
     before = files(output)
     with pytest.raises(AirflowFailException, match="patients_path: names no patient"):
-        purge(output, patients_path=patients_file(tmp_path, ""))
+        purge(output, destination="general", patients_path=patients_file(tmp_path, ""))
     assert files(output) == before
 
 
@@ -307,3 +310,145 @@ def test_the_command_plans_then_destroys(execute: Execute, output: str, tmp_path
     done = run("--dag-id", "pull", "--older-than", "0", "--yes")
     assert (done.returncode, done.stdout) == (0, planned.stdout)
     assert all("certificates" in name for name in files(output))
+
+
+def stored(root: str, place: str, resources: list[dict[str, Any]]) -> Path:
+    """Lay down a result as a task would have left it; gives its file."""
+    folder = Path(root.removeprefix("file://")) / place
+    run = "dag_id=pull/run_id=r"
+    file = folder / "type=Patient" / run / "t.Patient.00000.ndjson"
+    workspace = folder / "_redox" / run / "t"
+    for one in (file.parent, workspace):
+        one.mkdir(parents=True)
+    file.write_text("".join(json.dumps(one) + "\n" for one in resources))
+    listed = {"type": "Patient", "url": f"file://{file}", "count": len(resources)}
+    (workspace / "manifest.json").write_text(json.dumps({"output": [listed], "error": []}))
+    return file
+
+
+GENERAL, LAKESIDE = "destination=general/environment=Development", "destination=lakeside/environment=Development"
+ALICE = {"resourceType": "Patient", "id": "1", "identifier": [{"value": "4711"}]}
+BOB = {"resourceType": "Patient", "id": "4711", "name": [{"family": "Bob"}]}
+
+
+def results(root: str, place: str = GENERAL) -> list[dict[str, Any]]:
+    """Every line of the results of a place."""
+    text = "".join(text for name, text in files(root).items() if name.startswith(f"{place}/type="))
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_nobody_else_is_erased(output: str, tmp_path: Path) -> None:
+    """An identifier is no logical ID, and what one hospital calls a patient is somebody else's at another."""
+    stored(output, GENERAL, [ALICE, BOB])
+    stored(output, LAKESIDE, [{**BOB, "id": "1"}])
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "4711"))
+    assert results(output) == [BOB]
+    assert results(output, LAKESIDE) == [{**BOB, "id": "1"}]
+    with pytest.raises(AirflowFailException, match="destination: missing"):
+        purge(output, of_dag_id="pull", patients_path=patients_file(tmp_path, "4711"))
+
+
+def test_a_root_by_another_name_is_the_same_root(output: str, tmp_path: Path) -> None:
+    """A link to the root, or another connection, finds the files that the manifest names, and takes out no more."""
+    stored(output, GENERAL, [ALICE, BOB])
+    link = tmp_path / "link"
+    link.symlink_to(output.removeprefix("file://"))
+    told = purge(f"file://{link}", destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    assert told["counts"] == {"destroyed": 0, "reduced": 0, "rewritten": 1}
+    assert results(output) == [BOB]
+
+
+def test_what_is_not_understood_changes_nothing(output: str, tmp_path: Path) -> None:
+    """A manifest that names what is not there, or cannot be read, is refused before anything is changed."""
+    stored(output, GENERAL, [ALICE, BOB])
+    manifest = next(Path(output.removeprefix("file://")).rglob("manifest.json"))
+    for text in ('{"output": [{"url": "s3://elsewhere/destination=general/x"}]}', '{"output": [{}]}', "no json"):
+        manifest.write_text(text)
+        before = files(output)
+        with pytest.raises(AirflowFailException, match="nothing was changed"):
+            purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+        assert files(output) == before
+
+
+def test_answers_of_others_stay(output: str, tmp_path: Path) -> None:
+    """A body without a manifest is no leftover: it goes when it is about the patient."""
+    folder = Path(output.removeprefix("file://")) / GENERAL / "type=Response/dag_id=pull/run_id=r"
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        (folder / f"t~{number}.Response.00000.json").write_text(json.dumps({"resourceType": "Patient", "id": str(number)}))
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1", "Patient/999"))
+    assert [path.name for path in folder.iterdir()] == ["t~2.Response.00000.json"]
+
+
+def test_what_a_killed_try_left_beside_a_result_goes(output: str, tmp_path: Path) -> None:
+    """Staged parts, checkpoints, halves, and documents that no list names may hold anybody: they go."""
+    file = stored(output, GENERAL, [BOB])
+    workspace = Path(output.removeprefix("file://")) / GENERAL / "_redox/dag_id=pull/run_id=r/t"
+    left = [workspace / "staged/abcd/t.Patient.00000.ndjson", workspace / "checkpoint", workspace / "searches.so-far.ndjson"]
+    left += [file.with_name("t.DocumentFile.00007.pdf"), file.with_name("t.DocumentFile.00008.pdf.partial")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(ALICE))
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    assert not any(path.exists() for path in left)
+    assert json.loads(file.read_text()) == BOB
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"resourceType": "Patient", "id": "2", "identifier": [{"value": ["x"]}]},
+        {"destination": [], "resourceType": "MessageHeader", "id": "2"},
+        {"destination": 1, "resourceType": "Patient", "id": "1", "resource": {}},
+        {"resourceType": "Patient", "identifier": {"value": 1}, "id": 1},
+    ],
+)
+def test_strange_lines_neither_stop_nor_evade_it(output: str, tmp_path: Path, line: dict[str, Any]) -> None:
+    """Whatever a server sent, an erasure goes through, and finds the patient."""
+    stored(output, GENERAL, [line, BOB, ALICE])
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    assert results(output) == [one for one in (line, BOB) if one.get("id") != "1"]
+
+
+def test_a_task_that_is_at_work_again_keeps_its_result(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written between the plan and the deed stays, and the certificate says so."""
+    from airflow_provider_redox.storage.purging import Purge
+
+    file = stored(output, GENERAL, [ALICE])
+    manifest = next(Path(output.removeprefix("file://")).rglob("manifest.json"))
+    write = Purge._write
+
+    def meanwhile(self: Purge, url: str, certificate: dict[str, Any]) -> None:
+        write(self, url, certificate)
+        os.utime(manifest, (time.time() + 5,) * 2)
+
+    monkeypatch.setattr(Purge, "_write", meanwhile)
+    told = purge(output, of_dag_id="pull", older_than=timedelta(seconds=-5))
+    assert told["counts"]["destroyed"] == 0
+    assert file.exists()
+    assert json.loads(Path(told["url"].removeprefix("file://")).read_text())["left_because_changed"] == 1
+
+
+def test_a_message_that_one_destination_took_stays_held_back(
+    execute: Execute, output: str, redox_connection: Sandbox
+) -> None:
+    """Of a message that was refused by one destination and taken by another the log IDs stay: it is not sent again."""
+    body = {"Meta": {"Logs": [{"ID": "log-1"}], "Errors": [{"ID": 1, "Text": "no", "Type": "t", "Module": "m"}]}}
+    redox_connection.fault("status", status=200, body=json.dumps(body), match={"path": "/endpoint"})
+    operator: dict[str, Any] = {"task_id": "one", "payload": MESSAGE, "results_path": output}
+    with pytest.raises(AirflowFailException):
+        execute(RedoxDataModelPostOperator(**operator))
+    purge(output, of_dag_id="pull")
+    sent = len(redox_connection.ledger("/endpoint"))
+    with pytest.raises(AirflowFailException):
+        execute(RedoxDataModelPostOperator(**operator))
+    assert len(redox_connection.ledger("/endpoint")) == sent
+
+
+def test_an_upload_keeps_its_uri(execute: Execute, output: str, tmp_path: Path) -> None:
+    """A task that is cleared after the purge gives the URI that its file has."""
+    (tmp_path / "file").write_text("a file")
+    operator: dict[str, Any] = {"task_id": "u", "path": str(tmp_path / "file"), "output_path": output}
+    first = execute(RedoxUploadOperator(**operator))
+    purge(output, of_dag_id="pull")
+    assert execute(RedoxUploadOperator(**operator))["uris"] == first["uris"]
