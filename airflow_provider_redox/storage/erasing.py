@@ -220,7 +220,9 @@ def carry_out(book: Book, changes: list[Change]) -> None:
     for change in changes:
         entry = book.named.get(_below(change.found.url))
         if change.what == "rewritten" and entry is not None:
-            entry.update(_rewritten(book, change))
+            folder = str(entry["url"]).rpartition("/")[0]  # as the manifest spells it
+            facts = _rewritten(book, change)
+            entry.update({**facts, "url": f"{folder}/{facts['url'].rpartition('/')[2]}"})
             changed = True
         elif change.what == "rewritten":
             book.files.write(change.found.url, b"".join(line + b"\n" for line in change.kept))

@@ -73,9 +73,31 @@ def parse_manifest(manifest: Any) -> Manifest:
     """Give a manifest from a mapping, or from the URL or path of a `manifest.json`. Raises `RedoxConfigError`."""
     content = manifest if isinstance(manifest, Mapping) else stored(manifest)
     try:
-        return msgspec.convert(content, Manifest)
+        typed = msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
         raise RedoxConfigError(f"manifest: not what a search returns: {error}") from None
+    if not isinstance(manifest, Mapping):
+        _refuse_elsewhere(typed, _bare(str(manifest)))
+    return typed
+
+
+def _refuse_elsewhere(manifest: Manifest, place: str) -> None:
+    """Refuse a stored manifest that names files of another place: whoever may write to a store is not to have any file read.
+
+    :param place: where the manifest lies.
+    """
+    folder = place.partition("/_redox/")[0] if "/_redox/" in place else place.rpartition("/")[0]
+    for name, listed in manifest.files(None):
+        bare = _bare(listed.url)
+        if not bare.startswith(f"{folder}/") or not {".", ".."}.isdisjoint(bare.split("/")):
+            raise RedoxConfigError(f"manifest: {name} lies elsewhere than the manifest that names it, and is not read")
+
+
+def _bare(url: str) -> str:
+    """Give bucket and path: another connection, or another spelling of the scheme, names the same place."""
+    rest = url.partition("://")[2] or url
+    bucket, slash, path = rest.partition("/")
+    return bucket.rpartition("@")[2] + slash + path
 
 
 def searches(manifest: Any) -> Iterator[dict[str, Any]]:

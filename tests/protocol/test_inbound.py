@@ -130,7 +130,7 @@ def test_a_message_without_a_log_id_is_known_by_its_bytes(logs: Any):
 
 
 def test_a_fhir_bundle_is_known_by_its_message_header():
-    """Its ID, the last part of its event's URI, and the source's endpoint."""
+    """Its ID and its bytes, the last part of its event's URI, and the source's endpoint."""
     header = {
         "resourceType": "MessageHeader",
         "id": "h1",
@@ -139,7 +139,9 @@ def test_a_fhir_bundle_is_known_by_its_message_header():
     }
     body = json.dumps({"resourceType": "Bundle", "type": "message", "id": "b1", "entry": [{"resource": header}]}).encode()
     found = identify(body)
-    assert (found.key, found.data_model, found.event_type) == ("h1", "FHIR", "ResultCreated")
+    assert (found.key.partition("-")[0], found.data_model, found.event_type) == ("h1", "FHIR", "ResultCreated")
+    assert identify(body) == found
+    assert identify(body.replace(b"b1", b"b2")).key != found.key  # another message, by a sender who gives IDs twice
     assert found.source == "7ce6f387-c33c-417d-8682-81e83628cbd9"
 
 

@@ -266,3 +266,12 @@ def test_an_answer_that_is_no_json_says_its_kind_and_size() -> None:
     with pytest.raises(RedoxProtocolError, match=r"HTTP 502 .*not JSON \(text/html, 11 bytes\)") as raised:
         answer(502, "<p>Canary\xff", content_type="text/html").json()
     assert "Canary" not in said_by(raised.value)
+
+
+def test_only_an_outcome_is_one() -> None:
+    """A resource whose entry calls it an outcome is a resource, and somebody's: counted, checked and recorded as such."""
+    document = bundle({"resourceType": "Patient", "id": "a"})
+    document["entry"].append({"resource": {"resourceType": "Patient", "id": "b"}, "search": {"mode": "outcome"}})
+    found = page(document)
+    assert [(one.type, one.id) for one in found.resources] == [("Patient", "a"), ("Patient", "b")]
+    assert found.outcomes == []

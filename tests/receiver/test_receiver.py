@@ -278,6 +278,21 @@ def test_too_many_at_once_are_told_to_wait(tmp_path: Path):
     assert len(messages_in(tmp_path)) == answers.count(200)
 
 
+def test_trailers_fill_no_memory(tmp_path: Path):
+    """What follows a body in chunks is not kept, whoever sends it: the connection ends after a few kilobytes."""
+    receiver = ReceiverProcess.start(tmp_path)
+    before = receiver.memory()
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=30) as line, contextlib.suppress(OSError):
+        line.sendall(b"POST /results HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        sent = 0
+        while sent < 64 * 1024 * 1024:
+            line.sendall(b"x-trailer: " + b"a" * 65_000 + b"\r\n")
+            sent += 65_000
+    assert sent < 32 * 1024 * 1024
+    assert receiver.memory() - before < 16 * 1024 * 1024
+    receiver.stop()
+
+
 def test_memory_is_bounded(tmp_path: Path):
     """What is above MAX_PENDING_BYTES is answered 503 and can come later."""
     receiver = ReceiverProcess.start(tmp_path, MAX_PENDING_BYTES="100000")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout, Owner, output_root, safe_name
+from airflow_provider_redox.storage.reading import parse_manifest
 from airflow_provider_redox.storage.results import Results
 
 OWNER = Owner("dag", "manual__2026-11-23T10:00:00+00:00", "pull", 3)
@@ -206,3 +207,29 @@ def test_a_file_of_an_earlier_result_that_cannot_be_removed_does_not_undo_the_ne
         results.write("Patient", [b"{}"])
         commit(results)
     assert stranger.exists()
+
+
+def test_only_files_of_ones_own_are_removed(tmp_path: Path):
+    """A manifest that somebody else put there has no folder and no other task's file removed."""
+    place = layout(f"file://{tmp_path}")
+    folder = Path(place.result("Patient", 0).removeprefix("file://")).parent
+    folder.mkdir(parents=True)
+    other = folder / "other.Patient.00000.ndjson"
+    other.write_text("theirs")
+    named = [f"{place.base}/type=Patient", f"file://{other}", f"{place.base}/type=Patient/../type=Patient"]
+    Files(place.root).write(place.manifest, json.dumps({"output": [{"url": url} for url in named]}).encode())
+    with Results(place) as results:
+        results.write("Observation", [b"{}"])
+        commit(results)
+    assert other.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "/etc/hostname", "file://{root}/../x", "s3://other/x"])
+def test_a_stored_manifest_names_files_of_its_own_place(tmp_path: Path, url: str):
+    """Who may write to a store has no file read from elsewhere by it; one of XCom's may name any."""
+    place = tmp_path / "manifest.json"
+    content = {"output": [{"type": "Patient", "url": url.format(root=tmp_path)}]}
+    place.write_text(json.dumps(content))
+    with pytest.raises(RedoxConfigError, match="file 1 of type Patient lies elsewhere than the manifest"):
+        parse_manifest(str(place))
+    assert parse_manifest(content).output
