@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_redox.exceptions import RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import pages
@@ -44,6 +44,8 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _UNKNOWN = "application/octet-stream"
 _DEEPEST = 40
+_API = re.compile(r"/(fhir|platform|v2|endpoint|query)(/|$)", re.IGNORECASE)
+"""Paths of Redox's API, none of which is a file's, where files lie on the same host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def _lies_at(url: str, base: str) -> bool:
     inside = parts.path.startswith(f"{home.path.rstrip('/')}/")
     if same and inside and climbs(parts.path):
         raise RedoxSecurityError("the URL of a document climbs out of extra.blob_url; it is not followed")
-    return same and inside and "/fhir/R4/" not in parts.path
+    return same and inside and not _API.search(unquote(parts.path))
 
 
 def _word(name: Any) -> str:

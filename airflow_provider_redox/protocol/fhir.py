@@ -27,6 +27,10 @@ _OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
 
 
+_ALIAS_TYPE = re.compile(r"[A-Z][A-Za-z]+")
+_ALIAS_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One destination's FHIR base: `{base_url}/fhir/R4/{slug}/{environment}`."""
@@ -97,13 +101,15 @@ class Endpoint:
 
     def _own_path(self, path: str) -> str:
         """Put an alias's path onto our base: what follows the last resource type or nothing of it."""
-        tail = re.search(r"/([A-Z][A-Za-z]+(/_search)?)/?$", path) or re.search(
-            r"(?:^|.*/)([A-Z][a-z][A-Za-z]*/[A-Za-z0-9\-.]{1,64})/?$", path
-        )
         home = urlsplit(self.url).path
         if path.startswith(home):
             return path
-        return f"{home}/{tail.group(1)}" if tail else home
+        *_, before, last = ["", "", *path.removesuffix("/").split("/")]
+        if last == "_search" and _ALIAS_TYPE.fullmatch(before):
+            return f"{home}/{before}/{last}"
+        if _ALIAS_TYPE.fullmatch(last):
+            return f"{home}/{last}"
+        return f"{home}/{before}/{last}" if _ALIAS_TYPE.fullmatch(before) and _ALIAS_ID.fullmatch(last) else home
 
 
 def _joined(base: str, link: str) -> SplitResult | None:
