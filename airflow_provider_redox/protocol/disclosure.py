@@ -36,7 +36,9 @@ _ROLES = f"{_TERMS}/object-role"
 
 _REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"\\]*/)?Patient/([^"/?#\\]+)(?=["/?#])')
 _TO_PATIENT = re.compile(r"(?:^|/)Patient/([^/?#]+)")
-_HIDDEN = re.compile(rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters)"|"Meta"')
+_HIDDEN = re.compile(
+    rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"'
+)
 """What a look for references alone may pass over: escapes, references by identifier, resources in resources, messages."""
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")
 _DEEPEST = 12

@@ -13,8 +13,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,13 +37,14 @@ _PATIENT = "Patient/"
 class Change(NamedTuple):
     """What is done to a file.
 
-    :param lines: of one that is rewritten, the lines that are gone, and `kept` those that stay.
+    :param lines: of one that is rewritten, the lines that are gone, and `kept` reads those that stay: all files together
+        may be more than memory holds.
     """
 
     what: str
     found: Found
     lines: int = 0
-    kept: tuple[bytes, ...] = ()
+    kept: Callable[[], Iterable[bytes]] = tuple
 
 
 class _Entry(msgspec.Struct):
@@ -96,13 +98,18 @@ class Book:
     def is_unfinished(self) -> bool:
         """Whether a try is, or was, on its way to a first result."""
         return self.content is None and any(
-            "/staged/" in one.url or _is(one, "checkpoint") for one in self.holding.workspace
+            _inner(one) == "checkpoint" or _inner(one).startswith("staged/") for one in self.holding.workspace
         )
 
     @property
     def tables(self) -> list[Found]:
         """Its files of lines."""
         return [one for one in self.holding.results if _NDJSON.fullmatch(one.url)]
+
+    @property
+    def bodies(self) -> list[Found]:
+        """Its bodies of answers: no files of lines, no documents, nothing half."""
+        return [one for one in self.holding.results if _is_body(one)]
 
     def lines(self, one: Found) -> Iterator[bytes]:
         """Give the lines of a file."""
@@ -116,7 +123,7 @@ class Book:
         if enveloped is not False:
             try:
                 yield unwrapped(line)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 yield line
 
 
@@ -141,7 +148,7 @@ class Erasure:
         """Say what has to be changed. Documents are known by the resources that point to them, so these are read first."""
         books = [Book.read(self.files, holding) for holding in holdings]
         for resource in _resources(books):
-            self._ids |= set(self._known_by_identifier(resource))
+            self._ids |= {one for one, names in _patients(resource) if one and not self._identifiers.isdisjoint(names)}
         for resource in _resources(books):
             if self._is_theirs(resource):
                 self._sources.add(_source(resource))
@@ -153,41 +160,45 @@ class Erasure:
             yield from (Change("destroyed", one) for one in (*holding.workspace, *holding.results))
             return
         kept = ("manifest.json", "searches.ndjson")
-        yield from (Change("destroyed", one) for one in holding.workspace if not any(_is(one, name) for name in kept))
+        yield from (Change("destroyed", one) for one in holding.workspace if _inner(one) not in kept)
         yield from (Change("destroyed", one) for one in holding.results if one.url.endswith(".partial"))
         listed: set[str] = set()
         for one in book.tables:
             yield from self._of_table(book, one, listed)
-        for one in holding.results:
-            if (_DOCUMENT.fullmatch(one.url) and _below(one.url) not in listed) or (
-                _is_body(one) and self._is_theirs(self.files.read(one.url) or b"")
-            ):
-                yield Change("destroyed", one)
+        unlisted = (one for one in holding.results if _DOCUMENT.fullmatch(one.url) and _below(one.url) not in listed)
+        yield from (Change("destroyed", one) for one in unlisted)
+        theirs = (one for one in book.bodies if self._is_theirs(self.files.read(one.url) or b""))
+        yield from (Change("destroyed", one) for one in theirs)
         yield from self._of_lists(book)
 
     def _of_table(self, book: Book, one: Found, listed: set[str]) -> Iterator[Change]:
         """Look at a file of lines; of a list of documents take down which stay."""
-        kept: list[bytes] = []
         gone = 0
         for line in book.lines(one):
-            entry = _object(line) if f"/type={DOCUMENTS}/" in one.url else {}
-            if any(map(self._is_theirs, book.resources(one, line))) or entry.get("source") in self._sources:
+            if self._takes(book, one, line):
                 gone += 1
-                continue
-            kept.append(line)
-            listed.add(_below(str(entry.get("url"))))
+            elif _lists_documents(one):
+                listed.add(_below(str(_object(line).get("url"))))
         if gone:
-            named = _below(one.url) in book.named
-            yield Change("rewritten" if named else "destroyed", one, gone, tuple(kept) if named else ())
+            what = "rewritten" if _below(one.url) in book.named else "destroyed"
+            yield Change(what, one, gone, partial(self._left_of, book, one))
+
+    def _left_of(self, book: Book, one: Found) -> Iterator[bytes]:
+        return (line for line in book.lines(one) if not self._takes(book, one, line))
+
+    def _takes(self, book: Book, one: Found, line: bytes) -> bool:
+        if any(map(self._is_theirs, book.resources(one, line))):
+            return True
+        return _lists_documents(one) and str(_object(line).get("source")) in self._sources
 
     def _of_lists(self, book: Book) -> Iterator[Change]:
         """Look at the list of searches, whose keys and IDs may be theirs."""
         for one in book.holding.workspace:
-            if _is(one, "searches.ndjson"):
+            if _inner(one) == "searches.ndjson":
                 text = (self.files.read(one.url) or b"").splitlines()
                 kept = tuple(line for line in text if not self._lists_them(line))
                 if len(kept) < len(text):
-                    yield Change("rewritten", one, len(text) - len(kept), kept)
+                    yield Change("rewritten", one, len(text) - len(kept), partial(tuple, kept))
 
     def _lists_them(self, line: bytes) -> bool:
         entry = _object(line)
@@ -201,16 +212,7 @@ class Erasure:
         for patient in patients_of_body(resource):
             if patient.value in self._identifiers if isinstance(patient, Identifier) else patient in self._ids:
                 return True
-        return False
-
-    def _known_by_identifier(self, resource: bytes) -> Iterator[str]:
-        """Give the logical ID of a Patient that has one of the identifiers: others refer to it by that."""
-        patient = _object(resource) if b"Patient" in resource else {}
-        listed = patient.get("identifier") if patient.get("resourceType") == "Patient" else None
-        for one in listed if isinstance(listed, list) else ():
-            value = one.get("value") if isinstance(one, dict) else None
-            if isinstance(value, str) and value in self._identifiers and isinstance(patient.get("id"), str):
-                yield patient["id"]
+        return any(one in self._ids or not self._identifiers.isdisjoint(names) for one, names in _patients(resource))
 
 
 def carry_out(book: Book, changes: list[Change]) -> None:
@@ -225,7 +227,7 @@ def carry_out(book: Book, changes: list[Change]) -> None:
             entry.update({**facts, "url": f"{folder}/{facts['url'].rpartition('/')[2]}"})
             changed = True
         elif change.what == "rewritten":
-            book.files.write(change.found.url, b"".join(line + b"\n" for line in change.kept))
+            book.files.write(change.found.url, b"".join(line + b"\n" for line in change.kept()))
             continue
         removed.append(change.found.url)
     if changed:
@@ -237,11 +239,12 @@ def carry_out(book: Book, changes: list[Change]) -> None:
 def _rewritten(book: Book, change: Change) -> dict[str, Any]:
     """Write what is left under the next free number, and give what the manifest is to say of it."""
     url = _next(change.found.url, book.holding.results)
-    text = b"".join(line + b"\n" for line in change.kept)
+    kept = list(change.kept())
+    text = b"".join(line + b"\n" for line in kept)
     text = gzip.compress(text, mtime=0) if url.endswith(".gz") else text
     book.files.write(url, text)
     book.holding.results.append(Found(url, len(text), 0.0))
-    return {"url": url, "count": len(change.kept), "sha256": hashlib.sha256(text).hexdigest()}
+    return {"url": url, "count": len(kept), "sha256": hashlib.sha256(text).hexdigest()}
 
 
 def _resources(books: Iterable[Book]) -> Iterator[bytes]:
@@ -249,6 +252,37 @@ def _resources(books: Iterable[Book]) -> Iterator[bytes]:
         for one in () if book.is_unfinished else book.tables:
             for line in book.lines(one):
                 yield from book.resources(one, line)
+        for one in () if book.is_unfinished else book.bodies:
+            yield book.files.read(one.url) or b""
+
+
+def _patients(text: bytes) -> Iterator[tuple[str | None, set[str]]]:
+    """Give the Patient resources in JSON, wherever they are, by logical ID and identifiers.
+
+    The ID of one that another resource contains is known to that one only, so it is None.
+    """
+    if b'"Patient"' not in text and b"\\u" not in text:
+        return
+    try:
+        pending = [(jsontext.parse(text), False)]
+    except ValueError:
+        return
+    while pending:
+        value, contained = pending.pop()
+        if isinstance(value, list):
+            pending += [(one, contained) for one in value]
+        elif isinstance(value, dict):
+            pending += [(part, contained or name == "contained") for name, part in value.items()]
+            if value.get("resourceType") == "Patient":
+                logical_id = value.get("id")
+                known = isinstance(logical_id, str) and not contained
+                yield (logical_id if known else None), set(_identifiers(value.get("identifier")))
+
+
+def _identifiers(listed: Any) -> Iterator[str]:
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("value"), str):
+            yield one["value"]
 
 
 def _below(url: str) -> str:
@@ -256,8 +290,13 @@ def _below(url: str) -> str:
     return url.rpartition("/destination=")[2]
 
 
-def _is(one: Found, name: str) -> bool:
-    return one.url.endswith(f"/{name}") and "/staged/" not in one.url
+def _inner(one: Found) -> str:
+    """Give the path of a file in its workspace; a task or a root may be called as a part of one is."""
+    return _below(one.url).split("/", 6)[-1]
+
+
+def _lists_documents(one: Found) -> bool:
+    return f"/type={DOCUMENTS}/" in one.url
 
 
 def _is_body(one: Found) -> bool:

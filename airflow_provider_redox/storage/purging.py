@@ -117,7 +117,7 @@ class Purge:
         self.younger = len(younger)
         if self.patients is None:
             return [self._whole(holding) for holding in meant]
-        if self.selection.destination is None:
+        if not self.selection.destination:
             raise RedoxConfigError("destination: missing; logical IDs and identifiers of patients are a hospital's own")
         works = []
         for environment in dict.fromkeys(holding.environment for holding in meant):
@@ -137,14 +137,15 @@ class Purge:
         """Destroy all of a holding, the manifest first; what says what was sent is reduced."""
         first = sorted(holding.workspace, key=lambda one: not one.url.endswith("/manifest.json"))
         gone = [*first, *holding.results]
-        less = {one.url: self._less(one.url) for one in holding.sends}
-        reduced = [one for one in holding.sends if less[one.url] is not None]
+        reduced = [one for one in holding.sends if self._less(one.url) is not None]
 
         def do() -> None:
             for one in gone:
                 self._files.remove(one.url)
-            for one in reduced:
-                self._files.write(one.url, less[one.url] or b"")
+            for one in reduced:  # read again: a task that was cleared may have sent since
+                less = self._less(one.url)
+                if less is not None:
+                    self._files.write(one.url, less)
 
         deeds = [Deed(DESTROYED, one.url, one.size) for one in gone] + [Deed(REDUCED, one.url, one.size) for one in reduced]
         return Work(holding, do), deeds
@@ -201,6 +202,8 @@ def summary(certificate: Mapping[str, Any]) -> str:
     where = f" The certificate is {certificate['url']}." if certificate.get("url") else ""
     younger = certificate["left_because_younger"]
     left = f" Left alone, as it is younger: what {younger} tasks wrote." if younger else ""
+    changed = certificate["left_because_changed"]
+    left += f" Left alone, as it changed meanwhile: what {changed} tasks wrote." if changed else ""
     return (
         f"{words[0]} {counts[DESTROYED]} files ({certificate['bytes']} bytes), {words[1]} {counts[REDUCED]}, {words[2]} "
         f"lines out of {counts[REWRITTEN]}.{left}{where}"

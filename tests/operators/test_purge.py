@@ -452,3 +452,90 @@ def test_an_upload_keeps_its_uri(execute: Execute, output: str, tmp_path: Path) 
     first = execute(RedoxUploadOperator(**operator))
     purge(output, of_dag_id="pull")
     assert execute(RedoxUploadOperator(**operator))["uris"] == first["uris"]
+
+
+LINKED = {
+    "resourceType": "Patient",
+    "id": "1",
+    "identifier": [{"value": "4711"}],
+    "link": [{"other": {"reference": "Patient/6"}}],
+}
+
+
+@pytest.mark.parametrize("name", ["4711", "Patient/1"])
+@pytest.mark.parametrize("resource", [LINKED, {"resourceType": "Bundle", "entry": [{"resource": ALICE}]}])
+def test_a_patient_is_found_wherever_it_stands(output: str, tmp_path: Path, name: str, resource: dict[str, Any]) -> None:
+    """A Patient that refers to another one is still itself, and a body of an answer tells which logical ID an MRN has."""
+    observation = {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/1"}}
+    stored(output, GENERAL, [resource, observation, BOB])
+    folder = Path(output.removeprefix("file://")) / GENERAL / "type=Response/dag_id=pull/run_id=r"
+    folder.mkdir(parents=True)
+    (folder / "q.Response.00000.json").write_text(json.dumps(resource))
+    purge(output, destination="general", patients_path=patients_file(tmp_path, name))
+    assert results(output) == [BOB]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_contained_id_is_nobody_elses(output: str, tmp_path: Path) -> None:
+    """The ID of a contained Patient means something in its own resource only: nobody is erased by it."""
+    holder = {"resourceType": "Observation", "id": "o", "contained": [{**ALICE, "id": "4711"}]}
+    stored(output, GENERAL, [holder, BOB])
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "4711"))
+    assert results(output) == [BOB]
+
+
+@pytest.mark.parametrize("place", ["out", "staged/redox"])
+@pytest.mark.parametrize("task", ["t", "staged"])
+def test_names_of_tasks_and_roots_mean_nothing(tmp_path: Path, place: str, task: str) -> None:
+    """A task or a folder that is called `staged` is not taken for what a killed try left."""
+    root = f"file://{tmp_path}/{place}"
+    file = stored(root, GENERAL, [BOB])
+    if task != "t":
+        manifest = next(Path(root.removeprefix("file://")).rglob("manifest.json"))
+        text = manifest.read_text().replace("/t.Patient", f"/{task}.Patient")
+        manifest.write_text(text)
+        manifest.parent.rename(manifest.parent.with_name(task))
+        file.rename(file.with_name(f"{task}.Patient.00000.ndjson"))
+    before = files(root)
+    purge(root, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    assert {name: text for name, text in files(root).items() if not name.startswith("_redox/")} == before
+
+
+@pytest.mark.parametrize("line", ['{"source": ["x"], "url": {}}', '{"a":' + "[" * 50_000 + "]" * 50_000 + "}"])
+@pytest.mark.parametrize("line_format", ["raw", "envelope"])
+def test_no_stored_line_breaks_an_erasure(output: str, tmp_path: Path, line: str, line_format: str) -> None:
+    """Whatever lies in a list of documents or in an envelope, the erasure goes through."""
+    for kind in ("Document", "Patient"):
+        file = stored(output, f"destination=general/environment={kind}", [ALICE, BOB])
+        moved = Path(str(file).replace("type=Patient", f"type={kind}").replace(".Patient.", f".{kind}."))
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        moved.write_text(file.read_text() + line + "\n")
+        listed = {"output": [{"url": f"file://{moved}"}], "extension": {"line_format": line_format}}
+        (Path(str(file).partition("/type=")[0]) / "_redox/dag_id=pull/run_id=r/t/manifest.json").write_text(
+            json.dumps(listed)
+        )
+    told = purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    assert told["counts"]["rewritten"] == 2
+
+
+def test_a_send_that_ends_meanwhile_is_not_forgotten(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a task says it sent between the plan and the deed stays said: an older line is not laid over it."""
+    from airflow_provider_redox.storage.purging import Purge
+
+    line = (
+        Path(output.removeprefix("file://"))
+        / GENERAL
+        / "type=DataModelPost/dag_id=pull/run_id=r/t.DataModelPost.00000.ndjson"
+    )
+    line.parent.mkdir(parents=True)
+    line.write_text('{"index":0,"outcome":"unsent","hash":"h","error":"RedoxTransportError"}\n')
+    write = Purge._write
+
+    def meanwhile(self: Purge, url: str, certificate: dict[str, Any]) -> None:
+        write(self, url, certificate)
+        if url.endswith(".planned.json"):
+            line.write_text('{"index":0,"outcome":"accepted","hash":"h","log_ids":["l"]}\n')
+
+    monkeypatch.setattr(Purge, "_write", meanwhile)
+    purge(output, of_dag_id="pull")
+    assert json.loads(line.read_text())["outcome"] == "accepted"

@@ -64,6 +64,7 @@ CASES: dict[str, tuple[Any, set[Any]]] = {
     "a message": ({"Meta": {}, "Patient": {"Identifiers": [{"ID": "77", "IDType": "urn:mrn"}]}}, {MRN}),
     "an answer": ({"Meta": {}, "Patients": [{"Identifiers": [{"ID": "77", "IDType": "urn:mrn"}]}]}, {MRN}),
     "candidates": ({"Meta": {}, "PotentialMatches": [{"Identifiers": [{"ID": "77", "IDType": "urn:mrn"}]}]}, {MRN}),
+    "with a link": ({**PATIENT, "link": [{"other": {"reference": "Patient/6"}, "type": "seealso"}]}, {"5", "6"}),
     "nobody": (observation(subject={"reference": "Group/5"}, performer=[{"reference": "Practitioner/Patient"}]), set()),
 }
 

@@ -81,11 +81,11 @@ def test_a_link_that_was_put_there_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_was_put_there_removes_nothing_outside(tmp_path: Path) -> None:
-    """A new result removes the files of the manifest before it, and none of a manifest that climbs out of its folder."""
+    """A new result removes the files of its own that the manifest before it names, and no other."""
     layout = Layout(f"file://{tmp_path}/out", "general", "Development", Owner("dag", "run", "task"))
     precious = tmp_path / "precious"
     precious.write_text("as it was")
-    own = f"{layout.base}/type=Patient/old.ndjson"
+    own = layout.result("Patient", 7)
     Files(layout.root).write(own, b"{}")
     climbing = f"{layout.base}/type=Patient/../../../../precious"
     assert Path(climbing.removeprefix("file://")).resolve() == precious.resolve()
