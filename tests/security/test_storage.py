@@ -85,7 +85,7 @@ def test_a_manifest_that_was_put_there_removes_nothing_outside(tmp_path: Path) -
     layout = Layout(f"file://{tmp_path}/out", "general", "Development", Owner("dag", "run", "task"))
     precious = tmp_path / "precious"
     precious.write_text("as it was")
-    own = f"{layout.base}/type=Patient/old.ndjson"
+    own = layout.result("Patient", 7)
     Files(layout.root).write(own, b"{}")
     climbing = f"{layout.base}/type=Patient/../../../../precious"
     assert Path(climbing.removeprefix("file://")).resolve() == precious.resolve()
