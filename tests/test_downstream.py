@@ -14,14 +14,15 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_redox.downstream import read_lines, read_resources
-from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.downstream import merge_manifests, read_lines, read_resources, read_searches
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
 
 try:
     from airflow.sdk.io import attach
 except ImportError:  # Airflow 2
     from airflow.io.store import attach
 
+PLACE = "destination=general/environment=Production"
 PATIENTS = [b'{"resourceType":"Patient","id":"%d","n":1.10}' % number for number in range(5)]
 OBSERVATIONS = [b'{"resourceType":"Observation","id":"a","t":"\xc3\xa9"}']
 
@@ -90,10 +91,69 @@ def test_a_type_is_read_from_all_its_files_and_from_no_other(tmp_path: Path):
 
 def test_a_manifest_is_read_from_its_url_or_path(tmp_path: Path):
     """A URL, a path and a path object of a manifest.json do as well as the manifest itself."""
-    url = store(f"file://{tmp_path}", "_redox/manifest.json", json.dumps(result(f"file://{tmp_path}")).encode())
-    path = tmp_path / "_redox" / "manifest.json"
+    root = f"file://{tmp_path}/{PLACE}"
+    url = store(root, "_redox/manifest.json", json.dumps(result(root)).encode())
+    path = tmp_path / PLACE / "_redox" / "manifest.json"
     for place in (url, str(path), path, ObjectStoragePath(url)):
         assert len(list(read_resources(place))) == 6
+
+
+def test_a_stored_manifest_is_read_with_another_connection(tmp_path: Path):
+    """Where its files lie is told by bucket and path: the connection that wrote them is not always the one that reads."""
+    for conn_id in ("writer", "reader"):
+        attach("memory", conn_id=conn_id, fs=MemoryFileSystem())
+    written = f"memory://writer@bucket/{tmp_path.name}/{PLACE}"
+    store(written, "_redox/dag_id=d/manifest.json", json.dumps(result(written)).encode())
+    assert len(list(read_lines(f"memory://reader@bucket/{tmp_path.name}/{PLACE}/_redox/dag_id=d/manifest.json"))) == 6
+
+
+ELSEWHERE = [
+    "file:///etc/hostname",
+    "/etc/hostname",
+    "file://{root}/destination=other/environment=Production/type=Patient/p.ndjson",
+    "file://{place}2/p.ndjson",
+    "file://{place}/../environment=Staging/p.ndjson",
+    "memory://{place}/p.ndjson",
+    "simplecache::file://{place}/p.ndjson",
+    "",
+]
+
+
+@pytest.mark.parametrize("url", ELSEWHERE)
+@pytest.mark.parametrize("where", ["output", "error", "searches"])
+def test_a_stored_manifest_names_no_file_of_others(tmp_path: Path, url: str, where: str):
+    """One that was read from a place leads below its own folder, or its destination's and environment's. No path is told."""
+    address = url.format(root=tmp_path, place=tmp_path / PLACE)
+    manifest: dict[str, Any] = {"output": [], "error": [], "extension": {}}
+    if where == "searches":
+        manifest["extension"]["searches"] = address
+    else:
+        manifest[where] = [{"type": "Patient", "url": address}]
+    place = store(f"file://{tmp_path}/{PLACE}", "_redox/manifest.json", json.dumps(manifest).encode())
+    readers: list[Callable[[str], Any]] = [
+        read_lines,
+        read_resources,
+        lambda place: list(read_searches(place)),
+        lambda place: merge_manifests([place]),
+    ]
+    for read in readers:
+        with pytest.raises(RedoxConfigError, match="lies elsewhere than the manifest that names it") as raised:
+            read(place)
+        assert "/" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_a_list_of_documents_names_no_file_of_others(tmp_path: Path, url: str):
+    """A line of it leads where the list's own task puts documents, or it is not given."""
+    root = f"file://{tmp_path}/{PLACE}"
+    own = {"type": "Document", "url": f"{root}/type=DocumentFile/d.pdf", "sha256": "0"}
+    other = {**own, "url": url.format(root=tmp_path, place=tmp_path / PLACE)}
+    place = store(root, "type=Document/d.ndjson", f"{json.dumps(own)}\n{json.dumps(other)}\n".encode())
+    entries = read_resources({"output": [{"type": "Document", "url": place}]}, "Document")
+    assert next(entries) == own
+    with pytest.raises(RedoxSecurityError, match="file 1 of type Document: holds a line that names a file of") as raised:
+        next(entries)
+    assert "/" not in str(raised.value)
 
 
 def test_outcomes_are_read_when_they_are_asked_for(tmp_path: Path):

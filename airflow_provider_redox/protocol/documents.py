@@ -44,8 +44,11 @@ _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _UNKNOWN = "application/octet-stream"
 _DEEPEST = 40
-_API = re.compile(r"/(fhir|platform|v2|endpoint|query)(/|$)", re.IGNORECASE)
-"""Paths of Redox's API, none of which is a file's, where files lie on the same host."""
+_UPLOADED = re.compile(r"(/blob)?/[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
+"""What follows `extra.blob_url` in the URI of an uploaded file: an ID, as at Redox, or `/blob/` and an ID."""
+
+_API = re.compile("/(endpoint|query|upload)", re.IGNORECASE)
+"""Paths of Redox's API that look like an ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def request(
     if is_in_blobs(attachment, blob_url):
         return Request("GET", url, "GET (blob) {id}", sent, into=into)
     base = endpoint()
+    if blob_url and _lies_at(url, blob_url) and origin(urlsplit(blob_url)) != origin(urlsplit(base.base_url)):
+        return Request("GET", url, "GET (blob) {id}", sent, into=into)  # a host of files only may have paths of any form
     found = base.follow(url, what="the URL of a document")
     return Request("GET", found, f"GET {base.label}/{{document}}", sent, into=into, destination=base.slug)
 
@@ -211,8 +216,15 @@ def _file(source: str, part: str, text: str, declared: str) -> Attachment:
 
 
 def is_in_blobs(attachment: Attachment, blob_url: str | None) -> bool:
-    """Say whether a document lies where files are uploaded to, and not on a destination's FHIR server."""
-    return blob_url is not None and attachment.url is not None and _lies_at(attachment.url, blob_url)
+    """Say whether a document lies where uploaded files do.
+
+    Whatever else lies at `extra.blob_url` may be the API's own, such as a log, where they share a host.
+    """
+    if blob_url is None or attachment.url is None or not _lies_at(attachment.url, blob_url):
+        return False
+    path, home = (unquote(urlsplit(one).path) for one in (attachment.url, blob_url))
+    below = path.removeprefix(home.rstrip("/"))
+    return bool(_UPLOADED.fullmatch(below)) and not _API.fullmatch(below)
 
 
 def _lies_at(url: str, base: str) -> bool:
@@ -226,7 +238,7 @@ def _lies_at(url: str, base: str) -> bool:
     inside = parts.path.startswith(f"{home.path.rstrip('/')}/")
     if same and inside and climbs(parts.path):
         raise RedoxSecurityError("the URL of a document climbs out of extra.blob_url; it is not followed")
-    return same and inside and not _API.search(unquote(parts.path))
+    return same and inside and "/fhir/R4/" not in unquote(parts.path)
 
 
 def _word(name: Any) -> str:

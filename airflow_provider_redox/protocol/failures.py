@@ -1,8 +1,11 @@
 """From what happened to the error that says so: what was wrong, where, what to do; no secret, no body, no patient.
 
 An OperationOutcome's `diagnostics` and a `Meta.Errors` text may echo a patient, so codes, modules and field paths are
-told and free text is not. The one exception is Redox's own validation of a message (module `DataModels`): its text
+told and free text is not. One exception is Redox's own validation of a message (module `DataModels`): its text
 speaks of field names, and any quoted or numeric part is left out.
+
+The token endpoint's `error_description` is told, shortened: it speaks of our assertion, as `iat: more than 300 seconds ago`,
+and has seen no patient. What could be a token or an assertion is cut out of it.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _key_of_bundle(named: object, body: bytes) -> str:
     """Give the key of a Bundle. Its ID is the sender's, who may give two messages the same: the bytes tell them apart."""
     known = part(named)
     digest = hashlib.sha256(body).hexdigest()
-    return part(f"{known}-{digest[:16]}") if known != "-" else f"sha256-{digest[:48]}"
+    return f"{known[:47]}-{digest[:16]}" if known != "-" else f"sha256-{digest[:48]}"  # 64 at most, as every part
 
 
 def _bearer(value: bytes) -> bytes:

@@ -35,11 +35,23 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, unless the head has become too long."""
-        self._head += len(data) if self._in_head else 0
+        """Take what came, unless the head has become too long, or too much came in a row that was no body.
+
+        The latter is a trailer without an end, which the parser would gather before it tells of it.
+        """
+        self._head += len(data)
         super().data_received(data)
-        if self._in_head and self._head > _LONGEST_HEAD and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._head > _LONGEST_HEAD:
             self.send_400_response("The head of the request is too long.")
+        elif not self._in_head and self._head > _LONGEST_TRAILERS:
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body, whose size the application bounds."""
+        self._head = 0
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         """Stop waiting: from here on the application bounds size and time."""

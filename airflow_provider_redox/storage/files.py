@@ -229,6 +229,15 @@ class Files:
             else:
                 _remove(fs, path)
 
+    def remove_file(self, url: str) -> None:
+        """Remove one file, and never a folder; nothing happens when there is none."""
+        path = self._path(url)
+        with contextlib.suppress(FileNotFoundError), self._asking() as fs:
+            if self._local:
+                os.unlink(path)  # noqa: PTH108
+            else:
+                fs.rm_file(path)
+
     def _stored(self, url: str, mode: str, block_size: int) -> IO[bytes]:
         def open_it() -> Any:
             self._fs.invalidate_cache()

@@ -2,6 +2,9 @@
 
 A file is read once, in blocks, whatever its size; one that is gzipped is opened on the way. Its checksum is that of the
 bytes as they lie on the store. What a file lacks can only be known at its end: the error comes after its lines.
+
+Who may write to a store may put a manifest there, or a list of documents. So what was read from a store names files of its
+own result only; a manifest that comes as a mapping, from XCom, is the word of the task that returned it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import IO, Any
 
 import msgspec
 
-from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.storage.documents import DOCUMENTS
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.members import members
 from airflow_provider_redox.storage.rows import json_rows
 from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
+from airflow_provider_redox.storage.stores import EXTRAS
 
 _BLOCK = 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024  # no body of an answer may be longer, so no resource is
@@ -54,31 +59,37 @@ class Manifest(msgspec.Struct, frozen=True):
         enveloped = self.output if self.extension.line_format == ENVELOPE else ()
         for name, listed in self.files(resource_type):
             unwrap = _unwrapping(name) if listed in enveloped else _as_it_is
+            if listed.type == DOCUMENTS:
+                unwrap = _bounded(name, listed.url)
             yield from ((name, unwrap(line)) for line in lines(name, listed))
 
     def files(self, resource_type: str | None) -> list[tuple[str, Listed]]:
         """Give the files of a type, or all under `output`, each with the name that errors call it by."""
         listed = self.output if resource_type is None else [*self.output, *self.error]
+        return [(name, file) for name, file in self.numbered(listed) if resource_type in (None, file.type)]
+
+    @staticmethod
+    def numbered(listed: list[Listed]) -> list[tuple[str, Listed]]:
+        """Give files with the names that errors call them by."""
         numbers: dict[str, int] = {}
         named = []
         for file in listed:
             numbers[file.type] = number = numbers.get(file.type, 0) + 1
-            if resource_type in (None, file.type):
-                kind = file.type if _TYPE.fullmatch(file.type) else "?"  # what is no type may be anything
-                named.append((f"file {number} of type {kind}", file))
+            kind = file.type if _TYPE.fullmatch(file.type) else "?"  # what is no type may be anything
+            named.append((f"file {number} of type {kind}", file))
         return named
 
 
 def parse_manifest(manifest: Any) -> Manifest:
     """Give a manifest from a mapping, or from the URL or path of a `manifest.json`. Raises `RedoxConfigError`."""
-    content = manifest if isinstance(manifest, Mapping) else stored(manifest)
+    return _read(manifest if isinstance(manifest, Mapping) else stored(manifest))
+
+
+def _read(content: Mapping[str, Any]) -> Manifest:
     try:
-        typed = msgspec.convert(content, Manifest)
+        return msgspec.convert(content, Manifest)
     except msgspec.ValidationError as error:
         raise RedoxConfigError(f"manifest: not what a search returns: {error}") from None
-    if not isinstance(manifest, Mapping):
-        _refuse_elsewhere(typed, _bare(str(manifest)))
-    return typed
 
 
 def _refuse_elsewhere(manifest: Manifest, place: str) -> None:
@@ -86,18 +97,35 @@ def _refuse_elsewhere(manifest: Manifest, place: str) -> None:
 
     :param place: where the manifest lies.
     """
-    folder = place.partition("/_redox/")[0] if "/_redox/" in place else place.rpartition("/")[0]
-    for name, listed in manifest.files(None):
-        bare = _bare(listed.url)
-        if not bare.startswith(f"{folder}/") or not {".", ".."}.isdisjoint(bare.split("/")):
+    named = [(name, listed.url) for name, listed in manifest.numbered([*manifest.output, *manifest.error])]
+    if manifest.extension.searches is not None:
+        named.append(("the list of searches", manifest.extension.searches))
+    for name, url in named:
+        if not _lies_by(url, place):
             raise RedoxConfigError(f"manifest: {name} lies elsewhere than the manifest that names it, and is not read")
 
 
-def _bare(url: str) -> str:
-    """Give bucket and path: another connection, or another spelling of the scheme, names the same place."""
-    rest = url.partition("://")[2] or url
+def _lies_by(url: str, place: str) -> bool:
+    """Say whether a file lies in another's folder or below, or below the same folder of a destination and environment.
+
+    Connection IDs are passed over: who reads may have another one than who wrote.
+    """
+    store, path = _place(url)
+    own_store, own_path = _place(place)
+    folders = [own_path.rpartition("/")[0]]
+    if (base := re.match(r"(.*/)?destination=[^/]+/environment=[^/]+(?=/)", own_path)) is not None:
+        folders.append(base.group())
+    climbs = not {".", ".."}.isdisjoint(path.split("/"))
+    return store == own_store and not climbs and any(path.startswith(f"{folder}/") for folder in folders)
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Give the kind of a file's store, whichever spelling its scheme has, and its bucket and path."""
+    scheme, _, rest = url.partition("://") if "://" in url else ("file", "", url)
+    kind = next((kind for kind, schemes in EXTRAS.items() if scheme in schemes), scheme)
     bucket, slash, path = rest.partition("/")
-    return bucket.rpartition("@")[2] + slash + path
+    where = f"{bucket.partition('@')[2] if '@' in bucket else bucket}{slash}{path}"
+    return ("file", re.sub("/+", "/", where)) if kind in ("file", "local") else (kind, where)
 
 
 def searches(manifest: Any) -> Iterator[dict[str, Any]]:
@@ -123,13 +151,17 @@ def document(entry: Any) -> bytes:
     return content
 
 
+class _Located(msgspec.Struct, frozen=True):
+    url: str = ""
+
+
 class _Document(msgspec.Struct, frozen=True):
     url: str
     sha256: str
 
 
 def stored(place: Any) -> Any:
-    """Read the manifest at a URL or path, unchecked. Raises `RedoxConfigError`."""
+    """Read the manifest at a URL or path. Raises `RedoxConfigError`, also where it names files of another place."""
     url = str(place)
     if not isinstance(place, str) and not hasattr(place, "__fspath__") and not hasattr(place, "fs"):
         raise RedoxConfigError(
@@ -144,11 +176,24 @@ def stored(place: Any) -> Any:
     content = jsontext.stored(text, dict[str, Any])
     if content is None:
         raise RedoxConfigError("manifest: the file at this place is not JSON, or no object")
+    _refuse_elsewhere(_read(content), url)
     return content
 
 
 def _as_it_is(line: bytes) -> bytes:
     return line
+
+
+def _bounded(name: str, place: str) -> Callable[[bytes], bytes]:
+    """Let through the lines of a list of documents that lie where the list's own task puts its documents."""
+
+    def bounded(line: bytes) -> bytes:
+        located = jsontext.stored(line, _Located) or _Located()
+        if not _lies_by(located.url, place):
+            raise RedoxSecurityError(f"{name}: holds a line that names a file of another place; it is not read")
+        return line
+
+    return bounded
 
 
 def _unwrapping(name: str) -> Callable[[bytes], bytes]:

@@ -89,7 +89,7 @@ class Results:
         if self._checkpoint is not None:
             self._checkpoint.close()
         if self._checkpoint is None or not self._checkpoint.exists:
-            self._tidy(self._layout.staging)
+            self._tidy(self._layout.staging, self._files.remove)
 
     def restore(self, note: Callable[[str, bytes], None]) -> bytes | None:
         """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.
@@ -226,13 +226,14 @@ class Results:
     def _remove_obsolete(self, current: set[str | None]) -> None:
         """Remove files of the earlier result."""
         old = [*self._obsolete, self._layout.searches_so_far, self._layout.searches]
-        for url in (*(url for url in old if url not in current), self._layout.staging, self._layout.checkpoint):
-            self._tidy(url)
+        for url in (*(url for url in old if url not in current), self._layout.checkpoint):
+            self._tidy(url, self._files.remove_file)
+        self._tidy(self._layout.staging, self._files.remove)
 
-    def _tidy(self, url: str) -> None:
+    def _tidy(self, url: str, remove: Callable[[str], None]) -> None:
         """Remove what is of no more use. The result stands, or has failed, already: a failure here is only told."""
         try:
-            self._files.remove(url)
+            remove(url)
         except Exception as error:  # noqa: BLE001  (each store has errors of its own)
             _log.warning("A file of an earlier try could not be removed (%s): %s", type(error).__name__, url)
 

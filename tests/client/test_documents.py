@@ -111,3 +111,21 @@ def test_the_token_goes_to_the_blob_url_and_nowhere_else(driver: Driver) -> None
         with pytest.raises(RedoxSecurityError):
             drive.run(drive.calls.document(Attachment("s", "p", url=f"{wire.url}/files/../x"), Taken()))
         assert len(wire.requests) == 1
+        drive.run(drive.calls.document(Attachment("s", "p", url=f"{wire.url}/files/v2/2026/abc"), Taken()))
+        assert len(wire.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/platform/v1/logs/1", "/v1/logs/1", "/fhir/R4/other/Production/Patient/1", "/%66hir;x/R4/other/Production/Patient/1"],
+)
+def test_a_host_that_the_api_shares_opens_nothing_else_of_it(driver: Driver, path: str) -> None:
+    """Where `extra.blob_url` is on the API's own origin, a URL leads to an upload, or below the destination's base."""
+    with Wire(answers(http(PDF, kind="application/pdf"))) as wire:
+        drive = driver(with_token(connection_to(wire.url, blob_url=wire.url)))
+        with pytest.raises(RedoxSecurityError):
+            drive.run(drive.calls.document(Attachment("s", "p", url=f"{wire.url}{path}"), Taken()))
+        assert wire.requests == []
+        into = Taken()
+        drive.run(drive.calls.document(Attachment("s", "p", url=f"{wire.url}/blob/0f4bd1d1-451d"), into))
+        assert into.content == PDF

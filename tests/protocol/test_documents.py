@@ -22,6 +22,11 @@ def lies_in_blobs(url: str, blob_url: str) -> bool:
         "/platform/v1/organizations/1/logs/1",
         "/v2/auth/token",
         "/endpoint",
+        "/fhir;x/R4/other-hospital/Production/Patient/1",
+        "/v1/logs/1",
+        "/blob/1/platform/v1",
+        "/blob/",
+        "/upload",
     ],
 )
 def test_the_api_holds_no_uploaded_files(path: str) -> None:
@@ -31,6 +36,7 @@ def test_the_api_holds_no_uploaded_files(path: str) -> None:
 
 def test_files_are_found_where_they_were_uploaded() -> None:
     """On a host of their own, and beside the API."""
-    assert lies_in_blobs("https://blob.redoxengine.com/abc/def", "https://blob.redoxengine.com")
-    assert lies_in_blobs(f"{HOST}/files/1", HOST)
+    assert lies_in_blobs("https://blob.redoxengine.com/abc", "https://blob.redoxengine.com")
+    assert lies_in_blobs(f"{HOST}/files/1", f"{HOST}/files")
+    assert lies_in_blobs(f"{HOST}/blob/0f4bd1d1-451d-4351-8cfd-b767d1b488d6", HOST)
     assert not lies_in_blobs("https://elsewhere.example/files/1", HOST)

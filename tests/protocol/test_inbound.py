@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol.arrivals import part
 from airflow_provider_redox.protocol.inbound import (
     Challenge,
     Tokens,
@@ -143,6 +145,21 @@ def test_a_fhir_bundle_is_known_by_its_message_header():
     assert identify(body) == found
     assert identify(body.replace(b"b1", b"b2")).key != found.key  # another message, by a sender who gives IDs twice
     assert found.source == "7ce6f387-c33c-417d-8682-81e83628cbd9"
+
+
+@pytest.mark.parametrize("identifier", ["1", "d9f5d293-7110-461e-a875-3beb089e79f3", "x" * 64, "../up" * 50])
+def test_an_id_that_two_senders_chose_is_not_one_message(identifier: str):
+    """Under one ID, however long, other bytes are told apart by 64 bits of their hash. A key is a part of a name."""
+
+    def key(value: str) -> str:
+        entries = [{"resource": {"resourceType": "MessageHeader", "id": identifier}}, {"resource": {"valueString": value}}]
+        body = json.dumps({"resourceType": "Bundle", "type": "message", "entry": entries}).encode()
+        found = identify(body).key
+        assert found.endswith(f"-{hashlib.sha256(body).hexdigest()[:16]}")
+        return found
+
+    assert key("first") == key("first") != key("another hospital's")
+    assert part(key("first")) == key("first")
 
 
 @pytest.mark.parametrize(

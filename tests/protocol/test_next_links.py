@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -144,6 +146,15 @@ def test_a_base_with_a_port_keeps_its_links_there() -> None:
     assert base.follow(f"http://localhost:8089{PATH}/Patient?p=2") == f"http://localhost:8089{PATH}/Patient?p=2"
     with pytest.raises(RedoxSecurityError):
         base.follow(f"http://localhost{PATH}/Patient")
+
+
+@pytest.mark.parametrize("piece", ["a/", "A/", "/Aa", "Aa/b/", "/", "Aa"])
+def test_a_long_link_costs_no_more_than_its_length(piece: str) -> None:
+    """A link of two million characters on an alias is judged in a moment: no step is taken for each pair of them."""
+    began = time.process_time()
+    with contextlib.suppress(RedoxSecurityError):
+        BASE.follow(f"https://ehr.example/{piece * (2_000_000 // len(piece))}?x")
+    assert time.process_time() - began < 5
 
 
 pieces = st.sampled_from(

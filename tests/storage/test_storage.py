@@ -224,6 +224,21 @@ def test_only_files_of_ones_own_are_removed(tmp_path: Path):
     assert other.read_text() == "theirs"
 
 
+def test_what_is_removed_by_name_is_a_file(tmp_path: Path):
+    """A file of an earlier result goes; a folder that bears such a name stays, with all in it."""
+    place = layout(f"file://{tmp_path}")
+    earlier, folder = place.result("Patient", 7, ".gz"), place.result("Condition", 7)
+    Files(place.root).write(earlier, b"earlier")
+    Files(place.root).write(f"{folder}/inside", b"kept")
+    manifest = {"output": [{"url": earlier}, {"url": folder}]}
+    Files(place.root).write(place.manifest, json.dumps(manifest).encode())
+    with Results(place) as results:
+        results.write("Observation", [b"{}"])
+        commit(results)
+    assert not Files(place.root).exists(earlier)
+    assert Files(place.root).read(f"{folder}/inside") == b"kept"
+
+
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "/etc/hostname", "file://{root}/../x", "s3://other/x"])
 def test_a_stored_manifest_names_files_of_its_own_place(tmp_path: Path, url: str):
     """Who may write to a store has no file read from elsewhere by it; one of XCom's may name any."""
