@@ -325,9 +325,7 @@ def _named(patient: Patient, server: str) -> dict[str, Any]:
 
 def patients_of_resource(resource: Resource) -> Iterator[Patient]:
     """Give the patients that a FHIR resource is, or refers to wherever in it."""
-    if resource.type == "Patient" and resource.id:
-        yield resource.id
-    yield from patients_of_body(resource.line)
+    return patients_of_body(resource.line)
 
 
 def patients_of_body(body: bytes) -> Iterator[Patient]:

@@ -224,11 +224,13 @@ class Results:
         return manifest
 
     def _remove_obsolete(self, current: set[str | None]) -> None:
-        """Remove files of the earlier result."""
+        """Remove files of the earlier result. The checkpoint goes last: until then a killed try ends what is left here."""
         old = [*self._obsolete, self._layout.searches_so_far, self._layout.searches]
-        for url in (*(url for url in old if url not in current), self._layout.checkpoint):
-            self._tidy(url, self._files.remove_file)
+        for url in old:
+            if url not in current:
+                self._tidy(url, self._files.remove_file)
         self._tidy(self._layout.staging, self._files.remove)
+        self._tidy(self._layout.checkpoint, self._files.remove_file)
 
     def _tidy(self, url: str, remove: Callable[[str], None]) -> None:
         """Remove what is of no more use. The result stands, or has failed, already: a failure here is only told."""

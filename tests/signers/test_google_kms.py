@@ -105,9 +105,8 @@ def test_what_may_pass(trouble: str, google: Google, connect: Connect, monkeypat
     google.trouble = (503, {"error": {"code": 503}}) if trouble == "busy" else lambda: time.sleep(2)
     if trouble == "down":
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    began = time.monotonic()
     assert isinstance(error_of(), RedoxTransportError)
-    assert time.monotonic() - began < 8
+    assert len(google.asked) < 15  # thirty seconds would see more, a second at most apart
 
 
 def test_no_credentials(google: Google, connect: Connect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
