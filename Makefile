@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 LOCK := requirements/bootstrap.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up env test test-all test-versions test-matrix test-ui test-signers test-fleet check audit sbom release format docs bench lock clean
+.PHONY: help demo up env test test-all test-versions test-matrix test-ui test-signers test-fleet check types audit sbom release format docs bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,7 +26,7 @@ env: $(READY)  ## write .env, the secrets of docker-compose.yaml
 test: $(READY)  ## the tests, in two processes
 	@sh scripts/test.sh $(BIN)/python
 
-test-all: $(READY) check test-versions test-ui test-signers test-fleet  ## the checks, all tests, the slow suites
+test-all: $(READY) check types test-versions test-ui test-signers test-fleet  ## the checks, all tests, the slow suites
 	@$(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
 
 test-versions: $(READY)  ## the corners of the matrix: every Airflow once, the oldest and the newest of each dependency
@@ -50,6 +50,11 @@ check: $(READY)  ## format, lint, types, known holes
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/audit.py
+
+types: $(READY)  ## the example DAGs as editors see them: pyright, which is heavy (280 MB)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/types.txt
+	@$(BIN)/basedpyright --level error
+	@$(BIN)/python -m pytest -q tests/test_types.py
 
 audit: $(READY)  ## hold the locks against the holes that are known (offline; `make check` does it too)
 	@$(BIN)/python scripts/audit.py

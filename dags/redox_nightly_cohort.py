@@ -18,7 +18,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     default_args={"retries": 2},
-    params={"days": 30},
+    params={"days": 30},  # pyright: ignore[reportArgumentType]  (Airflow names what it turns this into)
     tags=["redox", "example"],
     doc_md=__doc__,
 ):

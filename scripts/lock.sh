@@ -14,7 +14,7 @@ resolve() {
     echo "requirements/$1.txt resolved as of $2"
 }
 
-for name in bootstrap dev docs ui signers fleet fleet-test release; do
+for name in bootstrap dev docs ui signers types fleet fleet-test release; do
     resolve "$name" "$date"
 done
 # On the jsonpath-ng that dev.txt happens to hold, a peer would cost twice what it costs its own users.

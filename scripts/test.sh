@@ -1,9 +1,10 @@
 #!/bin/sh
 # Run the tests in two processes, one for each core of a small machine: they share nothing but the checkout.
 #
-#   sh scripts/test.sh PYTHON
+#   sh scripts/test.sh PYTHON [OPTION OF PYTEST ...]
 set -u
 python=$1
+shift
 aside="operators security client storage receiver inbox token_cache hooks links plugin"
 
 paths=
@@ -17,10 +18,10 @@ other=
 trap 'kill $other 2>/dev/null; rm -f "$log"' EXIT
 trap 'exit 130' INT TERM
 
-"$python" -m pytest -m "not slow" -p no:cacheprovider $paths >"$log" 2>&1 &
+"$python" -m pytest -m "not slow" -p no:cacheprovider "$@" $paths >"$log" 2>&1 &
 other=$!
 status=0
-"$python" -m pytest -m "not slow" $ignored || status=$?
+"$python" -m pytest -m "not slow" "$@" $ignored || status=$?
 wait "$other" || status=$?
 other=
 cat "$log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,19 +67,15 @@ def count(manifest: Manifest) -> int:
 """
 
 
-def test_a_type_checker_finds_the_mistakes_of_a_dag(tmp_path: Path):
+@pytest.mark.parametrize("checker", ["mypy", "basedpyright"])
+def test_a_type_checker_finds_the_mistakes_of_a_dag(checker: str, tmp_path: Path):
     """A name that is misspelt, a word that is none of the choices, what is missing, a key that no manifest has."""
-    pytest.importorskip("mypy")
+    pytest.importorskip(checker)
     (tmp_path / "mistakes.py").write_text(MISTAKES)
-    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(tmp_path / "mistakes.py")]
+    interpreter = "--pythonpath" if checker == "basedpyright" else "--python-executable"
+    command = [sys.executable, "-m", checker, interpreter, sys.executable, str(tmp_path / "mistakes.py")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    lines = [line.partition("mistakes.py:")[2] for line in done.stdout.splitlines() if ": error:" in line]
-    assert [(line.partition(":")[0], line.rpartition("[")[2].rstrip("]")) for line in lines] == [
-        ("6", "call-arg"),
-        ("7", "arg-type"),
-        ("8", "call-arg"),
-        ("12", "typeddict-item"),
-    ], done.stdout
+    assert re.findall(r"mistakes\.py:(\d+):.*error: ", done.stdout) == ["6", "7", "8", "12"], done.stdout
 
 
 def run(operator: Any) -> Any:
