@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from local_airflow import AirflowApiError, LocalAirflow
 
 from airflow_provider_redox.storage.holdings import Selection
 from airflow_provider_redox.storage.purging import Purge
-from tests.inbox.boxes import Box
 from tests.support.database import rows
 from tests.support.leftovers import Leftovers
-from tests.support.receiver import message
+from tests.support.receiver import OTHER_TOKEN, TOKEN, ReceiverProcess, message
 from tests.support.run_dags import run_dags
 from tests.support.sandbox import Sandbox
 
@@ -96,11 +96,32 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         json.dumps({"resourceType": "Bundle", "type": "message", "entry": [{"resource": note}]})
     )
     (folder / "upload.txt").write_text(f"{CANARY}upload")
-    inbox = Box(f"file://{folder}/inbox")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def received(files: Path) -> str:
+    """What a receiver said at DEBUG while it took two messages, and was attacked by who names a patient everywhere."""
+    receiver = ReceiverProcess.start(files / "inbox", LOG_LEVEL="debug", MAX_BYTES="100000")
     for log_id in ("7ce6f387-c33c-417d-8682-81e83628cbd9", "8ce6f387-c33c-417d-8682-81e83628cbd9"):
         pushed = {**message(log_id), "Patient": {"Name": f"{CANARY}pushed"}}
-        inbox.inbox.take(json.dumps(pushed).encode())
-    return folder
+        assert receiver.push(pushed, **{"X-Note": f"{CANARY}header"}).status_code == 200
+    answers = [
+        receiver.push(message(), token=f"{CANARY}token"),
+        receiver.push(message(), feed=f"{CANARY}feed"),
+        receiver.push(message(), feed=f"results?name={CANARY}query"),
+        receiver.push(f"{CANARY}garbage".encode()),
+        receiver.push({"Meta": {"DataModel": f"{CANARY}model", "Logs": [{"ID": f"{CANARY}/../log"}]}}),
+        receiver.push(CANARY.encode() * 20_000),
+        receiver.push(message(), **{"Content-Encoding": f"{CANARY}coding"}),
+        requests.delete(f"{receiver.url}/results", headers={"verification-token": f"{CANARY}token"}, timeout=60),
+        requests.get(f"{receiver.url}/results?challenge={CANARY}challenge", timeout=60),
+    ]
+    for answer in answers:
+        assert CANARY not in answer.text
+    said = receiver.stop()
+    assert {str(answer.status_code) for answer in answers} >= {"401", "404", "400", "413", "405"}
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +171,7 @@ def environment(home: Path, files: Path) -> dict[str, str]:
         "CANARY_FOLDER": str(files),
         "CANARY_FAULTS": json.dumps(list(FAULTS)),
         "CANARY_LEDGER": str(home.parent / "results" / "ledger"),
-        "CANARY_INBOX": str(files / "inbox"),
+        "CANARY_INBOX": str(files / "inbox" / "results"),
         "AIRFLOW__REDOX__AUDIT_PATH": str(home.parent / "audit"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
         "AIRFLOW__REDOX__OUTPUT_ROOT": f"file://{home.parent}/results",
@@ -217,7 +238,7 @@ def told(airflow: LocalAirflow, path: str) -> str:
     ],
 )
 def left(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: Sandbox, files: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, server: Sandbox, files: Path, received: str
 ) -> Iterator[Leftovers]:
     """What each way of running the DAGs leaves behind."""
     server.control("DELETE", "ledger")
@@ -228,6 +249,7 @@ def left(
             _, found = left_by_dags_test(home, server, files, *FINE, *FAILING)
         else:
             found = left_by_airflow(home, server, files, monkeypatch)
+        found.texts["receiver"] = received
         states = set(rows(home, "select dag_id, task_id, state from task_instance"))
         for dag_id, state in (*FINE.items(), *FAILING.items()):
             assert {one for one in states if one[0] == dag_id and one[2] != state} == set()
@@ -297,6 +319,12 @@ def test_no_part_of_the_key_is_left_behind(left: Leftovers) -> None:
 def test_no_other_secret_of_the_connection_is_left_behind(left: Leftovers) -> None:
     """A key for a gateway that stands in extra.headers is in no log and no row."""
     assert left.holding({GATEWAY_KEY}) == []
+
+
+def test_no_token_of_the_receiver_is_left_behind(left: Leftovers) -> None:
+    """What a sender shows to the receiver is in none of its lines; that it took two messages is."""
+    assert left.texts["receiver"].count("status=200 outcome=new") == 2, left.texts["receiver"]
+    assert left.holding({TOKEN, OTHER_TOKEN}) == []
 
 
 @pytest.mark.airflow_run

@@ -22,6 +22,7 @@ from airflow_provider_redox.cli.main import main
 from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
 from airflow_provider_redox.operators.connection import RedoxCheckConnectionOperator
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
+from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
 from airflow_provider_redox.operators.fhir import (
     RedoxFhirReadOperator,
     RedoxFhirSearchOperator,
@@ -66,6 +67,15 @@ class Way:
 
 def hook(call: Callable[[RedoxHook], Any]) -> Callable[[Path], Any]:
     return lambda _: call(RedoxHook())
+
+
+def session(_folder: Path) -> Any:
+    """Post by the requests Session of a hook, which does not know where its server is."""
+    server = json.loads(os.environ["AIRFLOW_CONN_REDOX_DEFAULT"])["host"]
+    response = RedoxHook().get_conn().post(f"{server}/endpoint", json=MESSAGE)
+    if not response.ok:
+        raise CommandFailedError(str(response.status_code))
+    return response
 
 
 def async_hook(call: Callable[[RedoxAsyncHook], Any]) -> Callable[[Path], Any]:
@@ -181,6 +191,7 @@ WAYS = [
     Way("RedoxHook.request", hook(lambda redox: redox.request("PUT", f"{BASE}/Patient/1", json=OBSERVATION))),
     Way("RedoxHook.get_log", hook(lambda redox: redox.get_log(PATIENT))),
     Way("RedoxHook.run", hook(lambda redox: redox.run("/endpoint", json.dumps(MESSAGE)))),
+    Way("RedoxHook.get_conn", session),
     Way("RedoxHook.get_access_token", hook(lambda redox: redox.get_access_token()), sends_patient=False),
     Way("RedoxAsyncHook.fhir_search", async_hook(lambda redox: listed(redox.fhir_search("Patient", SEARCH))), pages=True),
     Way("RedoxAsyncHook.fhir_read", async_hook(lambda redox: redox.fhir_read("Patient", PATIENT))),
@@ -206,6 +217,7 @@ WAYS = [
     ),
     Way("RedoxDataModelPostOperator", operator(RedoxDataModelPostOperator, output="results_path", payload=MESSAGE)),
     Way("RedoxDataModelQueryOperator", operator(RedoxDataModelQueryOperator, payload=QUERY)),
+    Way("RedoxDocumentDownloadOperator", operator(RedoxDocumentDownloadOperator, urls=[f"Binary/{PATIENT}"])),
     Way("RedoxRequestOperator", operator(RedoxRequestOperator, method="POST", path="/endpoint", json=MESSAGE)),
     Way("RedoxUploadOperator", uploading),
     Way("RedoxCheckConnectionOperator", operator(RedoxCheckConnectionOperator, output=None), sends_patient=False),
@@ -223,6 +235,15 @@ WAYS = [
     Way(
         "RedoxDataModelPostOperator of a file",
         of_file(RedoxDataModelPostOperator, "payload_path", json.dumps(MESSAGE), output="results_path"),
+    ),
+    Way(
+        "RedoxDataModelQueryOperator of a cohort",
+        of_file(
+            RedoxDataModelQueryOperator,
+            "cohort",
+            json.dumps({"family": PATIENT}),
+            payload={**QUERY, "Patient": {"Demographics": {"LastName": "{family}"}}},
+        ),
     ),
     Way("RedoxFhirSearchSensor", sensor(RedoxFhirSearchSensor, resource_type="Patient", search_params=SEARCH)),
     Way("RedoxFhirSearchTrigger", deferred(RedoxFhirSearchSensor, resource_type="Patient", search_params=SEARCH)),
