@@ -27,7 +27,7 @@ test: $(READY)  ## the tests, in two processes
 	@sh scripts/test.sh $(BIN)/python
 
 test-all: $(READY) check types test-versions test-ui test-signers test-fleet  ## the checks, all tests, the slow suites
-	@$(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
+	@FUZZ=300 $(BIN)/python -m pytest --ignore tests/ui --ignore tests/fleet
 
 test-versions: $(READY)  ## the corners of the matrix: every Airflow once, the oldest and the newest of each dependency
 	@sh scripts/versions.sh $(BIN)/uv

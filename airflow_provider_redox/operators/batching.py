@@ -70,12 +70,11 @@ class Batching:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # nothing is under way, unless the task is being ended
         report.tell(last=True)
-        if not (report.counts["ambiguous"] or report.counts["unsent"]):
-            self._marker.clear()
         cause = self._breaker.cause
         error = report.error(self._url, on_refused=self._operator.on_refused, cause=cause)
-        if error is not None:
+        if error is not None:  # a next try has to know what went, also where storage has lost it: the marker stays
             raise error from (cause if cause is not error else None)
+        self._marker.clear()
         return report.summary(self._url)
 
     # ── what is to be sent ──
@@ -202,7 +201,7 @@ class Batching:
         return Due(message, record, None, settled=earlier.outcome not in OPEN, kept=kept)
 
     def _is_due(self, ready: Ready, earlier: Trace) -> bool:
-        if earlier.outcome in OPEN or (earlier.outcome == "refused" and earlier.log_ids):
+        if earlier.outcome in OPEN:
             return self._operator.on_ambiguous != "fail" or ready.claim is not None
         if earlier.outcome == "refused":
             return self._operator.on_refused == "fail"

@@ -164,8 +164,8 @@ class Posting:
             return elsewhere
         try:
             outcome = self.sending.run()
-        except Exception as error:
-            self._give_up(error)
+        except Exception:
+            self._give_up()
             raise
         self._keep(outcome)
         return outcome
@@ -201,10 +201,9 @@ class Posting:
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The message was accepted, log IDs %s, but the ledger could not be told.", outcome.log_ids)
 
-    def _give_up(self, error: Exception) -> None:
+    def _give_up(self) -> None:
         """Give the key back when the message did not arrive, and it is ours to give. Never hides the error."""
-        partly = bool(getattr(error, "log_ids", None))
-        if self.claim is None or not self.holds or self.sending.doubt or partly:
+        if self.claim is None or not self.holds or self.sending.doubt:
             return
         try:
             self.claim.ledger.release(self.claim.url)

@@ -2,9 +2,10 @@
 
     earlier try        this try
     nothing, unsent    sends
-    refused            sends: what was refused was not processed, unless one of several destinations took it (then: open)
+    refused            sends: what was refused was not processed
     accepted           does not send; gives the earlier outcome if the message is the same, else refuses
-    open               refuses, sends again, or asks the Platform API, as `on_ambiguous` says
+    open               refuses, sends again, or asks the Platform API, as `on_ambiguous` says; what one of several
+                       destinations took, and another did not, is open
     any, cleared       with `resend=True` the first try after a clear sends
 
 What was open stays so until Redox has accepted it or its logs were asked: that a repetition was refused, or could not
@@ -135,7 +136,7 @@ class Sending:
     def run(self) -> Outcome:
         """Send, or do not, and give what Redox has. Raises `RedoxAmbiguousOutcomeError` when nobody can tell."""
         earlier = self.record.earlier()
-        over = earlier is None or (earlier.outcome in ("unsent", "refused") and not earlier.log_ids)
+        over = earlier is None or earlier.outcome in ("unsent", "refused")
         self.doubt = not over
         if earlier is None or over or self.resend:
             return self._first(self._next(earlier))

@@ -154,8 +154,11 @@ def facts_of(error: Exception) -> dict[str, Any]:
 def outcome_of(error: RedoxError) -> str:
     """Say what an error means for the message: `unsent`, `refused` or `ambiguous`.
 
-    A transport error after a part was sent, and a 5xx, come here only where the author let the message be repeated.
+    A transport error after a part was sent, and a 5xx, come here only where the author let the message be repeated. What
+    was refused and has log IDs was taken for one of several destinations.
     """
+    if getattr(error, "log_ids", None):
+        return "ambiguous"
     if isinstance(error, RedoxAuditError):
         return "unsent"
     if isinstance(error, RedoxTransportError):

@@ -290,12 +290,12 @@ def test_a_refused_message_fails_the_task_at_the_end(batch: Batch, sandbox: Sand
     refuse(sandbox, 3)
     said = batch.fails(RedoxResponseError)
     assert "Of 10 messages 9 accepted, 1 refused (lines 4)" in said
-    assert markers == {}
     summary = batch.post(CLEARED, on_refused="record")
     assert (summary["accepted"], summary["refused"], summary["already_sent"]) == (9, 1, 9)
     assert len(arrived(sandbox)) == 9
     assert batch.post(CLEARED)["accepted"] == 10
     assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
+    assert markers == {}
 
 
 def test_an_outage_leaves_messages_unsent_and_not_unknown(batch: Batch, sandbox: Sandbox):
@@ -407,6 +407,17 @@ def test_storage_that_is_gone_is_noticed_by_the_marker(batch: Batch, sandbox: Sa
     assert markers == {}
     assert batch.post(CLEARED)["already_sent"] == 10
     assert len(arrived(sandbox)) == 20
+
+
+def test_what_was_accepted_beside_a_refused_message_is_not_sent_again_without_storage(
+    batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]
+):
+    """A batch that failed for a refused message is not over: with its storage gone the next try sends nothing."""
+    refuse(sandbox, 2)
+    batch.fails(RedoxResponseError)
+    shutil.rmtree(batch.output.removeprefix("file://"))
+    assert "storage has nothing of it any more" in batch.fails(RedoxAmbiguousOutcomeError, AGAIN)
+    assert len(arrived(sandbox)) == 9
 
 
 def test_a_segment_whose_state_is_gone_is_noticed(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):

@@ -9,6 +9,7 @@ and cleared. The judge is the sandbox's own list of messages that it has process
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -295,7 +296,10 @@ def world(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def play(world: BatchWorld, *, ordered: bool) -> None:
     machine = type("Played", (Batches,), {"world": world, "ordered": ordered})
     checks = list(HealthCheck)
-    plan = settings(max_examples=60, stateful_step_count=5, deadline=None, suppress_health_check=checks, print_blob=True)
+    examples = int(os.environ.get("FUZZ", "60"))
+    plan = settings(
+        max_examples=examples, stateful_step_count=5, deadline=None, suppress_health_check=checks, print_blob=True
+    )
     run_state_machine_as_test(machine, settings=plan)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
+from airflow_provider_redox.storage.send_marker import Mark
 from tests.support.sandbox import Sandbox
 
 needs_models = pytest.mark.skipif(find_spec("redox") is None, reason="the extra [datamodels] is not installed")
@@ -277,13 +279,20 @@ def test_with_resend_on_ambiguous_the_same_bytes_go_again(execute: Callable[...,
     assert len(bodies) == 1
 
 
-def test_a_partly_accepted_message_is_not_sent_again(execute: Callable[..., Any], output: str, sandbox: Sandbox):
-    """Where one of several destinations took it, a later try refuses."""
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_partly_accepted_message_is_not_sent_again(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, markers: dict[str, Mark], *, lost: bool
+):
+    """Where one of several destinations took it, it is open: a later try refuses, also where its line is lost."""
     body = json.dumps({"Meta": {"Errors": [{"ID": 7, "Module": "Send"}], "Logs": [{"ID": "log-1"}]}})
     sandbox.fault("body", body=body, match={"path": "/endpoint"})
-    for try_number in (1, 2):
-        with pytest.raises(AirflowFailException):
-            execute(post(output), try_number=try_number, max_tries=try_number - 1)
+    with pytest.raises(AirflowFailException):
+        execute(post(output, on_refused="record"))
+    assert only_line(output)["outcome"] == "ambiguous"
+    if lost:
+        shutil.rmtree(output.removeprefix("file://"))
+    with pytest.raises(AirflowFailException, match="may have sent"):
+        execute(post(output), try_number=2, max_tries=1)
     assert len(sandbox.ledger("/endpoint")) == 1
 
 

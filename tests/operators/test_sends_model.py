@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -427,7 +428,10 @@ def world(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def play(world: World, *, ledger: bool) -> None:
     machine = type("Played", (Sends,), {"world": world, "ledger": ledger})
     checks = list(HealthCheck)
-    plan = settings(max_examples=150, stateful_step_count=6, deadline=None, suppress_health_check=checks, print_blob=True)
+    examples = int(os.environ.get("FUZZ", "150"))
+    plan = settings(
+        max_examples=examples, stateful_step_count=6, deadline=None, suppress_health_check=checks, print_blob=True
+    )
     run_state_machine_as_test(machine, settings=plan)
 
 
