@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,15 @@ def test_everything_imports_downwards_only(path: Path):
 def test_no_module_is_missing_from_the_drawing():
     """Every part of the package has its floor."""
     assert {part(path) for path in modules()} == {*FLOORS, "__init__", "sandbox"}
+
+
+@pytest.mark.parametrize("room", ["protocol", "storage"])
+def test_every_module_of_a_large_room_is_in_its_index(room: str):
+    """The docstring of a room with many modules groups them by subject, each once."""
+    index = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())) or ""
+    rows = re.findall(r"^ +[\w ]+?  +([a-z_]+(?:, [a-z_]+)*)$", index, re.MULTILINE)
+    named = [name for row in rows for name in row.split(", ")]
+    assert sorted(named) == sorted(path.stem for path in (PACKAGE / room).glob("*.py") if path.stem != "__init__")
 
 
 def test_nothing_that_runs_in_a_task_can_start_a_process():

@@ -15,7 +15,7 @@ import msgspec
 
 from airflow_provider_redox.cli.words import UsageError, say
 from airflow_provider_redox.protocol.deidentify import RESOURCE_TYPES, Deidentifier
-from airflow_provider_redox.protocol.disclosure import patients_of_body
+from airflow_provider_redox.protocol.patients import patients_of_body
 from airflow_provider_redox.storage.reading import parse_manifest
 
 

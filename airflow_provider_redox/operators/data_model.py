@@ -128,12 +128,12 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         return self._post_one(context) if self.payload_path is None else self._post_file(context)
 
     def _post_file(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_redox.operators.batching import Batching
+        from airflow_provider_redox.operators.sends.batching import Batching
 
         return Batching(self, context).run()
 
     def _post_one(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_redox.operators.posting import Posting
+        from airflow_provider_redox.operators.sends.posting import Posting
 
         posting = Posting.prepare(self, context, checked_payload(self.rendered(self.payload, context)))
         try:
@@ -175,9 +175,3 @@ class RedoxDataModelPostOperator(DeliveringOperator):
             raise RedoxConfigError(
                 "correlation_key: missing; without it the logs cannot tell one message of a file from another"
             )
-
-
-def addressee(message: Mapping[str, Any]) -> str:
-    """Name where a complete message goes, for the path of its result."""
-    places = [place if isinstance(place, Mapping) else {} for place in message["Meta"]["Destinations"]]
-    return str(places[0].get("Name") or places[0].get("ID")) if len(places) == 1 else "several"

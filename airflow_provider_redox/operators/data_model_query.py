@@ -74,7 +74,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask and give the manifest of the answers."""
         from airflow_provider_redox.operators.assets import tell_assets
-        from airflow_provider_redox.operators.querying import prepare
+        from airflow_provider_redox.operators.pulls.querying import prepare
 
         with failing_for_good():
             querying = prepare(self, context)

@@ -67,7 +67,7 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the documents and give the manifest."""
         from airflow_provider_redox.operators.assets import tell_assets
-        from airflow_provider_redox.operators.fetching import Fetching
+        from airflow_provider_redox.operators.pulls.fetching import Fetching
 
         with failing_for_good():
             fetching = Fetching.prepare(self, context)

@@ -122,7 +122,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the searches and give the manifest."""
         from airflow_provider_redox.operators.assets import tell_assets
-        from airflow_provider_redox.operators.searching import Searching
+        from airflow_provider_redox.operators.pulls.searching import Searching
 
         with failing_for_good():
             searching = Searching.prepare(self, context)

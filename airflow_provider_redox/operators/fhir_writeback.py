@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.once import answered, check_choice, send_once, told
+from airflow_provider_redox.operators.sends.once import answered, check_choice, send_once, told
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack

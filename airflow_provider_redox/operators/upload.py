@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.once import check_choice, send_once
+from airflow_provider_redox.operators.sends.once import check_choice, send_once
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_provider_redox.hooks.redox import RedoxHook
-    from airflow_provider_redox.operators.sending import Sent
+    from airflow_provider_redox.operators.sends.sending import Sent
     from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.effects import Flow
     from airflow_provider_redox.protocol.uploads import File
@@ -123,7 +123,7 @@ def _digest(file: File) -> bytes:
 
 
 def _uri(flow: Flow[str]) -> Flow[Sent]:
-    from airflow_provider_redox.operators.sending import Sent
+    from airflow_provider_redox.operators.sends.sending import Sent
 
     uri = yield from flow
     return Sent(facts={"uri": uri})

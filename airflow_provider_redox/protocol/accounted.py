@@ -13,21 +13,12 @@ from urllib.parse import parse_qsl
 
 from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.data_model import Accepted, encode
-from airflow_provider_redox.protocol.disclosure import (
-    CREATE,
-    OPERATION,
-    READ,
-    REFUSED,
-    SEARCH,
-    Disclosure,
-    patients_of_body,
-    patients_of_content,
-    patients_of_resource,
-)
+from airflow_provider_redox.protocol.disclosure import CREATE, OPERATION, READ, REFUSED, SEARCH, Disclosure
 from airflow_provider_redox.protocol.effects import Disclose, Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.fhir import Endpoint
 from airflow_provider_redox.protocol.pages import Page
 from airflow_provider_redox.protocol.paging import Walk
+from airflow_provider_redox.protocol.patients import patients_of_body, patients_of_content
 from airflow_provider_redox.protocol.uploads import File
 
 T = TypeVar("T")
@@ -201,7 +192,7 @@ def _page(walk: Walk) -> Flow[Page]:
 
     def learn(page: Page | None) -> None:
         for resource in page.resources if page is not None else ():
-            disclosure.saw(patients_of_resource(resource))
+            disclosure.saw(patients_of_body(resource.line))
         disclosure.answered(trace_id=page.trace_id if page is not None else None)
 
     page = yield from recorded(walk.next_page(), disclosure, learn)

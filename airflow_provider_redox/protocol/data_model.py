@@ -228,3 +228,9 @@ def _iso(now: float) -> str:
 
 def _shown(name: str) -> str:
     return name if name.replace(" ", "").isalnum() and len(name) < 40 else "?"
+
+
+def addressee(message: Mapping[str, Any]) -> str:
+    """Name where a complete message goes, for the path of its result."""
+    places = [place if isinstance(place, Mapping) else {} for place in message["Meta"]["Destinations"]]
+    return str(places[0].get("Name") or places[0].get("ID")) if len(places) == 1 else "several"

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_provider_redox.exceptions import RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import pages
-from airflow_provider_redox.protocol.disclosure import Patient
 from airflow_provider_redox.protocol.effects import Intake, RedoxResponse, Request
 from airflow_provider_redox.protocol.fhir import Endpoint, climbs
+from airflow_provider_redox.protocol.patients import Patient
 from airflow_provider_redox.protocol.settings import origin
 
 ENDINGS: Mapping[str, str] = {

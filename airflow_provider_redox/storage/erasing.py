@@ -22,7 +22,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.disclosure import Identifier, patients_of_body
+from airflow_provider_redox.protocol.patients import Identifier, patients_of_body
 from airflow_provider_redox.storage.documents import DOCUMENTS
 from airflow_provider_redox.storage.files import Files, Found
 from airflow_provider_redox.storage.holdings import Holding

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_redox.operators import batching, posting
+from airflow_provider_redox.operators.sends import batching, posting
 from airflow_provider_redox.storage import send_marker
 from airflow_provider_redox.storage.send_marker import Mark
 from tests.support.sandbox import Sandbox

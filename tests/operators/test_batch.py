@@ -22,8 +22,8 @@ from airflow_provider_redox.exceptions import (
     RedoxResponseError,
     RedoxTransportError,
 )
-from airflow_provider_redox.operators import batch_segment, batching
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+from airflow_provider_redox.operators.sends import batch_segment, batching
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.send_marker import Mark

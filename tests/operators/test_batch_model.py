@@ -28,8 +28,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxError
-from airflow_provider_redox.operators import batching
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+from airflow_provider_redox.operators.sends import batching
 from airflow_provider_redox.protocol.effects import Request
 from tests.operators.test_sends_model import (
     ARRIVED,

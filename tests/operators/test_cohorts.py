@@ -16,9 +16,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_redox.downstream import read_resources, read_searches
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxIncompleteError
 from airflow_provider_redox.hooks.redox import RedoxHook
-from airflow_provider_redox.operators import drain as drains
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
-from airflow_provider_redox.operators.searching import Searching
+from airflow_provider_redox.operators.pulls import drain as drains
+from airflow_provider_redox.operators.pulls.searching import Searching
 from tests.support.sandbox import Sandbox
 
 BY_NAME = {"family": "{family}", "given": "{given}", "birthdate": "{birthDate}"}

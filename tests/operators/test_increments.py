@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.downstream import read_resources, read_searches
 from airflow_provider_redox.hooks.redox import RedoxHook
-from airflow_provider_redox.operators import searching
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.operators.pulls import searching
 from tests.support.sandbox import Sandbox
 
 CODE = {"code": "4548-4"}

@@ -17,7 +17,7 @@ from airflow_provider_redox.client.pacing import Address, Steps, Ticket, Wanted
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError, RedoxTransportError
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
-from airflow_provider_redox.operators.sending import LONGEST
+from airflow_provider_redox.operators.sends.sending import LONGEST
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.protocol.platform import SETTLED_AFTER
 from airflow_provider_redox.sandbox.names import ENVIRONMENT_ID, QUIET_ENVIRONMENT_ID

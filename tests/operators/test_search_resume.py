@@ -11,8 +11,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from airflow_provider_redox.operators import drain
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.operators.pulls import drain
 from airflow_provider_redox.storage import checkpoint as checkpoints
 from airflow_provider_redox.storage.files import Files
 from tests.support.sandbox import Sandbox

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators import drain
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from airflow_provider_redox.operators.pulls import drain
 from tests.support.s3 import CONNECTION, KEY_ID, SECRET, Bucket
 from tests.support.sandbox import Sandbox
 from tests.support.worker import Worker

@@ -31,8 +31,8 @@ from airflow_provider_redox.client.slots import MemorySlot
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError, RedoxTransportError
 from airflow_provider_redox.hooks.redox import RedoxHook
-from airflow_provider_redox.operators import posting
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+from airflow_provider_redox.operators.sends import posting
 from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.exchange import Environment
 from airflow_provider_redox.protocol.outcomes import RetryPolicy

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_redox.operators.turns import Turns
+from airflow_provider_redox.operators.sends.turns import Turns
 
 names = st.lists(st.sampled_from("abc"), max_size=2, unique=True).map(tuple)
 items = st.lists(st.tuples(names, names), max_size=30)

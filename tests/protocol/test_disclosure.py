@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_redox.protocol.disclosure import (
-    SEARCH,
-    Disclosure,
-    Identifier,
-    Moment,
-    Requester,
-    events,
-    patients_of_body,
-    patients_of_resource,
-)
-from airflow_provider_redox.protocol.pages import read_line
+from airflow_provider_redox.protocol.disclosure import SEARCH, Disclosure, Moment, Requester, events
+from airflow_provider_redox.protocol.patients import Identifier, patients_of_body
 
 MRN = Identifier("77", "urn:mrn")
 PATIENT = {"resourceType": "Patient", "id": "5", "identifier": [{"system": "urn:mrn", "value": "77"}]}
@@ -78,8 +69,6 @@ def test_patients_are_found(case: str, spelling: str) -> None:
     if spelling == "escaped":
         text = text.replace("/", "\\/").replace("Patient", "\\u0050atient")
     assert set(patients_of_body(text.encode())) == wanted
-    if "resourceType" in content and spelling != "spaced":
-        assert set(patients_of_resource(read_line(text.encode()))) == wanted
 
 
 @given(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from airflow_provider_redox.cli.connections import from_json
 from airflow_provider_redox.downstream import read_resources
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxProtocolError
-from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
 from airflow_provider_redox.protocol import calls, data_model, failures, fhir, message_header, pages, platform, uploads
 from airflow_provider_redox.protocol.effects import RedoxResponse
 from airflow_provider_redox.protocol.inbound import identify
@@ -365,7 +365,7 @@ def test_any_checkpoint(content: bytes, *, sealed: bool, state: Any, tmp_path: P
     with Results(layout, checkpoint=checkpoint) as results:
         survives(lambda: results.restore(lambda kind, line: None))
     Files(layout.root).write(layout.checkpoint, lying)
-    with patch("airflow_provider_redox.operators.drain.digest_of", lambda *_: "digest"):
+    with patch("airflow_provider_redox.operators.pulls.drain.digest_of", lambda *_: "digest"):
         drained = resumable_results(layout, SETTINGS, many=False, compression=None)
     with drained:
         survives(Drain(1, None, str, drained, None)._take_up)  # type: ignore[arg-type]

@@ -60,8 +60,8 @@ class Worker:
 
 def search(arguments: dict[str, Any]) -> Any:
     """Execute a search."""
-    from airflow_provider_redox.operators import drain
     from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+    from airflow_provider_redox.operators.pulls import drain
 
     drain.PAGES_OF_A_PART = arguments.pop("pages")
     return RedoxFhirSearchOperator(task_id="pull", **arguments).execute({"ti": task_instance("pull", try_number=1)})

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from airflow_provider_redox.client.sync import SyncClient
-from airflow_provider_redox.operators.sending import UndecidedError
+from airflow_provider_redox.operators.sends.sending import UndecidedError
 from airflow_provider_redox.protocol.platform import Found, Sought, find_logs, is_witnessed, settle
 
 Known = Callable[[str], tuple[Sought, str] | None]

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
-from airflow_provider_redox.operators.asks import FhirAsk
-from airflow_provider_redox.operators.cohorts import keyed_rows
-from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.operators.pulls.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
+from airflow_provider_redox.operators.pulls.asks import FhirAsk
+from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
+from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
 from airflow_provider_redox.protocol.accounted import of_search
 from airflow_provider_redox.protocol.cohort import fields_in, search_of
 from airflow_provider_redox.protocol.destinations import find_destination
-from airflow_provider_redox.protocol.disclosure import patients_of_resource
 from airflow_provider_redox.protocol.fhir import search_form
 from airflow_provider_redox.protocol.terms import Terms, terms
 from airflow_provider_redox.protocol.validation import report_of
@@ -242,7 +241,7 @@ def _drain(operator: RedoxFhirSearchOperator, layout: Layout, asked: list[Asked]
         report=report_of(operator.validate, operator.resource_type),
         increment=increment,
         disclosure=of_search(first, (one.form for one in asked)),
-        people=patients_of_resource if client.recorder.collects else None,
+        look=client.recorder.collects,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
-from airflow_provider_redox.operators.asks import QueryAsk
 from airflow_provider_redox.operators.base import checked_payload
-from airflow_provider_redox.operators.cohorts import keyed_rows
-from airflow_provider_redox.operators.data_model import addressee
-from airflow_provider_redox.operators.drain import Drain, resumable_results
+from airflow_provider_redox.operators.pulls.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
+from airflow_provider_redox.operators.pulls.asks import QueryAsk
+from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
+from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_query
 from airflow_provider_redox.protocol.cohort import fields_in, payload_of
-from airflow_provider_redox.protocol.data_model import encode
-from airflow_provider_redox.protocol.disclosure import Patient, patients_of_content
-from airflow_provider_redox.protocol.pages import Resource
+from airflow_provider_redox.protocol.data_model import addressee, encode
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.shapes import Shape, checked_format
 
@@ -81,7 +78,7 @@ def prepare(operator: RedoxDataModelQueryOperator, context: Context) -> Querying
         things="queries",
         of_resources=False,
         disclosure=of_query((_message(message) for _, message in asked), client.settings.base_url),
-        people=_people if client.recorder.collects else None,
+        look=client.recorder.collects,
     )
     return Querying(drain, layout)
 
@@ -132,10 +129,6 @@ def _allowed(operator: RedoxDataModelQueryOperator, message: Message) -> int:
     described = operator.hook.client.settings.destinations.values()
     limits = [one.max_concurrency for one in described if str(place.get("ID")) in one.all_ids]
     return min(filter(None, limits), default=CONCURRENCY_AT_MOST)
-
-
-def _people(answer: Resource) -> Iterable[Patient]:
-    return patients_of_content(_messages.decode(answer.line))
 
 
 def _ask(operator: RedoxDataModelQueryOperator, message: Message) -> QueryAsk:

@@ -16,9 +16,9 @@ from airflow_provider_redox.exceptions import (
     RedoxSecurityError,
     RedoxTransportError,
 )
-from airflow_provider_redox.operators.batch_messages import Message
-from airflow_provider_redox.operators.posting import Posting
-from airflow_provider_redox.operators.turns import Turns
+from airflow_provider_redox.operators.sends.batch_messages import Message
+from airflow_provider_redox.operators.sends.posting import Posting
+from airflow_provider_redox.operators.sends.turns import Turns
 from airflow_provider_redox.protocol.effects import Wait
 from airflow_provider_redox.storage.send_batch import MessageRecord
 

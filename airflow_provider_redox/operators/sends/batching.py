@@ -14,12 +14,12 @@ from secrets import token_hex
 from typing import IO, TYPE_CHECKING
 
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
-from airflow_provider_redox.operators.batch_account import Account
-from airflow_provider_redox.operators.batch_messages import Line, Maker, Ready, Survey, cut, digest_of, settled_before
-from airflow_provider_redox.operators.batch_report import Report
-from airflow_provider_redox.operators.batch_segment import Breaker, Due, Limit, SegmentRun
-from airflow_provider_redox.operators.posting import Poster
-from airflow_provider_redox.operators.sending import LONGEST, is_first_try
+from airflow_provider_redox.operators.sends.batch_account import Account
+from airflow_provider_redox.operators.sends.batch_messages import Line, Maker, Ready, Survey, cut, digest_of, settled_before
+from airflow_provider_redox.operators.sends.batch_report import Report
+from airflow_provider_redox.operators.sends.batch_segment import Breaker, Due, Limit, SegmentRun
+from airflow_provider_redox.operators.sends.posting import Poster
+from airflow_provider_redox.operators.sends.sending import LONGEST, is_first_try
 from airflow_provider_redox.protocol.platform import Sought
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.files import Files

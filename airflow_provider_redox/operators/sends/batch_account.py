@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_redox.client.sync import SyncClient
-from airflow_provider_redox.operators.batch_segment import Due
+from airflow_provider_redox.operators.sends.batch_segment import Due
 from airflow_provider_redox.protocol.disclosure import CREATE, FAILED, REFUSED, SUCCESS, Disclosure
 
 _OUTCOMES = {"accepted": SUCCESS, "refused": REFUSED}

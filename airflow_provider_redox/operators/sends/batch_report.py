@@ -15,7 +15,7 @@ from airflow_provider_redox.exceptions import (
     RedoxResponseError,
     RedoxTransportError,
 )
-from airflow_provider_redox.operators.batch_segment import Due
+from airflow_provider_redox.operators.sends.batch_segment import Due
 
 _log = logging.getLogger(__name__)
 

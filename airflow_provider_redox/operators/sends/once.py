@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_redox.operators.base import RedoxOperator
-    from airflow_provider_redox.operators.sending import Outcome, Sent
+    from airflow_provider_redox.operators.sends.sending import Outcome, Sent
     from airflow_provider_redox.protocol.disclosure import Disclosure
     from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
     from airflow_provider_redox.storage.bodies import AnswerFile
@@ -51,7 +51,7 @@ def send_once(
     :param disclosure: what is put on record of it.
     :param number: tells apart what one task sends.
     """
-    from airflow_provider_redox.operators.sending import Sending, Subject, is_first_try
+    from airflow_provider_redox.operators.sends.sending import Sending, Subject, is_first_try
     from airflow_provider_redox.seal import keyed_hash
     from airflow_provider_redox.storage.send_marker import marker_of
     from airflow_provider_redox.storage.send_record import SendRecord
@@ -67,7 +67,7 @@ def send_once(
 
 def answered(flow: Flow[RedoxResponse], file: AnswerFile) -> Flow[Sent]:
     """Keep the body of the answer to what may not be sent again, and say what a later try is to know of it."""
-    from airflow_provider_redox.operators.sending import Sent
+    from airflow_provider_redox.operators.sends.sending import Sent
 
     response = yield from flow
     facts = summary(response, file.keep_if_possible(response))

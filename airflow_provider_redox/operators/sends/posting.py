@@ -13,11 +13,10 @@ from airflow_provider_redox.exceptions import (
     RedoxConfigError,
     RedoxError,
 )
-from airflow_provider_redox.operators.data_model import addressee
-from airflow_provider_redox.operators.sending import Outcome, Sending, Sent, Subject, is_first_try
+from airflow_provider_redox.operators.sends.sending import Outcome, Sending, Sent, Subject, is_first_try
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_message
-from airflow_provider_redox.protocol.data_model import Accepted, encode
+from airflow_provider_redox.protocol.data_model import Accepted, addressee, encode
 from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import replace_uploads, without_uploads
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_redox.client.sync import SyncClient
     from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
-    from airflow_provider_redox.operators.reconciling import Known, Reconciler
+    from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Poster:
         """Make what reconciles, before anything is sent: what it needs may be missing."""
         if self._platform is None:
             return None
-        from airflow_provider_redox.operators.reconciling import Reconciler
+        from airflow_provider_redox.operators.sends.reconciling import Reconciler
 
         pointer, category = self.operator.correlation_key, self.operator.correlation_category
         term = None if pointer is None else find(payload, pointer, where="correlation_key")

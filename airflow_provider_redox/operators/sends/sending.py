@@ -227,7 +227,8 @@ class Sending:
         return Outcome(tuple(earlier.log_ids), earlier.trace_id, self.record.url, by_this_try=False, facts=earlier.facts)
 
     def _open(self, earlier: Trace) -> Outcome:
-        settleable = earlier.outcome in OPEN and earlier.hash == self.subject.digest
+        same = earlier.outcome in OPEN and earlier.hash == self.subject.digest
+        settleable = same and not earlier.log_ids  # what one destination refused may have a log there all the same
         if self.on_ambiguous == "reconcile" and settleable:
             return self._reconcile(earlier)
         if self.on_ambiguous == "resend":

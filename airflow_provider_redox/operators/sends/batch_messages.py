@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.posting import Claim, Poster, Posting, sent
-from airflow_provider_redox.operators.reconciling import Known, Reconciler
-from airflow_provider_redox.operators.sending import Sending, Subject
+from airflow_provider_redox.operators.sends.posting import Claim, Poster, Posting, sent
+from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
+from airflow_provider_redox.operators.sends.sending import Sending, Subject
 from airflow_provider_redox.protocol import datamodels, jsontext
 from airflow_provider_redox.protocol.accounted import environment_of
-from airflow_provider_redox.protocol.disclosure import Patient, patients_of_content
 from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.patients import Patient, patients_of_content
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import MARK, uploads_in
 from airflow_provider_redox.storage.send_batch import MessageRecord, Plan

@@ -29,14 +29,15 @@ from airflow_provider_redox.exceptions import (
     RedoxServerError,
     RedoxTransportError,
 )
-from airflow_provider_redox.operators.asks import Anew, Ask, Piece
-from airflow_provider_redox.operators.progress import IDS, Progress, UnderWay
+from airflow_provider_redox.operators.pulls.asks import Anew, Ask, Piece
+from airflow_provider_redox.operators.pulls.progress import IDS, Progress, UnderWay
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.disclosure import Disclosure, Patient, patients_of_resource
+from airflow_provider_redox.protocol.disclosure import Disclosure
 from airflow_provider_redox.protocol.gathered import key_of
 from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.protocol.paging import Position
+from airflow_provider_redox.protocol.patients import patients_of_body
 from airflow_provider_redox.protocol.settings import Settings
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES, Report
 from airflow_provider_redox.protocol.windows import instant, instant_of
@@ -80,7 +81,7 @@ class Drain:
     :param things: what they are called in words for people.
     :param of_resources: whether what comes are resources, which can come twice; answers cannot.
     :param disclosure: what is to be put on record of them.
-    :param people: gives the patients of a resource or an answer; None where they are known beforehand.
+    :param look: whether the patients on record are looked for in what comes; else they are known beforehand, or not wanted.
     """
 
     count: int
@@ -97,7 +98,7 @@ class Drain:
     things: str = "searches"
     of_resources: bool = True
     disclosure: Disclosure | None = None
-    people: Callable[[Resource], Iterable[Patient]] | None = patients_of_resource
+    look: bool = False
     progress: Progress = field(default_factory=Progress)
     _seen: set[int] = field(default_factory=set)
     _in_a_row: int = 0
@@ -195,9 +196,9 @@ class Drain:
 
     def _account(self, resources: Iterable[Resource]) -> None:
         """Take down whom they are about, for the record."""
-        if self.disclosure is not None and self.people is not None:
+        if self.disclosure is not None and self.look:
             for resource in resources:
-                self.disclosure.saw(self.people(resource))
+                self.disclosure.saw(patients_of_body(resource.line))
 
     def _know(self, resource: Resource, key: int | None) -> None:
         if key is not None:

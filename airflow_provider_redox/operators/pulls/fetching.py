@@ -16,16 +16,13 @@ import msgspec
 from airflow_provider_redox.client.bodies import NotTakenError
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
-from airflow_provider_redox.operators.asks import Anew, Piece
-from airflow_provider_redox.operators.drain import Drain, resumable_results
-from airflow_provider_redox.protocol.disclosure import (
-    READ,
-    Disclosure,
-    patients_of_body,
-)
+from airflow_provider_redox.operators.pulls.asks import Anew, Piece
+from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
+from airflow_provider_redox.protocol.disclosure import READ, Disclosure
 from airflow_provider_redox.protocol.documents import Attachment, attachments_of, decoded, is_in_blobs, kind_of
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.protocol.paging import Position
+from airflow_provider_redox.protocol.patients import patients_of_body
 from airflow_provider_redox.storage.documents import DOCUMENTS, Entry, Incoming, listed_files
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
@@ -138,7 +135,6 @@ class Fetching:
             things="documents",
             of_resources=False,
             disclosure=_disclosure(operator, found),
-            people=None,
         )
         return cls(drain, layout, files, earlier, client.settings.base_url, client)
 

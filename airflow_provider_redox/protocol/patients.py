@@ -1,0 +1,102 @@
+"""Who is in it: the patients that a FHIR resource, a Bundle or a Data Model message is of, by their IDs, never by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from airflow_provider_redox.protocol import jsontext
+
+_REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"\\]*/)?Patient/([^"/?#\\]+)(?=["/?#])')
+_TO_PATIENT = re.compile(r"(?:^|/)Patient/([^/?#]+)")
+_HIDDEN = re.compile(
+    rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"'
+)
+"""What a look for references alone may pass over: escapes, references by identifier, resources in resources, messages."""
+_PEOPLE = ("Patient", "Patients", "PotentialMatches")
+_DEEPEST = 12
+
+
+class Identifier(NamedTuple):
+    """How a Data Model message names a patient."""
+
+    value: str
+    type: str
+
+
+Patient = str | Identifier
+"""A logical ID, or an identifier of a Data Model message."""
+
+
+def patients_of_body(body: bytes) -> Iterator[Patient]:
+    """Give the patients of any body: a resource, a Bundle, a Data Model message. A body that is no JSON names none.
+
+    Most resources refer to their patients and to nobody else in them; these are not parsed, as there may be millions.
+    """
+    if _HIDDEN.search(body) is None:
+        found = _REFERENCE.findall(body)
+        if found:
+            yield from (one.decode("utf-8", "replace") for one in found)
+            return
+    try:
+        parsed = jsontext.parse(body)
+    except ValueError:
+        return
+    yield from _people(parsed, _DEEPEST)
+
+
+def patients_of_content(content: Any) -> Iterator[Patient]:
+    """Give the patients of a message, a Bundle, or an answer, as Python values."""
+    yield from _people(content, _DEEPEST)
+
+
+def _people(value: Any, deep: int) -> Iterator[Patient]:
+    """Walk through JSON: FHIR Patients and references to such, and the identifiers of a Data Model's people."""
+    if deep == 0:
+        return
+    if isinstance(value, list):
+        for one in value:
+            yield from _people(one, deep - 1)
+    elif isinstance(value, Mapping):
+        yield from _person(value)
+        for name, part in value.items():
+            if name == "contained":
+                yield from _contained(part, deep - 1)
+                continue
+            if name in _PEOPLE:
+                for person in part if isinstance(part, list) else [part]:
+                    yield from _identified(person, "Identifiers", "ID", "IDType")
+            yield from _people(part, deep - 1)
+
+
+def _contained(resources: Any, deep: int) -> Iterator[Patient]:
+    """A resource in a resource has an ID that only the two know, so a patient in there is known by its identifiers."""
+    for one in resources if isinstance(resources, list) else ():
+        is_patient = isinstance(one, Mapping) and one.get("resourceType") == "Patient"
+        yield from _identified(one, "identifier", "value", "system") if is_patient else _people(one, deep)
+
+
+def _person(value: Mapping[str, Any]) -> Iterator[Patient]:
+    """Give whom an object is, or refers to."""
+    if value.get("resourceType") == "Patient":
+        if isinstance(value.get("id"), str) and value["id"]:
+            yield value["id"]
+        else:
+            yield from _identified(value, "identifier", "value", "system")
+        return
+    reference = value.get("reference")
+    if isinstance(reference, str) and (found := _TO_PATIENT.search(reference)):
+        yield found[1]
+    elif value.get("type") == "Patient" and isinstance(value.get("identifier"), Mapping):
+        yield from _identified({"identifier": [value["identifier"]]}, "identifier", "value", "system")
+    subject = value.get("subject", value.get("patient"))
+    if isinstance(subject, Mapping) and "reference" not in subject and isinstance(subject.get("identifier"), Mapping):
+        yield from _identified({"identifier": [subject["identifier"]]}, "identifier", "value", "system")
+
+
+def _identified(person: Any, listed: str, value: str, kind: str) -> Iterator[Identifier]:
+    found = person.get(listed) if isinstance(person, Mapping) else None
+    for one in found if isinstance(found, list) else ():
+        if isinstance(one, Mapping) and isinstance(one.get(value), str | int) and one[value]:
+            yield Identifier(str(one[value]), str(one.get(kind) or ""))
