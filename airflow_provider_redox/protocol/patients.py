@@ -15,7 +15,7 @@ _HIDDEN = re.compile(
 )
 """What a look for references alone may pass over: escapes, references by identifier, resources in resources, messages."""
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")
-_DEEPEST = 12
+_DEEPEST = 64
 
 
 class Identifier(NamedTuple):
@@ -44,6 +44,35 @@ def patients_of_body(body: bytes) -> Iterator[Patient]:
     except ValueError:
         return
     yield from _people(parsed, _DEEPEST)
+
+
+def persons_of_body(body: bytes) -> Iterator[tuple[str | None, set[str]]]:
+    """Give the Patient resources in JSON, wherever they are, by logical ID and identifiers.
+
+    The ID of one that another resource contains is known to that one only, so it is None.
+    """
+    if b'"Patient"' not in body and b"\\u" not in body:
+        return
+    try:
+        pending = [(jsontext.parse(body), False)]
+    except ValueError:
+        return
+    while pending:
+        value, contained = pending.pop()
+        if isinstance(value, list):
+            pending += [(one, contained) for one in value]
+        elif isinstance(value, dict):
+            pending += [(part, contained or name == "contained") for name, part in value.items()]
+            if value.get("resourceType") == "Patient":
+                logical_id = value.get("id")
+                known = isinstance(logical_id, str) and not contained
+                yield (logical_id if known else None), set(_values(value.get("identifier")))
+
+
+def _values(listed: Any) -> Iterator[str]:
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("value"), str):
+            yield one["value"]
 
 
 def patients_of_content(content: Any) -> Iterator[Patient]:

@@ -22,7 +22,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.patients import Identifier, patients_of_body
+from airflow_provider_redox.protocol.patients import Identifier, patients_of_body, persons_of_body
 from airflow_provider_redox.storage.documents import DOCUMENTS
 from airflow_provider_redox.storage.files import Files, Found
 from airflow_provider_redox.storage.holdings import Holding
@@ -148,7 +148,7 @@ class Erasure:
         """Say what has to be changed. Documents are known by the resources that point to them, so these are read first."""
         books = [Book.read(self.files, holding) for holding in holdings]
         for resource in _resources(books):
-            self._ids |= {one for one, names in _patients(resource) if one and not self._identifiers.isdisjoint(names)}
+            self._ids |= {one for one, names in persons_of_body(resource) if one and not self._identifiers.isdisjoint(names)}
         for resource in _resources(books):
             if self._is_theirs(resource):
                 self._sources.add(_source(resource))
@@ -212,7 +212,7 @@ class Erasure:
         for patient in patients_of_body(resource):
             if patient.value in self._identifiers if isinstance(patient, Identifier) else patient in self._ids:
                 return True
-        return any(one in self._ids or not self._identifiers.isdisjoint(names) for one, names in _patients(resource))
+        return any(one in self._ids or not self._identifiers.isdisjoint(names) for one, names in persons_of_body(resource))
 
 
 def carry_out(book: Book, changes: list[Change]) -> None:
@@ -254,35 +254,6 @@ def _resources(books: Iterable[Book]) -> Iterator[bytes]:
                 yield from book.resources(one, line)
         for one in () if book.is_unfinished else book.bodies:
             yield book.files.read(one.url) or b""
-
-
-def _patients(text: bytes) -> Iterator[tuple[str | None, set[str]]]:
-    """Give the Patient resources in JSON, wherever they are, by logical ID and identifiers.
-
-    The ID of one that another resource contains is known to that one only, so it is None.
-    """
-    if b'"Patient"' not in text and b"\\u" not in text:
-        return
-    try:
-        pending = [(jsontext.parse(text), False)]
-    except ValueError:
-        return
-    while pending:
-        value, contained = pending.pop()
-        if isinstance(value, list):
-            pending += [(one, contained) for one in value]
-        elif isinstance(value, dict):
-            pending += [(part, contained or name == "contained") for name, part in value.items()]
-            if value.get("resourceType") == "Patient":
-                logical_id = value.get("id")
-                known = isinstance(logical_id, str) and not contained
-                yield (logical_id if known else None), set(_identifiers(value.get("identifier")))
-
-
-def _identifiers(listed: Any) -> Iterator[str]:
-    for one in listed if isinstance(listed, list) else ():
-        if isinstance(one, dict) and isinstance(one.get("value"), str):
-            yield one["value"]
 
 
 def _below(url: str) -> str:

@@ -21,6 +21,12 @@ def observation(**more: Any) -> dict[str, Any]:
     return {"resourceType": "Observation", "id": "1", **more}
 
 
+def answered(deep: int) -> list[dict[str, Any]]:
+    """An answer that refers to a patient, below questions below questions."""
+    answer = {"answer": [{"valueReference": {"reference": "#p", "type": "Patient", "identifier": {"value": "77"}}}]}
+    return [answer if deep == 0 else {"item": answered(deep - 1)}]
+
+
 CASES: dict[str, tuple[Any, set[Any]]] = {
     "itself": (PATIENT, {"5"}),
     "relative": (observation(subject={"reference": "Patient/5"}), {"5"}),
@@ -56,6 +62,10 @@ CASES: dict[str, tuple[Any, set[Any]]] = {
     "an answer": ({"Meta": {}, "Patients": [{"Identifiers": [{"ID": "77", "IDType": "urn:mrn"}]}]}, {MRN}),
     "candidates": ({"Meta": {}, "PotentialMatches": [{"Identifiers": [{"ID": "77", "IDType": "urn:mrn"}]}]}, {MRN}),
     "with a link": ({**PATIENT, "link": [{"other": {"reference": "Patient/6"}, "type": "seealso"}]}, {"5", "6"}),
+    "deep in a questionnaire": (
+        {"resourceType": "Bundle", "entry": [{"resource": {"resourceType": "QuestionnaireResponse", "item": answered(8)}}]},
+        {Identifier("77", "")},
+    ),
     "nobody": (observation(subject={"reference": "Group/5"}, performer=[{"reference": "Practitioner/Patient"}]), set()),
 }
 
