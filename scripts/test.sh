@@ -8,7 +8,7 @@ shift
 aside="operators security client storage receiver inbox token_cache hooks links plugin"
 
 paths=
-ignored="--ignore tests/fleet"  # it needs an environment of its own
+ignored="--ignore tests/fleet --ignore tests/ui"  # they need environments of their own
 for name in $aside; do
     paths="$paths tests/$name"
     ignored="$ignored --ignore tests/$name"

@@ -27,7 +27,7 @@ ours='^(aiohttp|cryptography|msgspec|pyjwt|requests|apache-airflow-providers-htt
 
 compile() {
     "$uv" pip compile --quiet --no-header --no-annotate --universal --generate-hashes --upgrade \
-        --python-version 3.11 --extra sandbox pyproject.toml "$@"
+        --python-version 3.11 --extra sandbox --extra receiver pyproject.toml "$@"
 }
 
 lock() {
