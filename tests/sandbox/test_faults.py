@@ -144,7 +144,7 @@ def test_a_body_drips(ready: Client) -> None:
     ready.fault("drip", bytes_per_second=len(plain.content) * 4)
     began = time.monotonic()
     assert read(ready).content == plain.content
-    assert 0.15 < time.monotonic() - began < 1.5
+    assert time.monotonic() - began > 0.15
 
 
 def test_a_delay_comes_before_or_after_the_work(ready: Client) -> None:
