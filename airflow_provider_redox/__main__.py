@@ -1,4 +1,4 @@
-"""`python -m airflow_provider_redox`: keys, a check of a connection, and a probe of what Redox does."""
+"""`python -m airflow_provider_redox`: keys, a check of a connection, a probe of Redox, and what becomes of results."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@
     ├── RedoxConfigError              the connection or an argument is wrong; names the field, never its value
     ├── RedoxTransportError           no answer, and nothing was sent, or the request could be repeated
     ├── RedoxProtocolError            an answer that is not what was promised: no access_token, not a Bundle, a loop
-    │   └── RedoxSecurityError        refused to go there: another origin, a redirect, plain http
+    │   └── RedoxSecurityError        refused: another origin, a redirect, plain http, no proof
     ├── RedoxResponseError            Redox answered with an error: status, issues, trace_id
     │   ├── RedoxAuthError            the key, the client or the token is refused
     │   ├── RedoxRateLimitError       429 until patience ran out; retry_after in seconds
     │   ├── RedoxServerError          5xx until patience ran out
     │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
-    ├── RedoxIncompleteError          some of the many searches of a task failed; failed, total, url
+    ├── RedoxIncompleteError          some of the many questions of a task failed; failed, total, url
     ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
     ├── RedoxAuditError               the record of a disclosure has to be written and cannot be
     └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
@@ -49,7 +49,10 @@ class RedoxProtocolError(RedoxError):
 
 
 class RedoxSecurityError(RedoxProtocolError):
-    """Refused to go there: another origin, the target of a redirect, plain http. Nothing was sent to that place."""
+    """Refused to go there, or to believe it: another origin, a redirect, plain http, an event without proof, a foreign file.
+
+    Nothing was sent to that place.
+    """
 
     retryable = False
 
@@ -120,7 +123,7 @@ class RedoxDestinationError(RedoxResponseError):
 
 
 class RedoxIncompleteError(RedoxError):
-    """Some of the many searches of a task failed; the others are kept for a next try. Retryable if one of them is.
+    """Some of many searches, queries or documents failed; the others are kept for a next try. Retryable if one of them is.
 
     :param failed: how many.
     :param total: of how many.

@@ -11,16 +11,12 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 
 class ManifestFile(TypedDict):
-    """A file of a result: NDJSON with the resources of one type.
-
-    `size` is in bytes and absent where the store does not tell; `count` is the number of lines.
-    """
+    """A file of a result: NDJSON with the resources of one type; `count` is the number of lines."""
 
     type: str
     url: str
     count: int
     sha256: str
-    size: NotRequired[int]
 
 
 class Manifest(TypedDict):
@@ -59,6 +55,7 @@ class PostResult(TypedDict):
     log_ids: list[str]
     results_url: str | None
     already_sent: NotRequired[int]
+    delivered: NotRequired[int]
 
 
 class AnswerResult(TypedDict):

@@ -177,7 +177,7 @@ def _facts(names: Iterable[str]) -> str:
     facts: Mapping[str, str] = {
         "Day": datetime.now(UTC).date().isoformat(),
         "Processor": f"{_processor()}, {os.cpu_count()} cores",
-        "System": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "System": f"{platform.system()}, Python {platform.python_version()}",
         "Versions": versions,
     }
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())

@@ -1,8 +1,8 @@
 """Post messages: a new patient to one destination, then vital signs to another.
 
-A post is never repeated by accident: these tasks allow no retries, whatever `default_args` say. Build a payload from what
-lies in storage, or from templates, which are rendered on the worker; a payload that comes through XCom lies in the
-metadata database.
+A post is never repeated by accident, though retries are allowed: a next try knows what this one sent. Build a payload
+from what lies in storage, or from templates, which are rendered on the worker; a payload that comes through XCom lies in
+the metadata database.
 """
 
 from airflow.providers.common.compat.sdk import DAG

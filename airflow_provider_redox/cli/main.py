@@ -6,7 +6,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
-from airflow_provider_redox.cli.words import UsageError, say
+from airflow_provider_redox.cli.words import UsageError, say, told
 from airflow_provider_redox.exceptions import RedoxError
 
 PROG = "python -m airflow_provider_redox"
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 2
     except RedoxError as error:
-        say(" ".join((str(error), *getattr(error, "__notes__", ()))))
+        say(told(error))
         return 1
     except KeyboardInterrupt:
         say("Interrupted.")

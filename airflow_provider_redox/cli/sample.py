@@ -1,4 +1,4 @@
-"""`sample`: a part of a result without persons, for development; `redox sandbox --data` serves it."""
+"""`sample`: a part of a result without persons, for development. The sandbox serves it with `--data`."""
 
 from __future__ import annotations
 

@@ -56,13 +56,17 @@ class SyncClient(Driver):
 
     def run(self, flow: Flow[T]) -> T:
         """Do what the flow asks, and give its answer."""
-        happened: Any = None
         with Held() as held:
             try:
+                effect = next(flow)
                 while True:
-                    effect = flow.send(happened)
-                    happened = self.perform(effect)
-                    held.note(effect, happened)
+                    try:
+                        happened = self.perform(effect)
+                    except Exception as error:  # noqa: BLE001  (the flow may know what to do without it; else it comes back)
+                        effect = flow.throw(error)
+                    else:
+                        held.note(effect, happened)
+                        effect = flow.send(happened)
             except StopIteration as end:
                 answer: T = end.value
                 return answer

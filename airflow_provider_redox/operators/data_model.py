@@ -26,7 +26,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     Sending a message twice may double it at the hospital, and Redox knows no idempotency key. So a line in storage and a
     marker in Airflow's database are written before the message leaves. A retry, a clear or another worker reads them: what
     was accepted is not sent again, and what may have been sent raises `RedoxAmbiguousOutcomeError`. What can safely be tried
-    again (nothing was sent, 401, 429) is tried again inside the one try, and by Airflow's own `retries`.
+    again (unsent, 401, 429, 503 with Retry-After) is tried again inside the one try, and by Airflow's own `retries`.
 
     Accepted means that Redox has stored the message, not that it was delivered: see `wait_for_delivery` of
     `DeliveringOperator`.

@@ -128,12 +128,12 @@ class DeliveringOperator(RedoxOperator):
         return Asked.by(self.platform_conn_id or self.redox_conn_id)
 
     def _deliveries(self, context: Context, asked: Asked, summary: Mapping[str, Any]) -> Deliveries:
-        """Say what is waited for: the few log IDs of the summary, or the file of results."""
+        """Say what is waited for: the log IDs of the one message, or the file of results, which names those of each."""
         from airflow_provider_redox.protocol.delivery import Rules, checked_log_ids
         from airflow_provider_redox.sensors.waiting import Deliveries, Order, earliest
 
         log_ids, accepted = checked_log_ids(summary.get("log_ids", ())), summary.get("accepted", 0)
-        all_listed = accepted <= len(log_ids) < _LISTED
+        all_listed = accepted == 1 <= len(log_ids) < _LISTED  # of several, one may have two log IDs and another none
         url = None if all_listed else summary.get("results_url")
         if not all_listed and url is None:
             raise RedoxDeliveryError(

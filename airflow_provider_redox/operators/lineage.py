@@ -15,20 +15,17 @@ _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "local": "file"}
 
 @dataclass(slots=True)
 class Folder:
-    """A folder of files of a result. `size` is in bytes, None when a file does not tell its own."""
+    """A folder of files of a result."""
 
     namespace: str
     name: str
     rows: int = 0
     files: int = 0
-    size: int | None = 0
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Count a file."""
-        size = entry.get("size")
         self.rows += entry["count"]
         self.files += 1
-        self.size = None if size is None or self.size is None else self.size + size
 
 
 def search_lineage(manifest: Any) -> Any:
@@ -53,9 +50,7 @@ def search_lineage(manifest: Any) -> Any:
             namespace=folder.namespace,
             name=folder.name,
             outputFacets={
-                "outputStatistics": OutputStatisticsOutputDatasetFacet(
-                    rowCount=folder.rows, size=folder.size, fileCount=folder.files
-                )
+                "outputStatistics": OutputStatisticsOutputDatasetFacet(rowCount=folder.rows, fileCount=folder.files)
             },
         )
         for folder in folders(manifest)

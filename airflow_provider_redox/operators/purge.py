@@ -36,7 +36,8 @@ class RedoxPurgeOperator(BaseOperator):
     :param of_run_id: the DAG run.
     :param of_task_id: the task.
     :param older_than: how long ago the newest file of a task's result was written; a day by default.
-    :param patients_path: a text file, one patient a line: a logical ID (`Patient/123`) or an identifier such as an MRN.
+    :param patients_path: a text file, one patient a line: a logical ID (`Patient/123`) or an identifier such as an MRN. It
+        needs `destination`.
     :param plan_only: say what would be destroyed, and destroy nothing.
     """
 

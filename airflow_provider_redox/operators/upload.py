@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.sends.once import check_choice, send_once
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_redox.hooks.redox import RedoxHook
     from airflow_provider_redox.operators.sends.sending import Sent
     from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.effects import Flow
@@ -98,7 +97,12 @@ class RedoxUploadOperator(RedoxOperator):
             number=number,
             noun="file",
         )
-        uri: str = outcome.facts["uri"]
+        uri = outcome.facts.get("uri")
+        if not isinstance(uri, str):
+            raise RedoxAmbiguousOutcomeError(
+                f"file {number + 1} was uploaded by an earlier try, whose answer could not be stored: nobody knows its URI. "
+                "Nothing was uploaded now. Clear the task with resend=True to upload it again"
+            )
         return uri
 
     def _places(self) -> list[tuple[str, Any]]:
@@ -127,22 +131,3 @@ def _uri(flow: Flow[str]) -> Flow[Sent]:
 
     uri = yield from flow
     return Sent(facts={"uri": uri})
-
-
-def with_uploads(hook: RedoxHook, message: Any, *, headers: Any = None) -> Any:
-    """Upload what a message wants uploaded, each file once, and give a copy of the message with the URIs.
-
-    Before the first upload every file is looked at, and the message is encoded with placeholders, which finds one that is
-    too large or no JSON. A message without `$upload` is given back as it is.
-    """
-    from airflow_provider_redox.protocol.data_model import encode
-    from airflow_provider_redox.protocol.uploads import uploads_in, with_uris, without_uploads
-    from airflow_provider_redox.storage.inputs import file_to_upload
-
-    wanted = uploads_in(message)
-    if not wanted:
-        return message
-    files = {path: file_to_upload(path, where=f"payload: {place}") for path, place in wanted.items()}
-    encode(without_uploads(message))
-    flows = {path: hook.client.accounted.upload(file, headers=headers) for path, file in files.items()}
-    return with_uris(message, {path: hook.client.run(flow) for path, flow in flows.items()})

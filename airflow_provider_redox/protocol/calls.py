@@ -237,7 +237,6 @@ class Calls:
 
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
-        self.settings.allow.check("log")
         request = log_request(self.settings, log_id, organization_id=organization_id, headers=self._headers(None))
         return exchange(request, read_log, repeatable=True, env=self.env)
 

@@ -208,7 +208,7 @@ class Deidentifier:
         if isinstance(part, bool):
             return part
         if isinstance(part, int | float):
-            return part if name in ("value", "valueInteger", "valueDecimal", "low", "high", "quantity", "count") else None
+            return part if name in ("value", "low", "high", "quantity", "count") else None
         return self._text(name, part) if isinstance(part, str) else None
 
     def _text(self, name: str, text: str) -> str | None:
@@ -227,7 +227,7 @@ class Deidentifier:
         left: dict[str, Any] = {}
         if system in PUBLIC and isinstance(code, str) and _CODE.fullmatch(code):
             left = {"system": system, "code": code} | ({"unit": code} if system == UCUM and "unit" in value else {})
-        if isinstance(number, int | float) and not isinstance(number, bool):
+        if isinstance(number, int | float) and not isinstance(number, bool) and not _counts_years(value):
             left["value"] = number
         return left
 
@@ -237,8 +237,14 @@ class Deidentifier:
         return {"reference": f"{kind}/{self.new_id(kind, identity)}"} if kind in RESOURCE_TYPES and identity else {}
 
 
+def _counts_years(value: Mapping[str, Any]) -> bool:
+    """Say whether a quantity is a time as long as a life may be: years, months."""
+    return value.get("system") == UCUM and value.get("code") in ("a", "mo")
+
+
 def _is_age(name: str, value: Mapping[str, Any]) -> bool:
     """Say whether an element is an age, or an observation of one."""
     coding = value.get("code", {}).get("coding") if isinstance(value.get("code"), Mapping) else None
     codes = {one.get("code") for one in coding if isinstance(one, Mapping)} if isinstance(coding, list) else set()
-    return name.lower().endswith("age") or not AGES.isdisjoint(codes)
+    ranged = name.lower().endswith(("agerange", "onsetrange", "abatementrange", "deceasedrange", "performedrange"))
+    return name.lower().endswith("age") or ranged or not AGES.isdisjoint(codes)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
+
+import msgspec
 
 from airflow_provider_redox.protocol import jsontext
 
@@ -59,7 +62,7 @@ def persons_of_body(body: bytes) -> Iterator[tuple[str | None, set[str]]]:
         return
     while pending:
         value, contained = pending.pop()
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             pending += [(one, contained) for one in value]
         elif isinstance(value, dict):
             pending += [(part, contained or name == "contained") for name, part in value.items()]
@@ -76,15 +79,15 @@ def _values(listed: Any) -> Iterator[str]:
 
 
 def patients_of_content(content: Any) -> Iterator[Patient]:
-    """Give the patients of a message, a Bundle, or an answer, as Python values."""
-    yield from _people(content, _DEEPEST)
+    """Give the patients of a message, a Bundle, or an answer, as Python values of whatever kind JSON can be made of."""
+    yield from _people(msgspec.to_builtins(content, builtin_types=(Decimal,), str_keys=True), _DEEPEST)
 
 
 def _people(value: Any, deep: int) -> Iterator[Patient]:
     """Walk through JSON: FHIR Patients and references to such, and the identifiers of a Data Model's people."""
     if deep == 0:
         return
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         for one in value:
             yield from _people(one, deep - 1)
     elif isinstance(value, Mapping):
@@ -94,14 +97,14 @@ def _people(value: Any, deep: int) -> Iterator[Patient]:
                 yield from _contained(part, deep - 1)
                 continue
             if name in _PEOPLE:
-                for person in part if isinstance(part, list) else [part]:
+                for person in part if isinstance(part, list | tuple) else [part]:
                     yield from _identified(person, "Identifiers", "ID", "IDType")
             yield from _people(part, deep - 1)
 
 
 def _contained(resources: Any, deep: int) -> Iterator[Patient]:
     """A resource in a resource has an ID that only the two know, so a patient in there is known by its identifiers."""
-    for one in resources if isinstance(resources, list) else ():
+    for one in resources if isinstance(resources, list | tuple) else ():
         is_patient = isinstance(one, Mapping) and one.get("resourceType") == "Patient"
         yield from _identified(one, "identifier", "value", "system") if is_patient else _people(one, deep)
 
@@ -126,6 +129,6 @@ def _person(value: Mapping[str, Any]) -> Iterator[Patient]:
 
 def _identified(person: Any, listed: str, value: str, kind: str) -> Iterator[Identifier]:
     found = person.get(listed) if isinstance(person, Mapping) else None
-    for one in found if isinstance(found, list) else ():
+    for one in found if isinstance(found, list | tuple) else ():
         if isinstance(one, Mapping) and isinstance(one.get(value), str | int) and one[value]:
             yield Identifier(str(one[value]), str(one.get(kind) or ""))

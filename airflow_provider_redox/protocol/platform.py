@@ -127,6 +127,7 @@ def page_of_logs(
 
     With `searchTerms` among the filters it is `.../search/payloads`.
     """
+    settings.allow.check("log")
     if not settings.environment_id:
         raise RedoxConfigError("extra.environment_id: missing in the Platform connection; the log search needs it")
     kind = "payloads" if "searchTerms" in filters else "metadata"
@@ -149,6 +150,7 @@ def log_request(
     data_mode: str | None = None,
 ) -> Request:
     """Ask for one log (`GET v1/organizations/{organizationId}/logs/{logId}`). Raises `RedoxConfigError`."""
+    settings.allow.check("log")
     organization = organization_id or settings.organization_id
     if not organization:
         raise RedoxConfigError("extra.organization_id: missing; the Platform API needs it")

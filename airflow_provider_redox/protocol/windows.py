@@ -62,15 +62,6 @@ def parse_windows(given: Any, *, where: str = "window") -> list[Window]:
     return windows
 
 
-def split_window(start: Any, end: Any, parts: int) -> list[tuple[str, str]]:
-    """Cut a window into disjoint ones, for tasks that run side by side: `.expand(window=split_window(...))`.
-
-    Start and end as in `parse_windows`; the pairs are ISO 8601 text. Raises `RedoxConfigError`.
-    """
-    (window,) = parse_windows((start, end))
-    return [(instant(one.start), instant(one.end)) for one in window.split(parts)]
-
-
 def instant(moment: datetime) -> str:
     """Give an instant in UTC as FHIR writes it, with the digits that it has: at least milliseconds."""
     exact = moment.astimezone(UTC)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MAX_COUNT = 1000
 SORTS = {"_id", "_lastUpdated"}
-IDENTIFYING = ("_id", "identifier", "given+family+birthdate")
 
 
 @dataclass(frozen=True, slots=True)

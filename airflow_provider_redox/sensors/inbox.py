@@ -26,7 +26,8 @@ class RedoxInboxSensor(BaseSensorOperator):
     A task that is tried again, or cleared, returns what it returned before. The next run of the DAG goes on after it. Give
     the DAG `max_active_runs=1`, or a `name` for each, so that one place in the inbox is not moved by two at once.
 
-    The parameters are those of `RedoxInboxTrigger`, and Airflow's for sensors.
+    The parameters are those of `RedoxInboxTrigger`, and Airflow's for sensors: `poke_interval` in place of `poll_interval`,
+    no `start`, 1000 `max_messages` by default; `gather_seconds` counts while it is deferred.
 
     :param name: whose place in the inbox this is; by default the task's.
     :param deferrable: wait in the triggerer, where it costs no worker slot; by default as `[operators] default_deferrable`.

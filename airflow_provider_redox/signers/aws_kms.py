@@ -13,6 +13,7 @@ from airflow_provider_redox.signers.base import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     TRIES,
+    hushed,
     no_credentials,
     not_installed,
     refused,
@@ -93,7 +94,8 @@ def _told(ask: Callable[[], Any]) -> Any:
     """Ask, and make one of our errors of what boto3 raises: its own hold the request, and who asked."""
     error: RedoxError
     try:
-        return ask()
+        with hushed("botocore"):
+            return ask()
     except ImportError:
         error = not_installed(NAME, "aws-kms")
     except Exception as raised:  # noqa: BLE001  (botocore's errors have no root but this)

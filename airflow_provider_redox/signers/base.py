@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+import threading
+from collections.abc import Iterator
 from typing import Protocol
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxTransportError
@@ -44,6 +48,22 @@ class Signer(Protocol):
         RS384: RSASSA-PKCS1-v1_5 with SHA-384. ES384: ECDSA with SHA-384, the two numbers of 48 bytes each, as JWS wants
         them, or as DER.
         """
+
+
+_hushing = threading.RLock()
+
+
+@contextlib.contextmanager
+def hushed(name: str) -> Iterator[None]:
+    """Keep a library from logging at DEBUG meanwhile what it sends and gets: here that is what opens the seal."""
+    logger = logging.getLogger(name)
+    with _hushing:
+        before = logger.level
+        logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
 
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}", re.ASCII)

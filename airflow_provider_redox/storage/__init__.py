@@ -5,7 +5,7 @@ staged parts beside them under `_redox/`. Nothing is kept on a worker's own disk
 
     results    results, parts, checkpoint, watermark, layout, shapes, documents, bodies
     reading    reading, merging, inputs, rows, members
-    sends      send_record, send_marker, send_batch, send_ledger, sent_logs
+    sends      send_record, send_marker, send_batch, send_ledger, sent_logs, moved
     inbox      a room of its own
     record     audit_log, encryption, holdings, purging, erasing
     stores     files, stores

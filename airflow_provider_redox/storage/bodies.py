@@ -24,11 +24,6 @@ class AnswerFile:
         self._files = Files(layout.root)
         self._stem = layout.result(kind, 0).removesuffix(".ndjson")
 
-    def prove(self) -> None:
-        """Find out whether the place can be written, before something leaves that may not be sent twice."""
-        self._files.write(f"{self._stem}.probe", b"")
-        self._files.remove(f"{self._stem}.probe")
-
     def keep(self, response: RedoxResponse) -> str | None:
         """Write the body and give its URL, None when there is no body. It replaces that of an earlier try."""
         for suffix in ("json", "bin"):

@@ -23,6 +23,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.patients import Identifier, patients_of_body, persons_of_body
+from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
 from airflow_provider_redox.storage.documents import DOCUMENTS
 from airflow_provider_redox.storage.files import Files, Found
 from airflow_provider_redox.storage.holdings import Holding
@@ -172,7 +173,13 @@ class Erasure:
         yield from self._of_lists(book)
 
     def _of_table(self, book: Book, one: Found, listed: set[str]) -> Iterator[Change]:
-        """Look at a file of lines; of a list of documents take down which stay."""
+        """Look at a file of lines; of a list of documents take down which stay.
+
+        One that the manifest does not name is what a killed try, or a killed purge, left.
+        """
+        if book.content is not None and _below(one.url) not in book.named:
+            yield Change("destroyed", one)
+            return
         gone = 0
         for line in book.lines(one):
             if self._takes(book, one, line):
@@ -189,6 +196,8 @@ class Erasure:
     def _takes(self, book: Book, one: Found, line: bytes) -> bool:
         if any(map(self._is_theirs, book.resources(one, line))):
             return True
+        if _lists_findings(one):
+            return any(not self._sources.isdisjoint(_found_in(resource)) for resource in book.resources(one, line))
         return _lists_documents(one) and str(_object(line).get("source")) in self._sources
 
     def _of_lists(self, book: Book) -> Iterator[Change]:
@@ -233,7 +242,7 @@ def carry_out(book: Book, changes: list[Change]) -> None:
     if changed:
         book.files.write(book.holding.manifest or "", msgspec.json.format(msgspec.json.encode(book.content), indent=2))
     for url in removed:
-        book.files.remove(url)
+        book.files.remove_file(url)
 
 
 def _rewritten(book: Book, change: Change) -> dict[str, Any]:
@@ -273,6 +282,17 @@ def _lists_documents(one: Found) -> bool:
 def _is_body(one: Found) -> bool:
     """Say whether it is the body of an answer: no file of lines, no document, nothing half."""
     return not (_NDJSON.fullmatch(one.url) or _DOCUMENT.fullmatch(one.url) or one.url.endswith(".partial"))
+
+
+def _lists_findings(one: Found) -> bool:
+    return f"/type={VALIDATION_OUTCOMES}/" in one.url
+
+
+def _found_in(outcome: bytes) -> set[str]:
+    """Name the resources in which a validation found something."""
+    issues = _object(outcome).get("issue")
+    details = [one.get("details") for one in issues if isinstance(one, dict)] if isinstance(issues, list) else []
+    return {str(one.get("text")) for one in details if isinstance(one, dict)}
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _BLOCK = 4 * 1024 * 1024  # drivers' own defaults go up to 50 MB, several of which are held at once
+
+
+_PATTERN = frozenset("*?[]")
 
 
 class Found(NamedTuple):
@@ -201,7 +204,20 @@ class Files:
                 listed: dict[str, dict[str, Any]] = fs.find(folder, detail=True)
         except FileNotFoundError:
             return []
-        return [Found(f"{self._lead}{path}", int(one.get("size") or 0), _when(one)) for path, one in sorted(listed.items())]
+        new = time.time()  # what says nothing is as good as new
+        return [
+            Found(f"{self._lead}{path}", int(one.get("size") or 0), written_at(one, unknown=new))
+            for path, one in sorted(listed.items())
+        ]
+
+    def folders(self, url: str) -> list[str]:
+        """List the names of the folders in a folder; none when there is no such folder."""
+        try:
+            with self._asking() as fs:
+                listed = fs.ls(self._path(url), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(str(one["name"]).rstrip("/").rpartition("/")[2] for one in listed if one["type"] == "directory")
 
     def move(self, source: str, target: str) -> None:
         """Move a file, over another one if there is one: on a store a copy that the store makes, then a removal."""
@@ -271,8 +287,8 @@ class Files:
         return str(path)
 
 
-def _when(listed: dict[str, Any]) -> float:
-    """Give when a file was written, which each driver says in its own way. What says nothing is as good as new."""
+def written_at(listed: Mapping[str, Any], *, unknown: float) -> float:
+    """Give when a file was written, in seconds since the epoch, which each driver says in its own way."""
     for name in ("mtime", "LastModified", "last_modified", "updated"):
         told = listed.get(name)
         if isinstance(told, datetime):
@@ -281,7 +297,7 @@ def _when(listed: dict[str, Any]) -> float:
             return datetime.fromisoformat(told).timestamp()
         if isinstance(told, int | float):
             return float(told)
-    return time.time()
+    return unknown
 
 
 def _remove(fs: AbstractFileSystem, path: str) -> None:
@@ -290,7 +306,11 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
     if found == [path]:
         fs.rm_file(path)
     elif found:
-        fs.rm(path, recursive=True)
+        if _PATTERN.isdisjoint("".join(found)):
+            fs.rm(path, recursive=True)
+        else:  # which the drivers would take for the names of other files
+            for one in found:
+                fs.rm_file(one)
         fs.invalidate_cache()
         if fs.find(path):
             raise PermissionError

@@ -104,6 +104,8 @@ def holdings(files: Files, root: str) -> Iterator[Holding]:
 
 def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
     """Say whose a file is, by its path below the root, and which list it belongs into; None for what is nobody's."""
+    if not {*"*?[]"}.isdisjoint(path):  # no name of ours holds these, and stores take them for patterns
+        return None
     destination, _, rest = path.partition("/")
     environment, _, rest = rest.partition("/")
     place, _, rest = rest.partition("/")

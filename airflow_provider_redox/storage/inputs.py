@@ -6,10 +6,11 @@ A complaint names the argument, never the path: a file's name may be a patient's
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from os import PathLike, fspath
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -17,6 +18,8 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.uploads import File, check_size
 from airflow_provider_redox.storage.files import Files
+
+T = TypeVar("T")
 
 _json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be sent as 1.1
 
@@ -28,10 +31,11 @@ class FoundFile:
     files: Files
     url: str
     size: int
+    where: str
 
     def open(self) -> IO[bytes]:
-        """Open it to read from its start."""
-        return self.files.open(self.url)
+        """Open it to read from its start. Raises `RedoxConfigError` when it is gone, `OSError` when its store is away."""
+        return _unnamed(lambda: self.files.open(self.url), self.where)
 
 
 def file_to_upload(place: Any, *, where: str) -> File:
@@ -54,7 +58,7 @@ def read_json(place: Any, *, where: str, limit: int) -> Any:
     found = found_file(place, where)
     if found.size > limit:
         raise RedoxConfigError(f"{where}: the file has {found.size} bytes, and Redox takes {limit}")
-    text = found.files.read(found.url)
+    text = _unnamed(lambda: found.files.read(found.url), where)
     try:
         return jsontext.decode(text or b"", _json)
     except ValueError as error:
@@ -76,10 +80,30 @@ def found_file(place: Any, where: str) -> FoundFile:
         files = None
     if files is None:
         raise RedoxConfigError(f"{where}: no driver for {url.partition('://')[0]}:// is installed on this worker")
-    size = files.size(url)
+    size = _unnamed(lambda: files.size(url), where)
     if size is None:
-        raise RedoxConfigError(f"{where}: there is no file at this place, or none that this worker can see")
-    return FoundFile(files, url, size)
+        raise _gone(where)
+    return FoundFile(files, url, size, where)
+
+
+def _unnamed(ask: Callable[[], T], where: str) -> T:
+    """Ask a store, and tell of its errors without the path that they name."""
+    error: Exception
+    try:
+        return ask()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        error = _gone(where)
+    except RedoxConfigError:  # no such bucket
+        error = _gone(where)
+    except PermissionError:
+        error = RedoxConfigError(f"{where}: this worker may not read the file")
+    except OSError as raised:
+        error = OSError(f"{where}: the store of the file could not be used ({type(raised).__name__})")
+    raise error
+
+
+def _gone(where: str) -> RedoxConfigError:
+    return RedoxConfigError(f"{where}: there is no file at this place, or none that this worker can see")
 
 
 class _Sized(Files):

@@ -141,7 +141,7 @@ class Purge:
 
         def do() -> None:
             for one in gone:
-                self._files.remove(one.url)
+                self._files.remove_file(one.url)
             for one in reduced:  # read again: a task that was cleared may have sent since
                 less = self._less(one.url)
                 if less is not None:

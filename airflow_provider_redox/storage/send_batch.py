@@ -23,6 +23,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.moved import elsewhere
 from airflow_provider_redox.storage.send_record import OPEN, Trace, facts_of, line_of
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class BatchState:
     """
 
     def __init__(self, layout: Layout, *, longest: float) -> None:
-        self._files = Files(layout.root)
+        self._files, self._layout = Files(layout.root), layout
         self._folder = f"{layout.workspace}/batch"
         self._longest = longest
 
@@ -101,6 +102,11 @@ class BatchState:
             plan = self._read(text, Plan, self._place(generation, "plan.json"))
             generation += 1
         return plan
+
+    def elsewhere(self) -> str | None:
+        """Give where the plan of an earlier try lies, if it is below another destination or environment."""
+        places = elsewhere(self._files, self._layout, self._place(1, "plan.json"))
+        return next((place for place in places if self._files.read(place) is not None), None)
 
     def start(self, plan: Plan) -> bool:
         """Write a plan down, and say whether this was the first to do so."""

@@ -26,6 +26,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.moved import elsewhere
 from airflow_provider_redox.storage.send_marker import Mark, Marker, NoMarker
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ class SendRecord:
 
     :param url: where the line is, such as `layout.result("DataModelPost", 0)`.
     :param known: what the line says of the message whatever becomes of it.
+    :param again: whether there was a try before this one.
     """
 
-    def __init__(self, layout: Layout, url: str, *, known: Mapping[str, Any], marker: Marker | None = None) -> None:
-        self._files = Files(layout.root)
+    def __init__(
+        self, layout: Layout, url: str, *, known: Mapping[str, Any], marker: Marker | None = None, again: bool = False
+    ) -> None:
+        self._files, self._layout, self._again = Files(layout.root), layout, again
         self.url = url
         self._known = {"index": 0, **known}
         self._marker: Marker = marker or NoMarker()
@@ -86,7 +90,16 @@ class SendRecord:
         return line
 
     def _line(self) -> Trace | None:
-        text = self._files.read(self.url)
+        line = self._read(self.url)
+        for place in elsewhere(self._files, self._layout, self.url) if line is None and self._again else ():
+            line = self._read(place)
+            if line is not None and line.outcome not in ("unsent", "refused"):
+                self.url = place
+                return line
+        return line
+
+    def _read(self, url: str) -> Trace | None:
+        text = self._files.read(url)
         return None if text is None else jsontext.stored(text, Trace) or Trace("sending")
 
     def begin(self, trace: Trace) -> None:

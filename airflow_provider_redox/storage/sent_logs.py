@@ -22,12 +22,10 @@ class SentLogs:
 
     :param made: log IDs, each with the time from which on it was sent; 0 when the line does not say.
     :param without_id: messages that Redox accepted without naming a log.
-    :param not_accepted: messages that were refused, or of which nobody knows.
     """
 
     made: dict[str, float] = field(default_factory=dict)
     without_id: int = 0
-    not_accepted: int = 0
 
 
 def sent_logs(url: str) -> SentLogs:
@@ -48,8 +46,7 @@ def sent_logs(url: str) -> SentLogs:
 
 def _take(line: _Line, found: SentLogs) -> None:
     if line.outcome != "accepted":
-        found.not_accepted += 1
-    elif not line.log_ids:
-        found.without_id += 1
-    for log_id in line.log_ids if line.outcome == "accepted" else ():
+        return
+    found.without_id += not line.log_ids
+    for log_id in line.log_ids:
         found.made.setdefault(log_id, line.sent_at)

@@ -42,25 +42,29 @@ class Record(msgspec.Struct):
     :param watermark: an instant in UTC.
     :param run: the run that moved it.
     :param known: sealed, the identities of what was last changed within the overlap.
+    :param before: the same before that run, for which nothing that it gave itself is a repeat when it is tried again.
     """
 
     watermark: str
     run: str
     at: str
     known: str = ""
+    before: str = ""
 
 
 class Increment:
     """One search's way from run to run.
 
     :param url: of the record.
+    :param run: which run this is.
     """
 
-    def __init__(self, files: Files, url: str, seal: Seal) -> None:
-        self._files, self._url, self._seal = files, url, seal
+    def __init__(self, files: Files, url: str, seal: Seal, run: str) -> None:
+        self._files, self._url, self._seal, self._run = files, url, seal, run
         self._recent: dict[int, str] = {}
         self._record = self._load()
-        self._known = self._unsealed()
+        self._before = "" if self._record is None else self._record.before if self._record.run == run else self._record.known
+        self._earlier = self._unsealed(self._before)
 
     @property
     def since(self) -> str | None:
@@ -71,24 +75,25 @@ class Increment:
 
     def repeats(self, resources: Sequence[Resource]) -> set[int]:
         """Give the places of those that an earlier run gave in the same version."""
-        if not self._known:
+        if not self._earlier:
             return set()
-        return {place for place, resource in enumerate(resources) if key_of(resource) in self._known}
+        return {place for place, resource in enumerate(resources) if key_of(resource) in self._earlier}
 
     def note(self, key: int, last_updated: str | None) -> None:
         """Note what came, in case the next run finds it again."""
         if last_updated and len(self._recent) < 2 * KNOWN_AT_MOST:
             self._recent[key] = instant_of(last_updated)
 
-    def move(self, watermark: str | None, run: str) -> None:
+    def move(self, watermark: str | None) -> None:
         """Move the watermark; never back, and not when nothing was found."""
         earlier = self._record.watermark if self._record else ""
         if not watermark or watermark < earlier:
             return
         begin = instant(datetime.fromisoformat(watermark) - OVERLAP)
-        still = {*self._known, *(key for key, moment in self._recent.items() if moment >= begin)}
+        latest = self._unsealed(self._record.known) if self._record else set()
+        still = {*latest, *(key for key, moment in self._recent.items() if moment >= begin)}
         known = b"".join(key.to_bytes(_WIDTH) for key in sorted(still)[:KNOWN_AT_MOST])
-        record = Record(watermark, run, instant(datetime.now(UTC)), self._seal.close(known))
+        record = Record(watermark, self._run, instant(datetime.now(UTC)), self._seal.close(known), self._before)
         self._files.write(self._url, msgspec.json.encode(record) + b"\n")
 
     def _load(self) -> Record | None:
@@ -101,7 +106,7 @@ class Increment:
             _log.warning("The watermark of this search is damaged; everything is asked for again.")
             return None
 
-    def _unsealed(self) -> set[int]:
-        """Give the identities of the overlap; none where another key has sealed them."""
-        clear = (self._seal.open(self._record.known) if self._record else None) or b""
+    def _unsealed(self, sealed: str) -> set[int]:
+        """Give the identities of an overlap; none where another key has sealed them."""
+        clear = (self._seal.open(sealed) if sealed else None) or b""
         return {int.from_bytes(clear[place : place + _WIDTH]) for place in range(0, len(clear), _WIDTH)}

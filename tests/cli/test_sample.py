@@ -87,6 +87,10 @@ def test_nothing_hides_in_what_stays(part: dict[str, Any]) -> None:
         {"ageAge": {"value": 97}},
         {"code": {"coding": [{"system": "http://loinc.org", "code": "30525-0"}]}, "valueQuantity": {"value": 97}},
         {"bornDate": "1929"},
+        {"onsetRange": {"low": {"value": 97, "unit": "a"}}},
+        {"deceasedRange": {"high": {"value": 97}}},
+        {"valueQuantity": {"value": 97, "system": "http://unitsofmeasure.org", "code": "a"}},
+        {"item": [{"answer": [{"valueInteger": 97}]}]},
         {"effectiveDateTime": "1929-05-06"},
     ],
 )

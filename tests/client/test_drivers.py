@@ -12,7 +12,7 @@ from airflow_provider_redox.client.asynchronous import AsyncClient
 from airflow_provider_redox.client.driver import real_environment
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAuthError, RedoxRateLimitError
-from airflow_provider_redox.protocol.effects import Bearer
+from airflow_provider_redox.protocol.effects import Bearer, Flow
 from tests.client.conftest import Driver
 from tests.client.drivers import MESSAGE, QUICK, connection_to, settings_of, with_token
 from tests.support.sandbox import Sandbox
@@ -39,6 +39,21 @@ def tokens_asked(sandbox: Sandbox) -> int:
 
 def patients(sandbox: Sandbox) -> int:
     return int(sandbox.stats()["resources_by_type"]["Patient"])
+
+
+def test_a_flow_knows_of_what_could_not_be_done(sandbox: Sandbox, driver: Driver) -> None:
+    """A token that is not to be had is an error in the flow that wants it, so that it can end what it began."""
+
+    def wants_a_token() -> Flow[str]:
+        try:
+            yield Bearer()
+        except RedoxAuthError:
+            return "ended well"
+        return "a token came"
+
+    nobody = sandbox.with_extra(client_id="nobody")
+    assert driver(nobody).run(wants_a_token()) == "ended well"
+    assert driver(sandbox.connection).run(wants_a_token()) == "a token came"
 
 
 def test_search_many_pages(sandbox: Sandbox, driver: Driver) -> None:

@@ -395,6 +395,16 @@ def test_another_destination_is_another_batch(batch: Batch, sandbox: Sandbox):
     assert len(arrived(sandbox)) == 10
 
 
+def test_a_batch_that_was_sent_under_another_name_is_not_sent_again(
+    batch: Batch, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    """Its plan lies below the environment; a clear finds it also where the connection names another one now."""
+    batch.post()
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(sandbox.with_extra(environment="Staging")))
+    assert "under another name of the destination or the environment" in batch.fails(RedoxAmbiguousOutcomeError, CLEARED)
+    assert len(arrived(sandbox)) == 10
+
+
 def test_storage_that_is_gone_is_noticed_by_the_marker(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
     """With the disk gone the database knows that a batch was open, and nothing is sent until the author says so."""
     lose(sandbox, 2)

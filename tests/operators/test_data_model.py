@@ -279,6 +279,20 @@ def test_with_resend_on_ambiguous_the_same_bytes_go_again(execute: Callable[...,
     assert len(bodies) == 1
 
 
+@pytest.mark.parametrize("change", [{"environment": "Staging"}, {"destinations": None}])
+def test_what_was_accepted_under_another_name_is_not_sent_again(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+):
+    """The line lies below the destination and the environment; a clear finds it also where these have other names now."""
+    place = sandbox.connection["extra"]["destinations"]["general"]["id"]
+    arguments = {"payload": {**NEW_PATIENT, "Meta": {**NEW_PATIENT["Meta"], "Destinations": [{"ID": place}], "Test": True}}}
+    first = execute(post(output, **arguments))
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(sandbox.with_extra(**change)))
+    again = execute(post(output, **arguments), try_number=2, max_tries=1)
+    assert (again["already_sent"], again["results_url"]) == (1, first["results_url"])
+    assert len(sandbox.ledger("/endpoint")) == 1
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_partly_accepted_message_is_not_sent_again(
     execute: Callable[..., Any], output: str, sandbox: Sandbox, markers: dict[str, Mark], *, lost: bool

@@ -181,6 +181,15 @@ def test_a_run_that_is_cleared_asks_again_for_what_it_asked_for(pull: Callable[.
     assert pull("fourth", since="last_success")["extension"]["since"] > second["extension"]["since"]
 
 
+def test_what_a_run_gave_itself_is_no_repeat(pull: Callable[..., Any], sandbox: Sandbox):
+    """A run that is tried again, or cleared, marks what it marked at first."""
+    assert pull("first", since="last_success")["extension"].get("repeats", 0) == 0
+    assert pull("first", since="last_success")["extension"].get("repeats", 0) == 0
+    write_observation()
+    second = pull("second", since="last_success")
+    assert pull("second", since="last_success")["extension"]["repeats"] == second["extension"]["repeats"] < found(second)
+
+
 def test_a_backfill_asks_for_its_own_interval_and_leaves_the_watermark(pull: Callable[..., Any], sandbox: Sandbox):
     """Without an interval it is an error that names the cure."""
     pull("first", since="last_success")

@@ -22,6 +22,7 @@ from airflow_provider_redox.operators.fhir import RedoxFhirReadOperator, RedoxFh
 from airflow_provider_redox.operators.purge import RedoxPurgeOperator
 from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.operators.upload import RedoxUploadOperator
+from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.reading import parse_manifest
 from tests.support.s3 import Bucket
 from tests.support.sandbox import Sandbox
@@ -290,6 +291,19 @@ def test_on_an_object_store(execute: Execute, bucket: Bucket) -> None:
     assert json.loads(bucket.at(told["url"]))["status"] == "destroyed"
 
 
+def test_names_that_are_patterns_destroy_nothing_else(execute: Execute, bucket: Bucket) -> None:
+    """Whoever may write to the store has nobody else's files destroyed by a name that a driver takes for a pattern."""
+    execute(search(bucket.root))
+    before = bucket.list()
+    for name in ("manifest.json", "manifest.json/x"):
+        bucket.put(bucket.key(f"{bucket.root}/destination=*/environment=*/_redox/dag_id=*/run_id=*/*/{name}"), b"{}")
+    told = purge(bucket.root, of_dag_id="*")
+    assert told["counts"]["destroyed"] == 0
+    Files(bucket.root).remove(f"{bucket.root}/destination=*/environment=*/_redox/dag_id=*/run_id=*/*")
+    assert set(before) <= set(bucket.list())
+    assert not [key for key in bucket.list() if "*" in key]
+
+
 def test_the_command_plans_then_destroys(execute: Execute, output: str, tmp_path: Path) -> None:
     """`purge` says what would go; with --yes it goes. Without saying what, it does nothing."""
     execute(search(output))
@@ -392,6 +406,34 @@ def test_what_a_killed_try_left_beside_a_result_goes(output: str, tmp_path: Path
     purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
     assert not any(path.exists() for path in left)
     assert json.loads(file.read_text()) == BOB
+
+
+def test_what_a_killed_purge_left_is_nobodys(output: str, tmp_path: Path) -> None:
+    """A file that no manifest names any more, or not yet, goes: the lines of the others stand in the one that is named."""
+    file = stored(output, GENERAL, [BOB])
+    orphan = file.with_name("t.Patient.00001.ndjson")
+    orphan.write_text(json.dumps(BOB))
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    assert not orphan.exists()
+    assert results(output) == [BOB]
+
+
+def test_what_was_found_wrong_with_a_patient_goes(output: str, tmp_path: Path) -> None:
+    """The report of a validation names resources, and those that were the patient's go out of it."""
+    file = stored(output, GENERAL, [ALICE, BOB])
+    findings = [
+        {"resourceType": "OperationOutcome", "issue": [{"details": {"text": f"Patient/{n}"}}]} for n in ("1", "4711")
+    ]
+    report = Path(str(file.parent).replace("type=Patient", "type=ValidationOutcome")) / "t.ValidationOutcome.00000.ndjson"
+    report.parent.mkdir(parents=True)
+    report.write_text("".join(json.dumps(one) + "\n" for one in findings))
+    manifest = Path(output.removeprefix("file://")) / GENERAL / "_redox/dag_id=pull/run_id=r/t/manifest.json"
+    told = json.loads(manifest.read_text())
+    told["error"].append({"type": "ValidationOutcome", "url": f"file://{report}", "count": 2})
+    manifest.write_text(json.dumps(told))
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "4711"))
+    assert "Patient/1" not in "".join(files(output).values())
+    assert "Patient/4711" in "".join(files(output).values())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.protocol.disclosure import SEARCH, Disclosure, Moment, Requester, events
-from airflow_provider_redox.protocol.patients import Identifier, patients_of_body
+from airflow_provider_redox.protocol.patients import Identifier, patients_of_body, patients_of_content
 
 MRN = Identifier("77", "urn:mrn")
 PATIENT = {"resourceType": "Patient", "id": "5", "identifier": [{"system": "urn:mrn", "value": "77"}]}
@@ -90,6 +92,19 @@ def test_anything_can_be_looked_at(content: Any) -> None:
         for one in patients_of_body(json.dumps(wrapped).encode()):
             assert isinstance(one, str | Identifier)
     assert list(patients_of_body(b"\xff{")) == []
+
+
+def test_patients_of_a_message_of_any_make() -> None:
+    """What is encoded is looked through: tuples, dataclasses and numbers of any kind."""
+
+    @dataclass
+    class Named:
+        Identifiers: tuple[dict[str, str], ...]
+
+    message = {"Meta": {}, "Patient": Named(({"ID": "77", "IDType": "urn:mrn"},)), "Value": Decimal("1.10")}
+    bundle = {"resourceType": "Bundle", "entry": ({"resource": observation(subject={"reference": "Patient/5"})},)}
+    assert set(patients_of_content(message)) == {MRN}
+    assert set(patients_of_content(bundle)) == {"5"}
 
 
 def test_trace_ids_are_told_once() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.windows import instant_of, parse_windows, split_window
+from airflow_provider_redox.protocol.windows import instant_of, parse_windows
 
 DAY = ("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
 
@@ -70,19 +71,20 @@ def test_what_is_no_window_is_named(given: object, said: str) -> None:
 def test_the_parts_of_a_window_leave_no_seam(start: datetime, milliseconds: int, parts: int) -> None:
     """Each begins where the one before ends, the first and the last at the window's ends, and none is empty."""
     end = start + timedelta(milliseconds=max(milliseconds, parts))
-    pairs = split_window(start, end, parts)
-    assert len(pairs) == parts
-    assert [first for _, first in pairs[:-1]] == [second for second, _ in pairs[1:]]
-    assert (datetime.fromisoformat(pairs[0][0]), datetime.fromisoformat(pairs[-1][1])) == (start, end)
-    assert all(datetime.fromisoformat(one) < datetime.fromisoformat(other) for one, other in pairs)
-    assert len(parse_windows(pairs)) == parts
+    (whole,) = parse_windows((start, end))
+    windows = whole.split(parts)
+    assert len(windows) == parts
+    assert all(one.end == other.start for one, other in pairwise(windows))
+    assert (windows[0].start, windows[-1].end) == (start, end)
+    assert all(one.start < one.end for one in windows)
+    assert len(parse_windows([(one.start, one.end) for one in windows])) == parts
 
 
 @pytest.mark.parametrize("parts", [0, -1, 86_400_001])
 def test_a_window_is_not_cut_finer_than_milliseconds(parts: int) -> None:
     """Nor into nothing."""
     with pytest.raises(RedoxConfigError, match="window_parts"):
-        split_window(*DAY, parts)
+        parse_windows(DAY)[0].split(parts)
 
 
 @given(moments, moments, st.integers(-14, 14))

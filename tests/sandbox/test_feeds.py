@@ -143,7 +143,7 @@ def test_what_was_delivered_can_be_redelivered(sandbox: Sandbox, destination: De
     sandbox.control("POST", "push", {"feed": "results", "count": 2})
     until(sandbox, delivered=3)
     sandbox.control("POST", "redeliver", {"feed": "results", "log_ids": ["mine"]})
-    until(sandbox, attempts=4)
+    until(sandbox, delivered=4)
     sandbox.control("POST", "redeliver", {"feed": "results", "last": 1})
     until(sandbox, attempts=5)
     assert log_ids(destination)[3:] == ["mine", "mine"]

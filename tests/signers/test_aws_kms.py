@@ -144,6 +144,20 @@ def test_the_signature_of_the_seal_is_sent_nowhere(connect: Connect, kms: Kms, c
     assert b" " in SEALED_BY
 
 
+def test_no_log_has_what_the_kms_signed(
+    connect: Connect, kms: Kms, counted: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At DEBUG botocore writes down whole requests and answers, so it is hushed while the KMS is asked, and no longer."""
+    connect("aws_kms", kms.key())
+    caplog.set_level(logging.DEBUG)
+    RedoxHook().get_access_token()
+    asked = [json.loads(body)["Message"] for body in counted.bodies if b'"Message"' in body]
+    assert len(asked) == 2
+    assert not any(message in caplog.text for message in asked)
+    assert "Signature" not in caplog.text
+    assert logging.getLogger("botocore").isEnabledFor(logging.DEBUG)
+
+
 def test_another_process_opens_the_seal(kms: Kms, connect: Connect) -> None:
     """Two processes with the same RSA key derive the same secret, which nobody can derive from the public key."""
     connect("aws_kms", kms.key())

@@ -141,6 +141,7 @@ def _increment(operator: RedoxFhirSearchOperator, layout: Layout, params: list[P
         Files(layout.root),
         layout.watermark(digest),
         Seal(settings.key, purpose="watermark", bound_to=f"{layout.base} {digest}"),
+        layout.owner.run_id,
     )
 
 
@@ -272,7 +273,7 @@ def _move(drain: Drain, increment: Increment, watermark: str | None) -> None:
     elif drain.progress.resources and watermark is None:
         _log.warning("No resource tells its meta.lastUpdated, so the watermark cannot be moved: the next run asks for all.")
     else:
-        increment.move(watermark, drain.shape.run)
+        increment.move(watermark)
 
 
 class _Extension(msgspec.Struct):

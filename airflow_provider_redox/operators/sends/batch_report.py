@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_redox.exceptions import (
@@ -16,6 +15,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.operators.sends.batch_segment import Due
+from airflow_provider_redox.operators.sends.sending import utc
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ class Report:
     lines: dict[str, list[int]] = field(default_factory=dict)
     log_ids: list[str] = field(default_factory=list)
     already: int = 0
-    first_refusal: tuple[str, ...] = ()
     open_from: float = 0.0
     open_until: float = 0.0
     _told: float = 0.0
@@ -99,7 +98,7 @@ class Report:
         return None
 
     def _ambiguous(self, told: str, cause: Exception | None) -> RedoxAmbiguousOutcomeError:
-        window = f", from {_utc(self.open_from)} to {_utc(self.open_until)}" if self.open_from else ""
+        window = f", from {utc(self.open_from)} to {utc(self.open_until)}" if self.open_from else ""
         error = RedoxAmbiguousOutcomeError(
             f"{told} Those that are ambiguous may or may not have arrived, and are not sent again: look for them in the "
             f"Redox dashboard's logs{window}. A clear with on_ambiguous='resend' sends them, and nothing that was accepted"
@@ -130,7 +129,3 @@ class Report:
 
 def _may_help(cause: Exception | None) -> bool:
     return not isinstance(cause, RedoxError) or cause.retryable
-
-
-def _utc(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

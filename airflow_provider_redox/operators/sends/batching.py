@@ -19,7 +19,7 @@ from airflow_provider_redox.operators.sends.batch_messages import Line, Maker, R
 from airflow_provider_redox.operators.sends.batch_report import Report
 from airflow_provider_redox.operators.sends.batch_segment import Breaker, Due, Limit, SegmentRun
 from airflow_provider_redox.operators.sends.posting import Poster
-from airflow_provider_redox.operators.sends.sending import LONGEST, is_first_try
+from airflow_provider_redox.operators.sends.sending import LONGEST, is_first_try, was_tried
 from airflow_provider_redox.protocol.platform import Sought
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.files import Files
@@ -86,6 +86,13 @@ class Batching:
         if last is None or anew:
             if mark is not None and not anew:
                 raise self._lost()
+            moved = self._state.elsewhere() if not anew and was_tried(self._ti) else None
+            if moved is not None:
+                raise RedoxAmbiguousOutcomeError(
+                    "An earlier try of this task sent messages under another name of the destination or the environment: "
+                    f"see {moved}. Nothing was sent now. Put the connection back, or clear the task with resend=True, which "
+                    "sends everything again"
+                )
             return self._begin((last.generation if last else 0) + 1, anew)
         if mark is not None and mark.name not in (last.batch, last.over):
             raise self._lost()

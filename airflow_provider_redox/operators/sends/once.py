@@ -51,14 +51,14 @@ def send_once(
     :param disclosure: what is put on record of it.
     :param number: tells apart what one task sends.
     """
-    from airflow_provider_redox.operators.sends.sending import Sending, Subject, is_first_try
+    from airflow_provider_redox.operators.sends.sending import Sending, Subject, is_first_try, was_tried
     from airflow_provider_redox.seal import keyed_hash
     from airflow_provider_redox.storage.send_marker import marker_of
     from airflow_provider_redox.storage.send_record import SendRecord
 
     client, ti, choices = operator.hook.client, context["ti"], vars(operator)
     digest = keyed_hash(client.settings.key, purpose="request", content=content)
-    record = SendRecord(layout, layout.sent(number), known={"what": what}, marker=marker_of(ti))
+    record = SendRecord(layout, layout.sent(number), known={"what": what}, marker=marker_of(ti), again=was_tried(ti))
     resend = choices["resend"] and is_first_try(ti, operator.retries or 0)
     subject = Subject(what, (), digest, noun)
     on_ambiguous = choices["on_ambiguous"]

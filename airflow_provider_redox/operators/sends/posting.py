@@ -13,14 +13,15 @@ from airflow_provider_redox.exceptions import (
     RedoxConfigError,
     RedoxError,
 )
-from airflow_provider_redox.operators.sends.sending import Outcome, Sending, Sent, Subject, is_first_try
+from airflow_provider_redox.operators.sends.sending import Outcome, Sending, Sent, Subject, is_first_try, was_tried
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_message
 from airflow_provider_redox.protocol.data_model import Accepted, addressee, encode
 from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.pointers import find
-from airflow_provider_redox.protocol.uploads import replace_uploads, without_uploads
+from airflow_provider_redox.protocol.uploads import replace_uploads, uploads_in, without_uploads
 from airflow_provider_redox.seal import keyed_hash
+from airflow_provider_redox.storage.inputs import file_to_upload
 from airflow_provider_redox.storage.send_ledger import SendLedger
 from airflow_provider_redox.storage.send_marker import marker_of
 from airflow_provider_redox.storage.send_record import SendRecord, outcome_of
@@ -139,6 +140,8 @@ class Posting:
             whole = poster.completed(replace_uploads(payload, poster.upload), begun)
             return sent(calls.post_message(whole, operator.headers, repeatable=poster.again))
 
+        for path, place in uploads_in(payload).items():
+            file_to_upload(path, where=f"payload: {place}")
         message = poster.completed(checked, client.env.now())
         datamodels.check(message, operator.validate)
         calls.prepared_message(message, operator.headers)  # encodes it: too large or not JSON is said now
@@ -149,6 +152,7 @@ class Posting:
             layout.result("DataModelPost", 0),
             known={"data_model": meta["DataModel"], "event_type": meta["EventType"]},
             marker=marker_of(ti),
+            again=was_tried(ti),
         )
         resend = operator.resend and is_first_try(ti, operator.retries or 0)
         search = poster.search(payload, meta, subject)

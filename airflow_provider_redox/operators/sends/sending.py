@@ -284,7 +284,7 @@ class Sending:
         subject = self.subject
         when = "around the time of that try"
         if trace.open_from:
-            when = f"from {_utc(trace.open_from)} to {_utc(self._settled_at(trace))}"
+            when = f"from {utc(trace.open_from)} to {utc(self._settled_at(trace))}"
         to = f" to {', '.join(subject.destinations)}" if subject.destinations else ""
         return (
             f"Look in the Redox dashboard's logs for {subject.what}{to}, {when}; the hash "
@@ -308,5 +308,11 @@ def is_first_try(ti: Any, retries: int) -> bool:
     return tried == 1 or (most is not None and most - retries == tried - 1)
 
 
-def _utc(moment: float) -> str:
+def was_tried(ti: Any) -> bool:
+    """Say whether there was a try of this task instance before this one."""
+    return (getattr(ti, "try_number", 1) or 1) > 1
+
+
+def utc(moment: float) -> str:
+    """Write an instant to the second, as Redox's dashboard shows it."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -3,7 +3,7 @@
 The message is written first, under its log ID, and only if there is none of that ID; then its arrival. A process that dies
 between the two has not said that it took the message, so Redox sends it again, and the arrival is written then.
 
-The one who looks for arrivals passes over none that becomes visible within a minute of the moment in its name. So an
+The one who looks for arrivals passes over none that becomes visible within two minutes of the moment in its name. So an
 arrival that took longer than `LATE` to write is written again, under a later moment: better twice than never.
 """
 

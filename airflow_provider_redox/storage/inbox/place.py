@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.storage.files import Files, _private
+from airflow_provider_redox.storage.files import Files, _private, written_at
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -82,7 +82,7 @@ class InboxFiles(Files):
         """Give when a file was last written, in seconds since 1970 by the store's clock; None when there is none."""
         try:
             with self._asking() as fs:
-                return modified(fs.info(self._path(url)))
+                return written_at(fs.info(self._path(url)), unknown=0.0)
         except FileNotFoundError:
             return None
 
@@ -94,17 +94,10 @@ class InboxFiles(Files):
                 found = fs.find(path, detail=True)
         except FileNotFoundError:
             return []
-        return [(modified(facts), f"{url.rstrip('/')}{str(one).removeprefix(path)}") for one, facts in found.items()]
-
-
-def modified(facts: Mapping[str, Any]) -> float:
-    """Give when a file was written, from what a driver tells of it; each store has a word of its own."""
-    told = next((facts[word] for word in ("mtime", "LastModified", "last_modified", "updated") if facts.get(word)), 0.0)
-    if isinstance(told, str):
-        from datetime import datetime
-
-        return datetime.fromisoformat(told).timestamp()
-    return float(told) if isinstance(told, int | float) else float(told.timestamp())
+        return [
+            (written_at(facts, unknown=0.0), f"{url.rstrip('/')}{str(one).removeprefix(path)}")
+            for one, facts in found.items()
+        ]
 
 
 def inbox_root(place: Any) -> str:
