@@ -36,18 +36,11 @@ def test_the_types_that_were_read_are_the_inputs():
 
 def test_files_of_a_folder_are_one_output_with_their_rows():
     """A folder is one dataset, the same for each run, with the rows and files of this one; outcomes are none."""
-    found = [(one.namespace, one.name, one.rows, one.files, one.size) for one in folders(MANIFEST)]
+    found = [(one.namespace, one.name, one.rows, one.files) for one in folders(MANIFEST)]
     assert found == [
-        ("s3://bucket", f"{WRITTEN}/type=Condition/dag_id=nightly", 7, 2, None),
-        ("s3://bucket", f"{WRITTEN}/type=Patient/dag_id=nightly", 3, 1, None),
+        ("s3://bucket", f"{WRITTEN}/type=Condition/dag_id=nightly", 7, 2),
+        ("s3://bucket", f"{WRITTEN}/type=Patient/dag_id=nightly", 3, 1),
     ]
-
-
-@pytest.mark.parametrize(("sizes", "total"), [((10, 20), 30), ((10, None), None)])
-def test_the_size_is_told_when_each_file_tells_its_own(sizes: tuple[int, int | None], total: int | None):
-    """A sum that misses a file would be wrong, so it is left out."""
-    output = [entry("Patient", number, 1, size=size) for number, size in enumerate(sizes)]
-    assert [folder.size for folder in folders({"output": output})] == [total]
 
 
 @pytest.mark.parametrize(

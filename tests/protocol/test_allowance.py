@@ -13,6 +13,8 @@ from airflow_provider_redox.exceptions import RedoxConfigError, RedoxResponseErr
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.protocol.allowance import INTERACTIONS, parse_allowance
 from airflow_provider_redox.protocol.documents import Attachment
+from airflow_provider_redox.protocol.looking import Knowledge, Platform, look
+from airflow_provider_redox.protocol.platform import Sought, find_logs
 from tests.support.sandbox import Sandbox
 
 KEVA = "81c2f5eb-f99f-40c4-b504-59483e6148d7"
@@ -64,6 +66,20 @@ def test_only_what_is_allowed_is_sent(way: str, sandbox: Sandbox, monkeypatch: p
     with contextlib.suppress(RedoxResponseError):  # there is no such log
         WAYS[way](connect(sandbox, monkeypatch, {"interactions": [way]}))
     assert bool(sandbox.ledger()) == (way != "download")
+
+
+def test_waiting_and_reconciling_look_logs_up(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may not look logs up may neither wait for a delivery nor ask what became of a message."""
+    hook = connect(sandbox, monkeypatch, {"interactions": ["post"]})
+    client, sought = hook.client, Sought("PatientAdmin", "NewPatient", "d-1", 0.0, 1.0)
+    told: Callable[..., None] = lambda _: None  # noqa: E731
+    for flow in (
+        find_logs(client.settings, client.env, sought, {}),
+        look(Platform(client.settings, client.env, None), {"log-1": 0.0}, Knowledge(), told),
+    ):
+        with pytest.raises(RedoxConfigError, match=r"^extra\.allow\.interactions: .*'log'"):
+            client.run(flow)
+    assert sandbox.ledger() == []
 
 
 def test_a_document_is_no_back_door(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
