@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,11 @@ DAG, TASK = "redox_minimal_fhir_search", "patients"
 
 @pytest.fixture(scope="module")
 def airflow(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    with airflow_with(f"{DAG}.py", tmp_path_factory.mktemp("search")) as running:
+    folder = tmp_path_factory.mktemp("search")
+    with (
+        tempfile.TemporaryDirectory(prefix="redox-") as results,  # a short name, as the picture shows it
+        airflow_with(f"{DAG}.py", folder, AIRFLOW__REDOX__OUTPUT_ROOT=f"file://{results}") as running,
+    ):
         yield running
 
 
