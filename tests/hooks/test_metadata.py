@@ -112,3 +112,31 @@ def test_widgets_of_older_airflow() -> None:
 def test_the_form_is_the_hooks_own() -> None:
     """The form's methods stand in the class itself; Airflow 2.11 does not look at base classes."""
     assert {"get_connection_form_widgets", "get_ui_field_behaviour"} <= set(RedoxHook.__dict__)
+
+
+SHOWN = {
+    "list": ["airflow-provider-redox"],
+    "hooks": ["airflow_provider_redox.hooks.redox.RedoxHook"],
+    "behaviours": ["redox"],
+    "widgets": ["extra__redox__client_id", "extra__redox__destinations"],
+    "triggers": [f"airflow_provider_redox.triggers.{name}" for name in ("delivery", "fhir", "inbox")],
+    "links": ["airflow_provider_redox.links.results.ResultsLink", "airflow_provider_redox.links.logs.LogLink"],
+    "configs": ["output_root", "audit_path"],
+}
+
+
+def test_airflows_own_commands_show_all_of_it() -> None:
+    """`airflow providers` lists the hook, the form's fields, the triggers, the buttons and the options."""
+    code = """
+import contextlib, sys
+from airflow.__main__ import main
+for command in sys.argv[1:]:
+    print("=====", command, flush=True)
+    sys.argv = ["airflow", "providers", command, "--output", "yaml"]
+    with contextlib.suppress(SystemExit):
+        main()
+"""
+    done = subprocess.run([sys.executable, "-c", code, *SHOWN], capture_output=True, text=True, timeout=300, check=True)
+    told = dict(part.split("\n", 1) for part in done.stdout.split("===== ")[1:])
+    missing = {command: [word for word in words if word not in told[command]] for command, words in SHOWN.items()}
+    assert {command: words for command, words in missing.items() if words} == {}, done.stderr[-2000:]
