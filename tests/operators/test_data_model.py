@@ -279,16 +279,26 @@ def test_with_resend_on_ambiguous_the_same_bytes_go_again(execute: Callable[...,
     assert len(bodies) == 1
 
 
-@pytest.mark.parametrize("change", [{"environment": "Staging"}, {"destinations": None}])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, {"environment": "Staging"}), ({"destinations": None, "destination": None}, {})],
+    ids=["env", "name"],
+)
 def test_what_was_accepted_under_another_name_is_not_sent_again(
-    execute: Callable[..., Any], output: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+    execute: Callable[..., Any],
+    output: str,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, Any],
+    after: dict[str, Any],
 ):
     """The line lies below the destination and the environment; a clear finds it also where these have other names now."""
     place = sandbox.connection["extra"]["destinations"]["general"]["id"]
-    arguments = {"payload": {**NEW_PATIENT, "Meta": {**NEW_PATIENT["Meta"], "Destinations": [{"ID": place}], "Test": True}}}
-    first = execute(post(output, **arguments))
-    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(sandbox.with_extra(**change)))
-    again = execute(post(output, **arguments), try_number=2, max_tries=1)
+    message = {**NEW_PATIENT, "Meta": {**NEW_PATIENT["Meta"], "Test": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(sandbox.with_extra(**before)))
+    first = execute(post(output, payload=message, destination="general" if after else place))
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(sandbox.with_extra(**after)))
+    again = execute(post(output, payload=message, destination="general"), try_number=2, max_tries=1)
     assert (again["already_sent"], again["results_url"]) == (1, first["results_url"])
     assert len(sandbox.ledger("/endpoint")) == 1
 
