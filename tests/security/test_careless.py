@@ -28,7 +28,7 @@ from tests.support.wire import Wire, answers, http
 
 Go = Callable[..., Ended]
 PACKAGE = Path(airflow_provider_redox.__file__).parent
-JINJA = "{{ 6 * 7 }}{% raw %}"
+JINJA = "{{ 7919 * 7907 }}{% raw %}"
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_what_a_server_says_is_no_template(tmp_path: Path, connect: Callable[...
         manifest = RedoxFhirReadOperator(resource_type="Patient", resource_id="1", **options).execute(context())
     file = Path(manifest["output"][0]["url"].removeprefix("file://"))
     assert json.loads(file.read_text()) == resource
-    assert not re.search(r"6 \* 7|\b42\b", json.dumps(manifest))
+    assert not re.search(r"7919 \* 7907|62615533", json.dumps(manifest))
 
 
 @pytest.mark.parametrize("field", ["destination", "environment"])
