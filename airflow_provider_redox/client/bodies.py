@@ -29,7 +29,7 @@ def opened(request: Request) -> AbstractContextManager[bytes | BinaryIO | None]:
     """Give a request's body for one try; a file is opened at its start, and closed at the end of the block."""
     if request.file is None:
         return contextlib.nullcontext(request.body)
-    return contextlib.closing(io.BufferedReader(_Framed(request.file), CHUNK))
+    return contextlib.closing(io.BufferedReader(_Framed(request.file, request.file.open()), CHUNK))
 
 
 class FileChangedError(OSError):
@@ -39,9 +39,9 @@ class FileChangedError(OSError):
 class _Framed(io.RawIOBase):
     """A file between its head and its tail, read once, from start to end."""
 
-    def __init__(self, body: FileBody) -> None:
-        self._file = body.open()
-        self._chunks = _chunks(body, self._file)
+    def __init__(self, body: FileBody, file: BinaryIO) -> None:
+        self._file = file
+        self._chunks = _chunks(body, file)
         self._rest = b""
 
     def readable(self) -> bool:

@@ -175,7 +175,7 @@ def test_an_id_that_two_senders_chose_is_not_one_message(identifier: str):
         b'{"resourceType": "Patient"}',
         b'{"resourceType": "Bundle"}',
         b'{"Meta": {"DataModel": "Results", "EventType": "New"}',
-        b'{"Meta": {"DataModel": "Results", "EventType": "New"}, "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"Meta": {"DataModel": "Results", "EventType": "New"}, "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
         b"\xff\xfe",
         b"<html></html>",
     ],

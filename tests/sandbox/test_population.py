@@ -108,7 +108,7 @@ def test_a_folder_of_files_replaces_the_population(start: Callable[..., Running]
     [
         ("a.ndjson", '{"resourceType":"Group"}\n\n{"resourceType":', "a.ndjson, line 3"),
         ("a.ndjson", '{"resourceType":"Group"}\n{"id":"1"}', "a.ndjson, line 2"),
-        ("a.json", '{\n"resourceType": "Patient",\n}', "a.json, line 3"),
+        ("a.json", '{\n"resourceType": "Patient",\n: 1}', "a.json, line 3"),
         ("a.json", '{"resourceType":"Bundle","entry":[{"resource":7}]}', "a.json, line 1"),
         ("a.txt", "", "holds no .json or .ndjson file"),
     ],
