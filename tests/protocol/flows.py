@@ -61,15 +61,19 @@ class World:
         )
 
     def run(self, flow: Flow[Any]) -> Any:
-        """Answer a flow until it returns or raises."""
-        reply = None
-        while True:
-            try:
-                effect = flow.send(reply)
-            except StopIteration as stop:
-                return stop.value
-            self.asked.append(effect)
-            reply = self.answer(effect)
+        """Answer a flow until it returns or raises; what cannot be done is raised in it, as the drivers do."""
+        try:
+            effect = next(flow)
+            while True:
+                self.asked.append(effect)
+                try:
+                    reply = self.answer(effect)
+                except RedoxError as error:
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(reply)
+        except StopIteration as stop:
+            return stop.value
 
     def answer(self, effect: Effect) -> Any:
         """Do what one effect asks for."""

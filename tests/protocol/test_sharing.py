@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from airflow_provider_redox.exceptions import RedoxAuthError
-from airflow_provider_redox.protocol.effects import Place, Recall, RedoxResponse, Remember, Send, Wait
-from airflow_provider_redox.protocol.sharing import BOUND, LEASE, LONGEST, SHORTEST, SKEW, obtain, term_of
+from airflow_provider_redox.exceptions import RedoxAuthError, RedoxTransportError
+from airflow_provider_redox.protocol.effects import Place, Recall, RedoxResponse, Remember, Send, Sign, Wait
+from airflow_provider_redox.protocol.sharing import BOUND, LEASE, LONGEST, RELEASED, SHORTEST, SKEW, obtain, term_of
 from airflow_provider_redox.protocol.token import Claim, Held, Token
 
 from .fleet import Fleet
@@ -142,6 +142,30 @@ def test_an_aged_token_serves_when_it_cannot_be_renewed(happened: RedoxResponse)
     world = World(happened)
     world.places[Place.SHARED] = AGED
     assert ask(world) == AGED
+
+
+class Unsigned(World):
+    """A world whose signer is away."""
+
+    def answer(self, effect: Any) -> Any:
+        if isinstance(effect, Sign):
+            raise RedoxTransportError("the signer is away")
+        return super().answer(effect)
+
+
+def test_an_aged_token_serves_while_the_signer_is_away() -> None:
+    """A key service that does not answer fails no task while the old token serves."""
+    world = Unsigned()
+    world.places[Place.SHARED] = AGED
+    assert ask(world) == AGED
+
+
+def test_a_signer_that_is_away_keeps_nobody_waiting() -> None:
+    """With no token that serves it is an error, and the claim is void."""
+    world = Unsigned()
+    with pytest.raises(RedoxTransportError):
+        ask(world)
+    assert world.places[Place.CLAIM].term == RELEASED
 
 
 @pytest.mark.parametrize(
