@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 # Airflow reads its home at import: give this process one of its own before anything imports Airflow.
@@ -19,14 +20,16 @@ os.environ.update(
     }
 )
 
-import hypothesis  # noqa: E402  (after the environment, see above)
-import pytest  # noqa: E402
+import pytest  # noqa: E402  (after the environment, see above)
 
 from tests.support.sandbox import Sandbox  # noqa: E402
 
-# The same examples each time, so that no change is blamed for what another brought. FUZZ=1000 looks further, at random.
-hypothesis.settings.register_profile("steady", derandomize="FUZZ" not in os.environ)
-hypothesis.settings.load_profile("steady")
+if find_spec("hypothesis"):  # the fleet's environment has none
+    import hypothesis
+
+    # The same examples each time, so that no change is blamed for what another brought. FUZZ=1000 looks further, at random.
+    hypothesis.settings.register_profile("steady", derandomize="FUZZ" not in os.environ)
+    hypothesis.settings.load_profile("steady")
 
 pytest_plugins = ("pytester", "tests.support.s3", "tests.support.kms")
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -138,5 +139,8 @@ for command in sys.argv[1:]:
 """
     done = subprocess.run([sys.executable, "-c", code, *SHOWN], capture_output=True, text=True, timeout=300, check=True)
     told = dict(part.split("\n", 1) for part in done.stdout.split("===== ")[1:])
-    missing = {command: [word for word in words if word not in told[command]] for command, words in SHOWN.items()}
+    # Without Flask-AppBuilder, Airflow 3.1's command lists the forms of no provider; its pages make do without it.
+    nobodys = set() if find_spec("flask_appbuilder") else {name for name, text in told.items() if text.split()[-1] == "[]"}
+    shown = {command: words for command, words in SHOWN.items() if command not in nobodys & {"behaviours", "widgets"}}
+    missing = {command: [word for word in words if word not in told[command]] for command, words in shown.items()}
     assert {command: words for command, words in missing.items() if words} == {}, done.stderr[-2000:]

@@ -16,11 +16,16 @@ pytest.importorskip("fastapi", reason="Airflow 2 mounts no ASGI application")
 SERVED = """
 import asyncio, json, sys
 import httpx
-from airflow.plugins_manager import get_fastapi_plugins
+from airflow import plugins_manager
 from fastapi import FastAPI
 
+if hasattr(plugins_manager, "get_fastapi_plugins"):
+    found = plugins_manager.get_fastapi_plugins()[0]
+else:  # Airflow 3.1
+    plugins_manager.initialize_fastapi_plugins()
+    found = plugins_manager.fastapi_apps
 app = FastAPI()
-mounted = [one for one in get_fastapi_plugins()[0] if one["name"] == "Redox inbox"]
+mounted = [one for one in found if one["name"] == "Redox inbox"]
 for one in mounted:
     app.mount(one["url_prefix"], one["app"])
 
