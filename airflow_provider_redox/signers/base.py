@@ -50,20 +50,28 @@ class Signer(Protocol):
         """
 
 
-_hushing = threading.RLock()
+_hushing = threading.Lock()
+_hushed: dict[str, tuple[int, int]] = {}
+"""By logger, how many are hushing it, and its own level."""
 
 
 @contextlib.contextmanager
 def hushed(name: str) -> Iterator[None]:
     """Keep a library from logging at DEBUG meanwhile what it sends and gets: here that is what opens the seal."""
     logger = logging.getLogger(name)
-    with _hushing:
-        before = logger.level
+    with _hushing:  # not while the library works: nobody waits for another's key service
+        count, level = _hushed.get(name, (0, logger.level))
+        _hushed[name] = (count + 1, level)
         logger.setLevel(max(logging.INFO, logger.getEffectiveLevel()))
-        try:
-            yield
-        finally:
-            logger.setLevel(before)
+    try:
+        yield
+    finally:
+        with _hushing:
+            count, level = _hushed.pop(name)
+            if count > 1:
+                _hushed[name] = (count - 1, level)
+            else:
+                logger.setLevel(level)
 
 
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}", re.ASCII)

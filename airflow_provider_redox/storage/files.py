@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _BLOCK = 4 * 1024 * 1024  # drivers' own defaults go up to 50 MB, several of which are held at once
 
 
-_PATTERN = frozenset("*?[]")
+PATTERN = frozenset("*?[]")
+"""What stores' drivers take for a pattern in a name."""
 
 
 class Found(NamedTuple):
@@ -306,7 +307,7 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
     if found == [path]:
         fs.rm_file(path)
     elif found:
-        if _PATTERN.isdisjoint("".join(found)):
+        if PATTERN.isdisjoint("".join(found)):
             fs.rm(path, recursive=True)
         else:  # which the drivers would take for the names of other files
             for one in found:

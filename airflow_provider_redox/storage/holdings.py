@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from airflow_provider_redox.storage.files import Files, Found
+from airflow_provider_redox.storage.files import PATTERN, Files, Found
 from airflow_provider_redox.storage.layout import safe_name
 
 _RESULT = re.compile(r"(.+)\.([A-Za-z0-9_-]+)\.\d{5,}\.[a-z]{1,6}")
@@ -104,7 +104,7 @@ def holdings(files: Files, root: str) -> Iterator[Holding]:
 
 def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
     """Say whose a file is, by its path below the root, and which list it belongs into; None for what is nobody's."""
-    if not {*"*?[]"}.isdisjoint(path):  # no name of ours holds these, and stores take them for patterns
+    if not PATTERN.isdisjoint(path):  # no name of ours holds these
         return None
     destination, _, rest = path.partition("/")
     environment, _, rest = rest.partition("/")

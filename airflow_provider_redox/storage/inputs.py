@@ -91,9 +91,7 @@ def _unnamed(ask: Callable[[], T], where: str) -> T:
     error: Exception
     try:
         return ask()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        error = _gone(where)
-    except RedoxConfigError:  # no such bucket
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, RedoxConfigError):  # the last: no such bucket
         error = _gone(where)
     except PermissionError:
         error = RedoxConfigError(f"{where}: this worker may not read the file")

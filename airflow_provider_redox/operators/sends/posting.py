@@ -137,11 +137,11 @@ class Posting:
         client, calls, checked = poster.client, poster.client.calls, without_uploads(payload)
 
         def send(begun: float) -> Flow[Sent]:
+            for path, place in uploads_in(payload).items():  # all are there before the first is uploaded
+                file_to_upload(path, where=f"payload: {place}")
             whole = poster.completed(replace_uploads(payload, poster.upload), begun)
             return sent(calls.post_message(whole, operator.headers, repeatable=poster.again))
 
-        for path, place in uploads_in(payload).items():
-            file_to_upload(path, where=f"payload: {place}")
         message = poster.completed(checked, client.env.now())
         datamodels.check(message, operator.validate)
         calls.prepared_message(message, operator.headers)  # encodes it: too large or not JSON is said now
