@@ -211,3 +211,14 @@ def test_a_message_that_cannot_be_sent_uploads_nothing(
         post(media(*scans, **more))
     assert "quillfeather" not in str(caught.value)
     assert redox_connection.ledger() == []
+
+
+def test_an_accepted_message_needs_its_files_no_more(
+    execute: Callable[..., Any], output: str, redox_connection: Sandbox, scans: list[str]
+):
+    """A clear of what was accepted says so, though the uploaded file is gone by then."""
+    arguments = {"task_id": "post", "payload": media(scans[0]), "results_path": output}
+    execute(RedoxDataModelPostOperator(**arguments))
+    Path(scans[0]).unlink()
+    assert execute(RedoxDataModelPostOperator(**arguments), try_number=2, max_tries=1)["already_sent"] == 1
+    assert redox_connection.stats()["uploads"] == 1
