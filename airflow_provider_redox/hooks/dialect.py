@@ -18,10 +18,9 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.calls import checked_url, destination_of, label_of
-from airflow_provider_redox.protocol.effects import RedoxResponse, Request
+from airflow_provider_redox.protocol.effects import RedoxResponse
 from airflow_provider_redox.protocol.failures import refusal
-from airflow_provider_redox.protocol.settings import checked_headers
+from airflow_provider_redox.protocol.raw import checked_url
 
 if TYPE_CHECKING:
     from airflow_provider_redox.client.sync import SyncClient
@@ -50,7 +49,6 @@ class ClientAdapter(BaseAdapter):
 
     def send(self, request: requests.PreparedRequest, *_args: Any, **_kwargs: Any) -> requests.Response:
         """Send, with the bearer token added. Timeouts, proxies and certificates are the client's own."""
-        url = checked_url(self._client.settings.base_url, request.url or "")
         body = request.body.encode() if isinstance(request.body, str) else request.body
         if body is not None and not isinstance(body, bytes):
             raise RedoxConfigError(
@@ -58,20 +56,12 @@ class ClientAdapter(BaseAdapter):
             )
         own = {name.lower(): str(value) for name, value in request.headers.items()}
         own = {name: value for name, value in own.items() if name not in _SET_BY_REQUESTS}
-        method = (request.method or "GET").upper()
-        headers = self._defaults() | checked_headers(own, where="headers")
-        destination = destination_of(self._client.settings.base_url, url)
-        sent = Request(method, url, label_of(method, url), headers, body, destination=destination)
+        sent = self._client.calls.prepared(request.method or "GET", request.url or "", data=body, headers=own)
         flow = self._client.accounted.send(sent, self._client.calls.answered(sent))
         return _as_requests(self._client.run(flow), request)
 
     def close(self) -> None:
         """Nothing to close: the connections are the client's."""
-
-    def _defaults(self) -> dict[str, str]:
-        settings = self._client.settings
-        source = {"redox-source-id": settings.source_id} if settings.source_id else {}
-        return {**source, **settings.headers}
 
 
 def session(client: SyncClient, headers: Mapping[str, str] | None) -> requests.Session:

@@ -6,26 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
-import msgspec
-
-from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
-from airflow_provider_redox.protocol import data_model, documents, fhir, message_header, pages, uploads
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol import answers, data_model, documents, fhir, message_header, raw, uploads
 from airflow_provider_redox.protocol.allowance import EVERYTHING
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, Intake, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, exchange
-from airflow_provider_redox.protocol.failures import meta_errors, raise_refusal
+from airflow_provider_redox.protocol.failures import raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.platform import log_request, read_log
-from airflow_provider_redox.protocol.settings import Settings, checked_headers, origin
+from airflow_provider_redox.protocol.settings import Settings, checked_headers
 from airflow_provider_redox.protocol.terms import Terms
 
-_DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
-_SLUG_OF = re.compile(r"^/fhir/R4/([A-Za-z0-9._-]+)/")
 _RESOURCE_OF = re.compile(r"/fhir/R4/[^/]+/[^/]+/([A-Z][A-Za-z]*)")
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +47,13 @@ class Calls:
     ) -> Request:
         """Make any request below the connection's host. Raises `RedoxConfigError` and `RedoxSecurityError`."""
         self.settings.allow.check("request")
-        body, kind = _body(form=form, json=json, data=data)
-        return self._request(method, path, params, body, {**kind, **(headers or {})})
+        body, kind = raw.body_of(form=form, json=json, data=data)
+        whole = self._headers({**kind, **(headers or {})})
+        return raw.request(self.settings.base_url, method, path, whole, body, params=params)
 
     def send(self, request: Request, *, idempotent: bool | None = None) -> Flow[RedoxResponse]:
         """Send a request; by default its method, path and message say whether it may be repeated."""
-        repeatable = may_repeat(request.method, request.url, request.body) if idempotent is None else idempotent
+        repeatable = raw.may_repeat(request.method, request.url, request.body) if idempotent is None else idempotent
         return exchange(request, _whole, repeatable=repeatable, env=self.env)
 
     def answered(self, request: Request) -> Flow[RedoxResponse]:
@@ -70,7 +66,7 @@ class Calls:
         def final(response: RedoxResponse) -> RedoxResponse:
             return response if response.status >= 400 else raise_refusal(response)
 
-        repeatable = may_repeat(request.method, request.url, request.body)
+        repeatable = raw.may_repeat(request.method, request.url, request.body)
         return exchange(request, _whole, repeatable=repeatable, env=self.env, refused=final)
 
     def search(
@@ -105,10 +101,7 @@ class Calls:
         request = base.read(resource_type, resource_id, self._headers(headers))
 
         def asked_for(response: RedoxResponse) -> RedoxResponse:
-            resource = _resource(response)
-            if (resource["resourceType"], resource.get("id", resource_id)) != (resource_type, resource_id):
-                raise RedoxProtocolError(f"HTTP {response.status}, but the answer is another resource than was asked for")
-            return response
+            return answers.read_resource(response, resource_type, resource_id)
 
         return exchange(request, asked_for, repeatable=True, env=self.env)
 
@@ -153,7 +146,7 @@ class Calls:
 
     def write(self, request: Request, *, repeatable: bool = False) -> Flow[RedoxResponse]:
         """Send what `prepared_writeback` made."""
-        return exchange(request, _written, repeatable=repeatable, env=self.env)
+        return exchange(request, answers.read_written, repeatable=repeatable, env=self.env)
 
     def upload(self, file: uploads.File, *, headers: Mapping[str, str] | None = None, idempotent: bool = False) -> Flow[str]:
         """Upload a file to `extra.blob_url` and give its URI.
@@ -277,94 +270,6 @@ class Calls:
         own = {"redox-source-id": self.settings.source_id} if self.settings.source_id else {}
         return {**own, **self.settings.headers, **checked_headers(headers or {}, where="headers")}
 
-    def _request(
-        self, method: str, path: str, params: Mapping[str, Any] | None, body: bytes | None, headers: Mapping[str, str]
-    ) -> Request:
-        if method.upper() not in _METHODS:
-            raise RedoxConfigError(f"method: must be one of {', '.join(_METHODS)}")
-        url = checked_url(self.settings.base_url, path)
-        if params:
-            url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"
-        destination = destination_of(self.settings.base_url, url)
-        return Request(method.upper(), url, label_of(method, url), self._headers(headers), body, destination=destination)
-
-
-def _query(params: Mapping[str, Any]) -> str:
-    """Encode query parameters; a list is a repeated key. Raises `RedoxConfigError` for None, which would go as a word."""
-    flat = [one for value in params.values() for one in (value if isinstance(value, list | tuple) else [value])]
-    if any(one is None for one in flat):
-        raise RedoxConfigError("params: a value is None; leave the parameter out, or give it text or a number")
-    _check_text("params", *params, *flat)
-    return urlencode(dict(params), doseq=True)
-
-
-def _check_text(where: str, *values: Any) -> None:
-    """Refuse half a character, which no encoding knows: Python's own error would hold the whole text."""
-    if any(re.search(r"[\ud800-\udfff]", value) for value in values if isinstance(value, str)):
-        raise RedoxConfigError(f"{where}: holds half of a character (a lone surrogate), which cannot be sent")
-
-
-def checked_url(base_url: str, path: str) -> str:
-    """Put a path, or an absolute URL of the same origin, onto the base. Raises `RedoxSecurityError` for any other."""
-    if re.search(r"[^\x21-\x7e]|[\\#]", path) or _DOT_SEGMENT.search(path):
-        raise RedoxSecurityError(
-            "path: holds spaces, control characters, '#', a backslash, dot segments or what is not ASCII; "
-            "encode or drop them"
-        )
-    url = path if "://" in path.split("?")[0] else f"{base_url}/{path.lstrip('/')}"
-    home = urlsplit(base_url)
-    try:
-        parts = urlsplit(url)
-        same = origin(parts) == origin(home) and parts.username is None
-    except ValueError:
-        same = False
-    if not same or not (parts.path == home.path or parts.path.startswith(f"{home.path}/")):
-        raise RedoxSecurityError("path: points outside the connection's host; the token is sent nowhere else")
-    return url
-
-
-def may_repeat(method: str, url: str, body: bytes | None) -> bool:
-    """Say whether a request may be sent again: GET, HEAD, `_search` and Data Model queries; nothing else."""
-    if method.upper() in ("GET", "HEAD"):
-        return True
-    path = urlsplit(url).path
-    if method.upper() == "POST" and path.endswith("/_search"):
-        return True
-    return method.upper() == "POST" and path.endswith((data_model.PATH, "/query")) and data_model.is_query(_parsed(body))
-
-
-def label_of(method: str, url: str) -> str:
-    """Give what a log may say of a request: method and the first part of the path."""
-    first = urlsplit(url).path.strip("/").split("/")[0]
-    return f"{method.upper()} /{first if re.fullmatch(r'[A-Za-z0-9._-]{1,40}', first) else '…'}/…"
-
-
-def destination_of(base_url: str, url: str) -> str | None:
-    """Give the slug in a FHIR URL below a base; None for any other."""
-    found = _SLUG_OF.search(urlsplit(url).path.removeprefix(urlsplit(base_url).path))
-    return found.group(1) if found else None
-
-
-def _parsed(body: bytes | None) -> Any:
-    try:
-        return msgspec.json.decode(body or b"null")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _body(*, form: Mapping[str, Any] | None, json: Any, data: bytes | str | None) -> tuple[bytes | None, dict[str, str]]:
-    if sum(given is not None for given in (form, json, data)) > 1:
-        raise RedoxConfigError("request: give one of form, json and data")
-    if form is not None:
-        return fhir.search_form(form), {"content-type": fhir.FORM}
-    if json is not None:
-        return data_model.encode(json), {"content-type": "application/json"}
-    _check_text("data", data)
-    return (data.encode() if isinstance(data, str) else data), {}
-
-
-_FAILED = ("error", "fatal")
-
 
 def _whole(response: RedoxResponse) -> RedoxResponse:
     return response
@@ -373,39 +278,3 @@ def _whole(response: RedoxResponse) -> RedoxResponse:
 def _answering(response: RedoxResponse) -> RedoxResponse:
     data_model.read_answer(response)
     return response
-
-
-def _resource(response: RedoxResponse) -> dict[str, Any]:
-    resource = response.json()
-    if not isinstance(resource, dict) or "resourceType" not in resource:
-        raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a FHIR resource")
-    if resource["resourceType"] == "OperationOutcome":
-        raise pages.destination_error(response)
-    return resource
-
-
-def _written(response: RedoxResponse) -> RedoxResponse:
-    """Take a writeback's answer: empty, or any JSON object that does not say that the destination failed.
-
-    Redox does not document it. A login page with status 200 is no answer of Redox's.
-    """
-    if not response.body.strip():
-        return response
-    answer = response.json()
-    if not isinstance(answer, dict):
-        raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a JSON object")
-    entries = answer.get("entry")
-    entries = entries if isinstance(entries, list) else []
-    inner = [entry.get("resource") for entry in entries if isinstance(entry, dict)]
-    if meta_errors(answer) or any(_says_failed(resource) for resource in (answer, *inner)):
-        raise pages.destination_error(response)
-    return response
-
-
-def _says_failed(resource: Any) -> bool:
-    if not isinstance(resource, dict):
-        return False
-    issues, reply = resource.get("issue"), resource.get("response")
-    failed = [issue for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
-    refused = isinstance(reply, dict) and reply.get("code") in ("fatal-error", "transient-error")
-    return refused or any(issue.get("severity") in _FAILED for issue in failed)

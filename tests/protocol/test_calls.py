@@ -19,8 +19,9 @@ from airflow_provider_redox.exceptions import (
     RedoxSecurityError,
     RedoxServerError,
 )
-from airflow_provider_redox.protocol.calls import Calls, checked_url, label_of, may_repeat
+from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.effects import Stage
+from airflow_provider_redox.protocol.raw import checked_url, label_of, may_repeat
 from airflow_provider_redox.protocol.settings import origin
 
 from .flows import World, answer, failure, said_by
@@ -277,7 +278,7 @@ def test_whoever_judges_an_answer_gets_it(status: int) -> None:
     """`answered` gives an error status back instead of raising."""
     world = World(answer(status))
     made = calls(world)
-    assert world.run(made.answered(made._request("GET", "/x", None, None, {}))).status == status
+    assert world.run(made.answered(made.prepared("GET", "/x"))).status == status
 
 
 def test_whoever_judges_an_answer_gets_no_redirect() -> None:
@@ -285,14 +286,14 @@ def test_whoever_judges_an_answer_gets_no_redirect() -> None:
     world = World(answer(302))
     made = calls(world)
     with pytest.raises(RedoxSecurityError):
-        world.run(made.answered(made._request("GET", "/x", None, None, {})))
+        world.run(made.answered(made.prepared("GET", "/x")))
 
 
 def test_patience_ends_in_the_answer_for_whoever_judges_it() -> None:
     """`answered` gives the last 503 back after all tries."""
     world = World(*[answer(503)] * 5)
     made = calls(world)
-    assert world.run(made.answered(made._request("GET", "/x", None, None, {}))).status == 503
+    assert world.run(made.answered(made.prepared("GET", "/x"))).status == 503
 
 
 # ── FHIR ──

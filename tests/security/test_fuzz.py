@@ -22,7 +22,7 @@ from airflow_provider_redox.cli.connections import from_json
 from airflow_provider_redox.downstream import read_resources
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
-from airflow_provider_redox.protocol import calls, data_model, failures, fhir, message_header, pages, platform, uploads
+from airflow_provider_redox.protocol import answers, data_model, failures, fhir, message_header, pages, platform, uploads
 from airflow_provider_redox.protocol.effects import RedoxResponse
 from airflow_provider_redox.protocol.inbound import identify
 from airflow_provider_redox.protocol.keys import parse_keys
@@ -164,8 +164,8 @@ def survives(read: Callable[[], Any], *, raising: type[BaseException] | tuple[ty
 
 READERS: dict[str, Callable[[RedoxResponse], Any]] = {
     "a page": pages.read_page,
-    "a resource": calls._resource,
-    "a writeback": calls._written,
+    "a resource": lambda response: answers.read_resource(response, "Patient", "1"),
+    "a writeback": answers.read_written,
     "a log": platform.read_log,
     "logs": platform._read,
     "a message's answer": data_model.read_answer,
