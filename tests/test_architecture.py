@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_redox.get_provider_info import get_provider_info
+
 PACKAGE = Path(__file__).parents[1] / "airflow_provider_redox"
 FLOORS = {
     "exceptions": 0,
@@ -102,23 +104,18 @@ def test_the_ground_floor_needs_no_airflow():
     assert not [name for name in loaded if name.split(".")[0] in ("airflow", "requests", "urllib3", "aiohttp", "fsspec")]
 
 
-OPERATORS = [
-    "operators.connection",
-    "operators.data_model",
-    "operators.documents",
-    "operators.fhir",
-    "operators.purge",
-    "operators.request",
-    "operators.upload",
-    "sensors.delivery",
-    "sensors.fhir",
+INFO = get_provider_info()
+DAG_MODULES = [
+    *(name for kind in ("operators", "sensors", "triggers") for one in INFO[kind] for name in one["python-modules"]),
+    *(f"{PACKAGE.name}.{name}" for name in ("downstream", "destinations", "types")),
 ]
+"""What a DAG file may import. The metadata names every operator, sensor and trigger, which a test of it holds."""
 
 
 @pytest.fixture(scope="module")
 def loaded_with() -> dict[str, list[str]]:
     """What is loaded after each module alone, and, by the empty name, before: Airflow is imported once, and then forked."""
-    names = ["", *(f"{PACKAGE.name}.{module}" for module in (*OPERATORS, "downstream", "destinations", "types"))]
+    names = ["", *DAG_MODULES]
     code = f"""
 import importlib, json, os, sys
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
@@ -132,17 +129,44 @@ for name in {names}:
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    return {name.removeprefix(f"{PACKAGE.name}."): loaded for name, loaded in told}
+    return dict(told)
 
 
-@pytest.mark.parametrize("module", [*OPERATORS, "downstream", "destinations", "types"])
+@pytest.mark.parametrize("module", DAG_MODULES)
 def test_importing_operators_loads_no_client(module: str, loaded_with: dict[str, list[str]]):
     """What a DAG file imports adds, to what Airflow's own operators load, no HTTP client, cryptography or storage driver."""
     after = loaded_with[module]
-    assert f"{PACKAGE.name}.{module}" in after
+    assert module in after
     added = {name.split(".")[0] for name in set(after) - set(loaded_with[""])}
     assert added.isdisjoint(HEAVY)
     assert not [name for name in after if name.startswith((f"{PACKAGE.name}.client", f"{PACKAGE.name}.protocol"))]
+
+
+@pytest.mark.parametrize("module", DAG_MODULES)
+def test_none_of_them_counts_on_airflow_to_have_loaded_it(module: str, loaded_with: dict[str, list[str]]):
+    """Nor do our own modules, as far as they are loaded then, name one: Airflow may load less one day."""
+    ours = [name for name in loaded_with[module] if name.split(".")[0] == PACKAGE.name]
+    named = {(name, heavy) for name in ours for heavy in imported_at_once(source_of(name)) if heavy in HEAVY}
+    assert named == set()
+
+
+def source_of(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imported_at_once(path: Path) -> Iterator[str]:
+    """The packages that a module imports when it is imported: not for its types, not in its functions."""
+    left: list[ast.AST] = [ast.parse(path.read_text())]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").split(".")[0]
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            left += node.orelse if typing_only else list(ast.iter_child_nodes(node))
 
 
 def test_the_provider_info_loads_nothing():

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.samples import TEST_DATA
+
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 UV = Path(sys.executable).with_name("uv")
-CONSTRAINTS = ROOT.parent / "shared" / "data" / "airflow-constraints"
+CONSTRAINTS = TEST_DATA / "airflow-constraints"
 
 needs_uv = pytest.mark.skipif(not UV.exists(), reason="uv is not in this environment; `make test` puts it there")
 
@@ -104,7 +106,7 @@ def test_it_installs_under_airflows_own_constraints(version: str, tmp_path: Path
     """What we depend on, with every driver and signer's library, can be had under a managed Airflow's own constraints."""
     constraints = CONSTRAINTS / f"{version}.txt"
     if not constraints.exists():
-        pytest.skip("no constraint files beside this checkout")
+        pytest.skip("no constraint files in TEST_DATA")
     wanted = tmp_path / "wanted.in"
     extras = PROJECT["project"]["optional-dependencies"]
     optional = ("s3", "gcs", "azure", "aws-kms", "vault", "google-kms", "azure-key-vault")

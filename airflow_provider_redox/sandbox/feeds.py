@@ -95,12 +95,11 @@ class Feed:
         carried: dict[str, Any] = {"params": asked} if self.method == "GET" else {"json": asked}
         try:
             async with session.request(self.method, self.url, allow_redirects=False, **carried) as answer:
-                self.last_status = answer.status
                 echoed = asked["challenge"] in await answer.text()
         except (aiohttp.ClientError, TimeoutError) as error:
             self.trouble = f"the destination could not be reached ({type(error).__name__})"
             return False
-        self.verified = answer.status == 200 and echoed
+        self.last_status, self.verified = answer.status, answer.status == 200 and echoed
         self.trouble = "" if self.verified else f"the challenge was answered with {answer.status}, or not at all"
         return self.verified
 

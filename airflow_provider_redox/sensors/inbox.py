@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 
-from airflow_provider_redox.triggers.inbox import InboxArrivalTrigger, check_parameters
+from airflow_provider_redox.storage.inbox.parameters import check_parameters
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -93,6 +93,8 @@ class RedoxInboxSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=event is not None, xcom_value=event)
 
     def _wait(self, context: Context) -> Any:
+        from airflow_provider_redox.triggers.inbox import InboxArrivalTrigger
+
         trigger = InboxArrivalTrigger(**self._parameters(self._name(context)))
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 

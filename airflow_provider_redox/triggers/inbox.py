@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.inbox.parameters import check_parameters
 
 try:
     from airflow.triggers.base import BaseEventTrigger
@@ -240,22 +240,6 @@ async def _airflow_answers() -> bool:
         _log.warning("Airflow does not answer (%s); what was told of may be told again.", type(error).__name__)
         return False
     return True
-
-
-def check_parameters(parameters: dict[str, Any]) -> None:
-    """Refuse what cannot be, when the DAG is read. Raises `RedoxConfigError`."""
-    for name, least in (("max_messages", 1), ("gather_seconds", 0), ("poll_interval", 0.05), ("lateness", 0)):
-        value = parameters.get(name, least)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-            raise RedoxConfigError(f"{name}: must be a number, {least} or more")
-    if parameters.get("start", "earliest") not in ("earliest", "latest"):
-        raise RedoxConfigError("start: must be earliest or latest")
-    if not isinstance(parameters["inbox_path"], str) or not parameters["inbox_path"]:
-        raise RedoxConfigError("inbox_path: must be an absolute path or a URL")
-    try:
-        re.compile(parameters.get("name_pattern") or "")
-    except (re.error, TypeError):
-        raise RedoxConfigError("name_pattern: is no regular expression") from None
 
 
 def _batching(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.inbox.boxes import Box
 from tests.support.database import returned
+from tests.support.examples import AIRFLOW_3, DAG_IDS, FOLDER, surroundings
 from tests.support.run_dags import run_dags
 from tests.support.sandbox import Sandbox
 
 pytestmark = pytest.mark.airflow_run
-
-FOLDER = Path(__file__).parents[2] / "dags"
-AIRFLOW_3_ONLY = {"redox_inbox_results"}
-"""An asset watcher is needed, which Airflow 2 has not."""
-WAREHOUSES = {"redox_warehouse_duckdb", "redox_warehouse_postgres"}
-"""These need a warehouse; see test_warehouse.py."""
-AIRFLOW_3 = int(importlib.metadata.version("apache-airflow").partition(".")[0]) >= 3
-DAG_IDS = sorted({path.stem for path in FOLDER.glob("*.py")} - WAREHOUSES - (set() if AIRFLOW_3 else AIRFLOW_3_ONLY))
 
 
 class Run:
@@ -44,15 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     home = tmp_path_factory.mktemp("airflow")
     sandbox = Sandbox.start()
     try:
-        inbox = Box(f"file://{home}/inbox/results")
-        inbox.put("r1", "r2", "r3")
-        inbox.put("o1", DataModel="Order")
-        environment = {
-            "AIRFLOW_CONN_REDOX_DEFAULT": sandbox.connection_json,
-            "ROSTER": f"file://{home}/roster.ndjson",
-            "REDOX_INBOX": f"{home}/inbox/results",
-        }
-        ended, printed = run_dags(home, FOLDER, DAG_IDS, **environment)
+        ended, printed = run_dags(home, FOLDER, DAG_IDS, **surroundings(home, sandbox))
         yield Run(home, sandbox, ended, printed)
     finally:
         sandbox.stop()

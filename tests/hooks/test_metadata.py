@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -13,7 +15,8 @@ from typing import Any
 import airflow
 import jsonschema
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook, redact
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseSensorOperator, redact
+from airflow.triggers.base import BaseTrigger
 from packaging.utils import canonicalize_name
 
 from airflow_provider_redox.get_provider_info import get_provider_info
@@ -76,12 +79,46 @@ def test_login_is_hidden() -> None:
     assert "login" in connection_type()["ui-field-behaviour"]["hidden-fields"]
 
 
+def named_modules(*kinds: str) -> list[str]:
+    info = get_provider_info()
+    return [module for kind in kinds for entry in info[kind] for module in entry["python-modules"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"), [("operators", BaseOperator), ("sensors", BaseSensorOperator), ("triggers", BaseTrigger)]
+)
+def test_every_class_of_a_kind_is_named(kind: str, base: type) -> None:
+    """Every operator, sensor and trigger, but for those to be derived from, is in a module that the metadata names."""
+    package = importlib.import_module(f"airflow_provider_redox.{kind}")
+    modules = [
+        importlib.import_module(found.name) for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
+    offered = {
+        thing
+        for module in modules
+        for thing in vars(module).values()
+        if isinstance(thing, type) and issubclass(thing, base) and thing.__module__ == module.__name__ and is_offered(thing)
+    }
+    there = {
+        thing for name in named_modules(kind) for thing in vars(importlib.import_module(name)).values() if callable(thing)
+    }
+    assert offered
+    assert offered <= there
+
+
+def is_offered(thing: type) -> bool:
+    derived = [one for one in thing.__subclasses__() if one.__module__.startswith("airflow_provider_redox.")]
+    return not thing.__name__.startswith("_") and not inspect.isabstract(thing) and not derived
+
+
 def test_named_modules_exist() -> None:
     """Every module and class that the metadata names can be imported."""
     info = get_provider_info()
-    modules = [module for kind in ("hooks", "operators") for entry in info[kind] for module in entry["python-modules"]]
-    for module in modules:
+    for module in named_modules("hooks", "operators", "sensors", "triggers"):
         importlib.import_module(module)
+    for link in info["extra-links"]:
+        module, _, name = link.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
     module, _, name = connection_type()["hook-class-name"].rpartition(".")
     assert getattr(importlib.import_module(module), name) is RedoxHook
 
@@ -117,13 +154,15 @@ def test_the_form_is_the_hooks_own() -> None:
 
 SHOWN = {
     "list": ["airflow-provider-redox"],
+    "get airflow-provider-redox": ["airflow-provider-redox"],
     "hooks": ["airflow_provider_redox.hooks.redox.RedoxHook"],
     "behaviours": ["redox"],
-    "widgets": ["extra__redox__client_id", "extra__redox__destinations"],
-    "triggers": [f"airflow_provider_redox.triggers.{name}" for name in ("delivery", "fhir", "inbox")],
-    "links": ["airflow_provider_redox.links.results.ResultsLink", "airflow_provider_redox.links.logs.LogLink"],
-    "configs": ["output_root", "audit_path"],
+    "widgets": [f"extra__redox__{name}" for name in connection_type()["conn-fields"]],
+    "triggers": named_modules("triggers"),
+    "links": get_provider_info()["extra-links"],
+    "configs": list(get_provider_info()["config"]["redox"]["options"]),
 }
+"""What each command must show of ours."""
 
 
 def test_airflows_own_commands_show_all_of_it() -> None:
@@ -133,7 +172,7 @@ import contextlib, sys
 from airflow.__main__ import main
 for command in sys.argv[1:]:
     print("=====", command, flush=True)
-    sys.argv = ["airflow", "providers", command, "--output", "yaml"]
+    sys.argv = ["airflow", "providers", *command.split(), "--output", "yaml"]
     with contextlib.suppress(SystemExit):
         main()
 """

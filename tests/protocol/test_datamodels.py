@@ -16,10 +16,11 @@ import pytest
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.datamodels import EVENTS, check, model_of
+from tests.support.samples import TEST_DATA
 
 from .flows import said_by
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "redox-data-models"
+SAMPLES = TEST_DATA / "redox-data-models"
 WITHOUT_A_CLASS = {
     "claim_payment",
     "claim_submission",
@@ -29,7 +30,7 @@ WITHOUT_A_CLASS = {
 """Redox took these events out of its API, and `redox` 2 out of its models."""
 
 needs_models = pytest.mark.skipif(find_spec("redox") is None, reason="the extra [datamodels] is not installed")
-needs_samples = pytest.mark.skipif(not SAMPLES.exists(), reason="no sample messages beside this checkout")
+needs_samples = pytest.mark.skipif(not SAMPLES.exists(), reason="no sample messages in TEST_DATA")
 
 
 def message(**patient: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +11,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.validation import Finding, Report, Validator, outcome, report_of
+from tests.support.samples import TEST_DATA
 
 pytest.importorskip("fhir.resources.R4B", reason="needs the extra [fhir]")
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "synthea-bulk-ndjson"
+SHARED = TEST_DATA / "synthea-bulk-ndjson"
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_types_that_have_no_model_are_not_remembered(validator: Validator):
     assert len(validator._models) == before
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the sample data beside the checkout")
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no sample resources in TEST_DATA")
 def test_real_resources_of_r4_have_no_findings(validator: Validator):
     """Synthea's R4 resources, nine types, fit the models of R4B."""
     lines = [

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_redox.sandbox import cli, population
+from tests.support.samples import TEST_DATA
 
 from .conftest import KEVA, Running
 
 TODAY = 1_767_225_600.0
-SAMPLES = Path(__file__).parents[3] / "shared" / "data"
 
 
 def without_meta(resources: list[dict[str, Any]]) -> str:
@@ -125,9 +125,9 @@ def test_a_broken_file_is_named_with_its_line(
 @pytest.mark.parametrize("folder", ["synthea-r4", "synthea-bulk-ndjson", "us-core-examples"])
 def test_known_sample_data_loads(start: Callable[..., Running], folder: str) -> None:
     """Synthea's and US Core's examples load as they are, and their patients are found by ID."""
-    if not (SAMPLES / folder).is_dir():
-        pytest.skip("the sample data is not beside this checkout")
-    client = start("--data", str(SAMPLES / folder)).client
+    if not (TEST_DATA / folder).is_dir():
+        pytest.skip("no sample data in TEST_DATA")
+    client = start("--data", str(TEST_DATA / folder)).client
     client.settings(patient_search_rule=False)
     patients = client.found("Patient", {"_count": "5"})
     assert patients

@@ -6,21 +6,19 @@ same however much came before; in a bucket of others, of what lies below a path 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import arrivals
+from airflow_provider_redox.storage.inbox.parameters import compiled
 from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url
 
 AGAIN = "_again"
 """In the name of what a consumer wants once more, which may lie in the future."""
 
 _FIRST_DAYS = timedelta(days=30)
-_GROUPS = {"data_model", "event_type", "source", "log_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +134,6 @@ class ForeignListing:
 def base_of(root: str) -> str:
     """Give the part of a path that is the same each day."""
     return root.partition("%")[0].rpartition("/")[0] if "%" in root else root
-
-
-def compiled(pattern: str) -> re.Pattern[str]:
-    """Read the pattern of a foreign layout. Raises `RedoxConfigError`."""
-    try:
-        found = re.compile(pattern)
-    except re.error:
-        raise RedoxConfigError("name_pattern: is no regular expression") from None
-    unknown = set(found.groupindex) - _GROUPS
-    if unknown:
-        raise RedoxConfigError(f"name_pattern: has a group {min(unknown)}; there are {', '.join(sorted(_GROUPS))}")
-    return found
 
 
 def days(root: str, mark: str) -> Iterator[str]:
