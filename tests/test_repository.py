@@ -56,7 +56,14 @@ def test_the_supported_versions_are_those_that_are_declared_and_tested():
     found = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE)
     assert found
     assert shown["Airflow"][2:] == [*locked, found.group(1)]
-    assert f"apache-airflow>={shown['Airflow'][0]}.0" in project["dependencies"]
+    assert f"apache-airflow>={shown['Airflow'][0]}.0,!=3.0.*" in project["dependencies"]
+
+
+def test_every_command_is_told_of():
+    """The page on development has every target of the Makefile, and no other."""
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE)) - {"help"}
+    told = {word.removeprefix("make ") for row in rows("development", "Command") for word in code_words(row[0])}
+    assert told == targets
 
 
 def test_the_warning_of_what_will_go_is_airflows():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
+from airflow import providers_manager
 from airflow.plugins_manager import AirflowPlugin
 from airflow.triggers import base
 from airflow.triggers.base import BaseTrigger
+from packaging.version import Version
 
 from airflow_provider_redox.operators.assets import _is_asset
 from airflow_provider_redox.triggers.inbox import RedoxInboxTrigger
@@ -40,11 +43,17 @@ def is_called() -> str:
     return Told.__name__.lower()
 
 
+def form_comes_from() -> str:
+    """As of 3.2 Airflow reads the fields that a provider's metadata declares."""
+    return "the metadata" if "conn-fields definition" in inspect.getsource(providers_manager) else "the hook"
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "An asset watcher starts DAGs on new messages": watches,
     "The receiver runs inside Airflow's server": mounts,
     "Outside of a task, the token is shared through a Variable": shares,
     "What is told of a result is called": is_called,
+    "The connection's form is read from": form_comes_from,
 }
 
 
@@ -52,7 +61,8 @@ def rows() -> dict[str, str]:
     """What each row says of the installed Airflow: the first word of its cell."""
     page = (DOCS / "versioning.md").read_text().partition("## What an older Airflow lacks")[2].partition("\n## ")[0]
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| ")]
-    column = 1 if importlib.metadata.version("apache-airflow").startswith("2.") else 2
+    version = Version(importlib.metadata.version("apache-airflow"))
+    column = 1 if version < Version("3") else 2 if version < Version("3.2") else 3
     return {row[0]: row[column].partition(":")[0] for row in table[2:]}
 
 
