@@ -128,7 +128,7 @@ def read_messages(
 
     whose = _consumer(consumer)
     inbox = base_of(inbox_root(inbox_path)) if inbox_path else None
-    for one in list(events_of(event, inbox=inbox, state=inbox_root(state_path) if state_path else None)):
+    for one in list(events_of(event, inbox=inbox, state=inbox_root(state_path, name="state_path") if state_path else None)):
         for message in Desk(one, whose).messages(max_tries=max_tries, done_too=include_done):
             yield message
             if message.is_open:

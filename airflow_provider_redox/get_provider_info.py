@@ -123,7 +123,8 @@ def _conn_fields() -> dict[str, Any]:
             "schema": {"type": ["object", "null"]},
         },
         "purpose_of_use": _field(
-            "Purpose of use", "Why patients' data are used, for the record of disclosures: TREAT, HPAYMT, HOPERAT or kin."
+            "Purpose of use",
+            "Why patients' data are used, for the record of disclosures: TREAT, HPAYMT, HOPERAT and so on.",
         ),
         "allow": {
             "label": "Allow",

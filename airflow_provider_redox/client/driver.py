@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import secrets
 import socket
@@ -44,6 +45,16 @@ _log = logging.getLogger("airflow_provider_redox.client")
 
 _locks: dict[str, threading.Lock] = {}
 _locks_lock = threading.Lock()
+
+
+def forget() -> None:
+    """Begin as a new process does: a lock may be held by a thread of the parent's, which is not here."""
+    global _locks_lock
+    _locks_lock = threading.Lock()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=forget)
 
 
 def real_environment(retry: RetryPolicy | None = None, *, origin: str = "") -> Environment:

@@ -133,7 +133,7 @@ class Address:
                         return take(now)
                 if self.window * 1.1 < seconds < math.inf:
                     raise RedoxRateLimitError(
-                        f"HTTP 429 from Redox, which named a time: nothing is sent for {seconds:.0f} s",
+                        f"HTTP 429: Redox asks to wait {seconds:.0f} s, which is longer than a task waits",
                         retry_after=seconds,
                     )
                 yield min(seconds, _LOOK_AGAIN)

@@ -44,9 +44,10 @@ def side_by_side(work: Work[I, P], items: Iterable[I], *, threads: int) -> Itera
 
 def _in_turn(work: Work[I, P], items: Iterable[I]) -> Iterator[tuple[I, P | Ended]]:
     for item in items:
-        pieces = work(item)
+        pieces: Iterator[P] | None = None
         while True:
             try:
+                pieces = work(item) if pieces is None else pieces
                 piece = next(pieces)
             except StopIteration:
                 yield item, Ended()
@@ -61,7 +62,7 @@ def _in_turn(work: Work[I, P], items: Iterable[I]) -> Iterator[tuple[I, P | Ende
 class _Gone:
     """A thread has nothing more to do, or the items themselves have failed."""
 
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class _Crew(Generic[I, P]):
@@ -93,19 +94,23 @@ class _Crew(Generic[I, P]):
             self._unwanted.set()
 
     def _take_turns(self) -> None:
+        gone = _Gone()
+        try:
+            self._do_items()
+        except BaseException as error:  # noqa: BLE001  (it is raised where the pieces are taken, who else waits for ever)
+            gone = _Gone(error)
+        self._hand_over(gone)
+
+    def _do_items(self) -> None:
         while not self._unwanted.is_set():
             with self._taking:
                 try:
                     item = next(self._items)
                 except StopIteration:
-                    break
-                except Exception as error:  # noqa: BLE001  (it is raised where the pieces are taken)
-                    self._hand_over(_Gone(error))
                     return
             for piece in _in_turn(self._work, (item,)):
                 if not self._hand_over(piece):
                     return
-        self._hand_over(_Gone())
 
     def _hand_over(self, piece: tuple[I, P | Ended] | _Gone) -> bool:
         """Wait until it is taken. Says whether it was."""

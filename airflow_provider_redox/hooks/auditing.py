@@ -121,13 +121,9 @@ def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
 
 
 def _log_at(path: str, environment: str | None) -> AuditLog:
-    try:
-        root = checked_root(path, name=_NAME)
-        check_encrypted(root, environment, name=_NAME)
-        return AuditLog(root)
-    except RedoxConfigError as error:
-        told = str(error).replace("output_path:", f"{_NAME}:", 1)
-    raise RedoxConfigError(told)
+    root = checked_root(path, name=_NAME)
+    check_encrypted(root, environment, name=_NAME)
+    return AuditLog(root)
 
 
 def _requester(settings: Settings) -> Requester:

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from airflow_provider_redox.storage.urls import place_of
+
 CONSOLES = {
     "s3": "https://console.aws.amazon.com/s3/buckets/{bucket}?prefix={query}",
     "s3a": "https://console.aws.amazon.com/s3/buckets/{bucket}?prefix={query}",
@@ -49,10 +51,10 @@ def result_urls(returned: Any) -> list[str]:
 def console_url(urls: list[str]) -> str:
     """Give the address of the folder that holds all these files, or an empty text."""
     folder = commonprefix([url.rpartition("/")[0] + "/" for url in urls]).rpartition("/")[0]
-    scheme, _, place = folder.partition("://")
-    bucket, _, path = place.partition("/")
-    bucket = bucket.rpartition("@")[2]
-    if scheme not in CONSOLES or not bucket:
+    place = place_of(folder)
+    if place.scheme not in CONSOLES or not place.bucket:
         return ""
-    path = f"{path}/" if path else ""
-    return CONSOLES[scheme].format(bucket=quote(bucket, safe=""), query=quote(path, safe=""), path=quote(path.rstrip("/")))
+    path = f"{place.key}/" if place.key else ""
+    return CONSOLES[place.scheme].format(
+        bucket=quote(place.bucket, safe=""), query=quote(path, safe=""), path=quote(path.rstrip("/"))
+    )

@@ -74,8 +74,13 @@ class RedoxOperator(BaseOperator):
         """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
         return self.render_template(value, context)
 
-    def layout(self, context: Context, output_path: str | None, destination: str | None = None) -> Layout:
-        """Give the places of this task instance's results, by default those of the operator's destination."""
+    def layout(
+        self, context: Context, path: str | None, destination: str | None = None, *, argument: str = "output_path"
+    ) -> Layout:
+        """Give the places of this task instance's results, by default those of the operator's destination.
+
+        :param argument: what errors call the path.
+        """
         from airflow_provider_redox.storage.encryption import check_encrypted
         from airflow_provider_redox.storage.layout import Layout, Owner, output_root
 
@@ -83,10 +88,10 @@ class RedoxOperator(BaseOperator):
         settings = self.hook.client.settings
         chosen = destination or self.destination or settings.destination or "none"
         environment = self.environment or settings.environment or "none"
-        root = output_root(output_path)
-        check_encrypted(root, environment)
+        root = output_root(path, name=argument)
+        check_encrypted(root, environment, name=argument)
         owner = Owner(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
-        return Layout(root, chosen, environment, owner)
+        return Layout(root, chosen, environment, owner, argument)
 
 
 def checked_payload(payload: Any) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_redox.exceptions import RedoxDeliveryError, RedoxSecurityError
+from airflow_provider_redox.exceptions import RedoxDeliveryError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.logs import LogLink
 from airflow_provider_redox.operators.base import RedoxOperator
@@ -27,13 +27,8 @@ if TYPE_CHECKING:
     from airflow_provider_redox.protocol.delivery import Verdict
     from airflow_provider_redox.sensors.waiting import Asked, Deliveries
 
-MARGIN = 300.0
-"""Seconds after a wait's own deadline at which Airflow ends it, should its trigger not have."""
-
 POSTED = "redox_posted"
 """The XCom that holds the summary of the post while the task waits."""
-
-_LISTED = 50  # log IDs that a summary holds at most
 
 
 class DeliveringOperator(RedoxOperator):
@@ -91,19 +86,14 @@ class DeliveringOperator(RedoxOperator):
     def delivered(self, context: Context, event: Any = None, doubted: int = 0) -> dict[str, Any]:
         """Go on where the trigger ended. Nothing is sent here."""
         from airflow_provider_redox.sensors.waiting import verdict_of
-        from airflow_provider_redox.triggers.events import error_of, is_proven, parse_event
+        from airflow_provider_redox.triggers.events import error_of, is_believed, parse_event
 
         with failing_for_good():
             asked, told, posted = self._asked(), parse_event(event), self._posted(context)
             if told.status == "error":
                 raise error_of(told, asked.conn_id)
-            if told.status == "delivered" and not is_proven(told, asked.client.settings.keys, context["ti"]):
-                if doubted:
-                    raise RedoxSecurityError(
-                        "twice an event said that all was delivered, without the proof that a trigger gives: somebody else "
-                        "writes events, or the connection's key was changed meanwhile"
-                    )
-                self.log.warning("An event said that all was delivered, without proof. It is not believed.")
+            keys, ti = asked.client.settings.keys, context["ti"]
+            if told.status == "delivered" and not is_believed(told, keys, ti, doubted=doubted):
                 self._defer(context, self._deliveries(context, asked, posted), posted, doubted + 1)
             return self._ended(context, asked, verdict_of(told), posted)
 
@@ -129,20 +119,23 @@ class DeliveringOperator(RedoxOperator):
 
     def _deliveries(self, context: Context, asked: Asked, summary: Mapping[str, Any]) -> Deliveries:
         """Say what is waited for: the log IDs of the one message, or the file of results, which names those of each."""
-        from airflow_provider_redox.protocol.delivery import Rules, checked_log_ids
+        from airflow_provider_redox.protocol.delivery import SHOWN, Rules, checked_log_ids
         from airflow_provider_redox.sensors.waiting import Deliveries, Order, earliest
 
         log_ids, accepted = checked_log_ids(summary.get("log_ids", ())), summary.get("accepted", 0)
-        all_listed = accepted == 1 <= len(log_ids) < _LISTED  # of several, one may have two log IDs and another none
+        all_listed = accepted == 1 <= len(log_ids) < SHOWN  # of several, one may have two log IDs and another none
         url = None if all_listed else summary.get("results_url")
         if not all_listed and url is None:
             raise RedoxDeliveryError(
-                "the messages were accepted, but not all their log IDs are known, so nothing tells if they were delivered"
+                "the messages were accepted, but not all their log IDs are known, so nothing tells if they were delivered. "
+                "They are not sent again; wait for them by destination and window, or look in Redox's dashboard"
             )
         order = Order(Rules(), earliest(context), log_ids if url is None else None, url)
         return Deliveries.begin(asked, order, began=time.time())
 
     def _defer(self, context: Context, deliveries: Deliveries, summary: Mapping[str, Any], doubted: int) -> NoReturn:
+        from airflow_provider_redox.triggers.events import MARGIN
+
         patience = self._patience
         context["ti"].xcom_push(key=POSTED, value=dict(summary))  # shown while the task waits, and there when it wakes
         trigger = deliveries.trigger(context["ti"], deadline=time.time() + patience, interval=self.poll_interval)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "local": "file"}
+from airflow_provider_redox.storage.urls import place_of
+
+_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
 @dataclass(slots=True)
@@ -80,9 +82,7 @@ def folders(manifest: Mapping[str, Any]) -> list[Folder]:
 
 def dataset_name(url: str) -> tuple[str, str]:
     """Give namespace and name of a folder: `s3://bucket` and the key, `gs://bucket` and the key, `file` and the path."""
-    scheme, _, place = url.partition("://")
-    scheme = _SCHEMES.get(scheme, scheme)
-    if scheme == "file":
-        return "file", place
-    bucket, _, key = place.partition("/")
-    return f"{scheme}://{bucket.rpartition('@')[2]}", key
+    place = place_of(url)
+    if place.kind == "file":
+        return "file", place.path
+    return f"{_SCHEMES.get(place.scheme, place.scheme)}://{place.bucket}", place.key

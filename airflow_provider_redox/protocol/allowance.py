@@ -72,11 +72,14 @@ def parse_allowance(stated: Mapping[str, Any]) -> Allowance:
     for name in stated:
         if name not in _LISTS:
             near = difflib.get_close_matches(str(name), _LISTS, n=1)
-            raise RedoxConfigError(f"extra.allow: {f'did you mean {near[0]}?' if near else f'known are {_LISTS}'}")
+            meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(_LISTS)}"
+            raise RedoxConfigError(f"extra.allow: has a key that is not known; {meant}")
     lists = {name: _names(name, stated[name]) for name in stated}
     for interaction in lists.get("interactions", ()):
         if interaction not in INTERACTIONS:
-            raise RedoxConfigError(f"extra.allow.interactions: known are {', '.join(INTERACTIONS)}")
+            raise RedoxConfigError(
+                f"extra.allow.interactions: has one that is not known; known are {', '.join(INTERACTIONS)}"
+            )
     return Allowance(**lists)
 
 

@@ -61,6 +61,12 @@ def parse(name: str) -> Arrival | None:
     return Arrival(**{**parts, "tries": int(parts["tries"] or 0)})  # type: ignore[arg-type]
 
 
+def is_again(name: str) -> bool:
+    """Say whether a name is that of a message that a consumer wants once more, which may lie in the future."""
+    arrival = parse(name) if "_again" in name else None
+    return arrival is not None and bool(arrival.consumer)
+
+
 def is_stamped(name: str) -> bool:
     """Say whether a name begins with a stamp."""
     return _STAMPED.match(name) is not None

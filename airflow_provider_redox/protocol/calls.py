@@ -155,7 +155,9 @@ class Calls:
         """
         self.settings.allow.check("upload")
         if self.settings.blob_url is None:
-            raise RedoxConfigError("extra.blob_url: missing; host is not Redox's own, so say where its files are uploaded")
+            raise RedoxConfigError(
+                "extra.blob_url: missing; for this host it is not known where files are uploaded, so say it"
+            )
         boundary = message_header.new_message_id(self.env.new_jti())
         request = uploads.request(self.settings.blob_url, file, self._headers(headers), boundary=boundary)
         return exchange(request, uploads.read_uri, repeatable=idempotent, env=self.env)

@@ -31,10 +31,7 @@ class Tokens:
     def __init__(self, tokens: Iterable[str]) -> None:
         given = [token for token in tokens if token]
         if not given or any(len(token) < SHORTEST_TOKEN or not _is_plain(token) for token in given):
-            raise RedoxConfigError(
-                f"tokens: one at least is needed, each of {SHORTEST_TOKEN} characters or more, without spaces: what "
-                "Redox shows as the destination's verification token"
-            )
+            raise RedoxConfigError(f"needs at least one token, each of {SHORTEST_TOKEN} characters or more, without spaces")
         self._digests = [_digest(token.encode()) for token in given]
 
     def __repr__(self) -> str:

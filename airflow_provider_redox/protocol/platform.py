@@ -98,7 +98,7 @@ def find_logs(settings: Settings, env: Environment, sought: Sought, headers: Map
         found.update({log.id: log for log in logs})
         if cursor is None:
             return list(found.values())
-    raise RedoxProtocolError("the log search has too many pages; nothing can be said")
+    raise RedoxProtocolError("the log search has too many pages to be read; narrow it by time, or by correlation_key")
 
 
 def is_witnessed(

@@ -22,7 +22,7 @@ LARGEST = 40 * MIB
 
 VARIABLES: Mapping[str, str] = {
     "INBOX": "where messages go: a URL or an absolute path; each feed gets a folder in it",
-    "TOKENS": "the destination's verification token; several, separated by commas, while one replaces another",
+    "TOKENS": "the destination's verification token in Redox; several, separated by commas, while one replaces another",
     "TOKENS_FILE": "a file that holds them, one a line, instead",
     "STORAGE_OPTIONS": "JSON for the storage driver, such as an endpoint_url; not with a connection in the path",
     "ON_MALFORMED": "accept or refuse what is no message; it is kept in quarantine either way",
@@ -58,7 +58,7 @@ class ReceiverSettings:
         told = _Told(os.environ if environ is None else environ)
         metrics = told.text("METRICS_TOKEN")
         return cls(
-            inbox=told.read("INBOX", inbox_root, ""),
+            inbox=told.read("INBOX", _inbox, ""),
             tokens=told.read("TOKENS", lambda _: Tokens(_tokens(told)), ""),
             storage_options=told.read("STORAGE_OPTIONS", _options, "{}"),
             refuse_malformed=told.read("ON_MALFORMED", _is_refuse, "accept"),
@@ -101,6 +101,13 @@ def _tokens(told: _Told) -> list[str]:
         return [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the file of {PREFIX}TOKENS_FILE could not be read ({type(error).__name__})") from None
+
+
+def _inbox(text: str) -> str:
+    try:
+        return inbox_root(text)
+    except RedoxConfigError as error:
+        raise ValueError(str(error).partition(": ")[2]) from None
 
 
 def _options(text: str) -> dict[str, Any]:

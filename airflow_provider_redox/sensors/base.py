@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, conf
 
-from airflow_provider_redox.exceptions import RedoxSecurityError
 from airflow_provider_redox.hooks.edge import failing_for_good
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.signatures import SensorArguments
     from airflow_provider_redox.protocol.keys import SigningKey
     from airflow_provider_redox.triggers.events import Event
-
-MARGIN = 300.0
-"""Seconds after a wait's own deadline at which Airflow ends it, should its trigger not have."""
 
 
 class RedoxSensor(BaseSensorOperator):
@@ -74,27 +70,21 @@ class RedoxSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any = None, doubted: int = 0) -> Any:
         """Go on where the trigger ended."""
-        from airflow_provider_redox.triggers.events import error_of, is_proven, parse_event
+        from airflow_provider_redox.triggers.events import error_of, is_believed, parse_event
 
         with failing_for_good():
             told = parse_event(event)
             if told.status == "error":
                 raise error_of(told, self.redox_conn_id)
             if told.status in ("delivered", "found"):
-                if is_proven(told, self.keys(), context["ti"]):
+                if is_believed(told, self.keys(), context["ti"], doubted=doubted):
                     return self.ended_well(context, told)
-                if doubted:
-                    raise RedoxSecurityError(
-                        "twice an event said that the wait had ended well, without the proof that a trigger gives: somebody "
-                        "else writes events, or the connection's key was changed meanwhile"
-                    )
-                self.log.warning("An event said that the wait had ended well, without proof. It is not believed.")
                 self._defer(context, doubted + 1)
             self.ended_badly(context, told)
         return self.too_late(context, f"Sensor has timed out after {self.timeout:.0f} seconds.", told)
 
     def _defer(self, context: Context, doubted: int) -> NoReturn:
-        from airflow_provider_redox.triggers.events import check_provable
+        from airflow_provider_redox.triggers.events import MARGIN, check_provable
 
         deadline = time.time() + self.timeout
         with failing_for_good():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 
+from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.storage.inbox.parameters import check_parameters
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class RedoxInboxSensor(BaseSensorOperator):
     def _wait(self, context: Context) -> Any:
         from airflow_provider_redox.triggers.inbox import InboxArrivalTrigger
 
-        trigger = InboxArrivalTrigger(**self._parameters(self._name(context)))
+        with failing_for_good():
+            trigger = InboxArrivalTrigger(**self._parameters(self._name(context)))
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
     def _taken(self, context: Context) -> dict[str, Any] | None:
@@ -104,7 +106,8 @@ class RedoxInboxSensor(BaseSensorOperator):
 
         ti = context["ti"]
         run = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index))
-        return hand(self._wanted(context), run, max_messages=self.max_messages, now=time.time())
+        with failing_for_good():
+            return hand(self._wanted(context), run, max_messages=self.max_messages, now=time.time())
 
     def _wanted(self, context: Context) -> Wanted:
         from airflow_provider_redox.storage.inbox.watching import Wanted

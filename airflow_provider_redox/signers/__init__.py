@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import re
 import threading
 from typing import Any
@@ -27,6 +28,7 @@ _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 _keys: dict[tuple[str, str], RemoteKey] = {}
 _locks: dict[tuple[str, str], threading.Lock] = {}
+os.register_at_fork(after_in_child=_locks.clear)  # one may be held by a thread of the parent's, which is not here
 
 
 def remote_key(signer: str, key: str) -> RemoteKey:

@@ -140,7 +140,9 @@ def _checked(name: str, given: object) -> tuple[PublicKey, str]:
         with contextlib.suppress(ValueError, UnsupportedAlgorithm):
             public = load_pem_public_key(encoded) if b"-----BEGIN" in encoded else load_der_public_key(encoded)
     if public is None:
-        raise RedoxProtocolError(f"extra.signer: what {name} gave for a public key is none")
+        raise RedoxProtocolError(
+            f"extra.signer: {name} gave no public key that can be read: a SubjectPublicKeyInfo is wanted, as PEM or DER"
+        )
     try:
         return public, algorithm_of(public)
     except UnusableKeyError as unusable:

@@ -25,7 +25,7 @@ class AuditLog:
 
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
-        self._files = Files(root)
+        self._files = Files(root, name="[redox] audit_path")
 
     def write(self, requester: Requester, recorded: str, events: Iterable[dict[str, Any]]) -> str:
         """Write the events of one disclosure, and give the URL of their file.

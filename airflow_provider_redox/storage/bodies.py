@@ -21,7 +21,7 @@ class AnswerFile:
     """
 
     def __init__(self, layout: Layout, kind: str) -> None:
-        self._files = Files(layout.root)
+        self._files = Files(layout.root, name=layout.argument)
         self._stem = layout.result(kind, 0).removesuffix(".ndjson")
 
     def keep(self, response: RedoxResponse) -> str | None:

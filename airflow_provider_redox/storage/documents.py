@@ -15,6 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_redox.protocol.documents import Attachment, beyond_help, ending, kind_of, media_type
+from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 
@@ -133,7 +134,4 @@ def listed_files(layout: Layout, files: Files) -> set[str]:
 
 
 def _decoded(text: bytes | None) -> Any:
-    try:
-        return msgspec.json.decode(text or b"null")
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+    return stored(text or None, object)

@@ -7,13 +7,13 @@ from functools import lru_cache
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.urls import place_of
 
 CHOICES = ("production", "always", "never")
 
 _log = logging.getLogger(__name__)
 
-_S3 = ("s3", "s3a", "s3n")
-_ALWAYS = ("gs", "gcs", "abfs", "abfss", "adl")
+_ALWAYS = ("gcs", "azure")
 """Stores that encrypt everything, by their makers' word."""
 
 
@@ -32,26 +32,25 @@ def check_encrypted(root: str, environment: str | None, *, name: str = "output_p
         raise RedoxConfigError(f"[redox] require_encrypted_output: must be one of {', '.join(CHOICES)}")
     if wanted == "never" or (wanted == "production" and environment != "Production"):
         return
-    scheme = root.partition("://")[0]
-    if scheme in ("file", "local"):
-        raise _in_clear(name, "a path on a disk, which does not say whether it is encrypted")
-    if scheme in _S3:
-        _check_bucket(root, name)
-    elif scheme not in _ALWAYS:
+    place = place_of(root)
+    if place.kind == "file":
+        raise _in_clear(name, "a path on a disk, which does not say that it is encrypted")
+    if place.kind == "s3":
+        _check_bucket(root, place.bucket, name)
+    elif place.kind not in _ALWAYS:
         _tell(root, "its store is not one that can be asked")
 
 
-def _check_bucket(root: str, name: str) -> None:
-    rest = root.partition("://")[2].rpartition("@")[2] if "@" in root else root.partition("://")[2]
-    answer = _of_bucket(root, rest.partition("/")[0])
+def _check_bucket(root: str, bucket: str, name: str) -> None:
+    answer = _of_bucket(root, bucket, name)
     if answer == "none":
-        raise _in_clear(name, "a bucket that says it does not encrypt")
+        raise _in_clear(name, "a bucket that says it is not encrypted")
 
 
 @lru_cache(maxsize=64)
-def _of_bucket(root: str, bucket: str) -> str:
+def _of_bucket(root: str, bucket: str, name: str) -> str:
     """Ask a bucket once in a process: `encrypted`, `none`, or `unknown`."""
-    files = Files(root)
+    files = Files(root, name=name)
     if files.names_encryption:
         return "encrypted"
     code = files.ask_for_encryption(bucket)
@@ -70,6 +69,6 @@ def _tell(root: str, why: str) -> None:
 
 def _in_clear(name: str, what: str) -> RedoxConfigError:
     return RedoxConfigError(
-        f"{name}: is {what}. Nothing was asked for. Name an encrypted bucket; or, if the place is encrypted by other means, "
-        "say so with [redox] require_encrypted_output = never"
+        f"{name}: is {what}, and results of Production have to be. Nothing was asked for. Name an encrypted bucket; "
+        "or, if the place is encrypted by other means, say so with [redox] require_encrypted_output = never"
     )

@@ -22,6 +22,7 @@ from airflow_provider_redox.storage.stores import (
     naming,
     with_options,
 )
+from airflow_provider_redox.storage.urls import place_of
 
 UPLOAD_BLOCK = 8 * 1024 * 1024
 """Bytes that are held before a piece of an upload is sent. Drivers would take up to 50 MB for each open file."""
@@ -34,6 +35,10 @@ _BLOCK = 4 * 1024 * 1024  # drivers' own defaults go up to 50 MB, several of whi
 
 PATTERN = frozenset("*?[]")
 """What stores' drivers take for a pattern in a name."""
+
+
+PARTIAL = ".partial"
+"""How the name of a file ends that is being written on a disk."""
 
 
 class Found(NamedTuple):
@@ -54,6 +59,8 @@ class Files:
     Paths given and returned are whole URLs. A file on local disk is written beside its place and renamed, and can be
     read by its owner only; an object store shows an object when its upload has ended.
 
+    :param name: what errors call the place: the argument or the option that it comes from.
+
     Each call asks the store itself, never what a driver remembers: another process may have written in between. Errors
     of a store come as `stores.naming` says.
 
@@ -61,16 +68,16 @@ class Files:
     store.
     """
 
-    def __init__(self, root: str) -> None:
-        check_place(root)
-        self._place = root
+    def __init__(self, root: str, *, name: str = "output_path") -> None:
+        check_place(root, name=name)
+        self._place, self._name = root, name
         try:
             self._fs, protocol = self._file_system(root)
         except (ImportError, ValueError) as error:
-            raise missing_driver(root, error) from None
+            raise missing_driver(root, error, name=name) from None
         self.shows_writes = self._local = protocol in ("file", "local", "")
         self._copies_late = protocol in COPIES_LATE
-        self._lead = root[: len(root) - len(_bare(root))]
+        self._lead = _lead(root)
 
     def _file_system(self, root: str) -> tuple[AbstractFileSystem, str]:
         """Give the file system of a root, with the credentials of the connection that it names, and its protocol."""
@@ -86,9 +93,9 @@ class Files:
             yield from self._uploading(url)
             return
         target = self._made(url)
-        partial = f"{target}.partial"
+        partial = _partial(target)
         try:
-            with open(partial, "wb", opener=_private) as file:
+            with open(partial, "xb", opener=_private) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -137,7 +144,7 @@ class Files:
                 return False
             return True
         target = self._made(url)
-        partial = f"{target}.{secrets.token_hex(4)}.partial"
+        partial = _partial(target)
         try:
             with open(partial, "xb", opener=_private) as file:
                 file.write(content)
@@ -155,10 +162,14 @@ class Files:
             self.write(url, content)
             return
         target = self._made(url)
-        partial = f"{target}.partial"
-        with open(partial, "wb", buffering=0, opener=_private) as file:
-            file.write(content)
-        os.replace(partial, target)  # noqa: PTH105
+        partial = _partial(target)
+        try:
+            with open(partial, "xb", buffering=0, opener=_private) as file:
+                file.write(content)
+            os.replace(partial, target)  # noqa: PTH105
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)  # noqa: PTH108
 
     def open(self, url: str) -> IO[bytes]:
         """Open a file to read from its start, a few megabytes at a time. Raises `FileNotFoundError` when there is none."""
@@ -263,7 +274,7 @@ class Files:
         return cast("IO[bytes]", StoredFile(open_it, self._naming))
 
     def _naming(self) -> AbstractContextManager[None]:
-        return naming(self._place)
+        return naming(self._place, name=self._name)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[AbstractFileSystem]:
@@ -283,7 +294,7 @@ class Files:
 
     def _path(self, url: str) -> str:
         if not url.startswith(self._lead):
-            raise RedoxConfigError("output_path: a file of this result lies on another store; move it or start anew")
+            raise RedoxConfigError(f"{self._name}: a file of this result lies on another store; move it, or begin again")
         path: Any = self._fs._strip_protocol(url[len(self._lead) :])  # noqa: SLF001  (fsspec's own way to read a URL)
         return str(path)
 
@@ -317,10 +328,17 @@ def _remove(fs: AbstractFileSystem, path: str) -> None:
             raise PermissionError
 
 
-def _bare(root: str) -> str:
-    """Give the path part of a URL without scheme and connection ID: what the file system itself understands."""
-    rest = root.partition("://")[2] or root
-    return rest.partition("@")[2] if "@" in rest.partition("/")[0] else rest
+def _lead(root: str) -> str:
+    """Give what stands in a URL before what the store itself understands: the scheme, and a connection ID."""
+    place = place_of(root)
+    scheme = f"{place.scheme}://" if "://" in root else ""
+    return f"{scheme}{place.connection}@" if place.connection else scheme
+
+
+def _partial(path: str) -> str:
+    """Name a file that is being written: each writer's own, beside its place, and hidden from who lists results."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{secrets.token_hex(4)}{PARTIAL}"
 
 
 def _private(path: str, flags: int) -> int:

@@ -119,10 +119,15 @@ def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
         task, _, inner = rest.partition("/")
         kind = "sends" if _SENT.fullmatch(inner) else "plans" if _PLANNED.fullmatch(inner) else "workspace"
         return ((*names, task), kind) if inner else None
-    named = _RESULT.fullmatch(rest.removesuffix(".partial").removesuffix(".gz"))
+    named = _RESULT.fullmatch(_unhidden(rest).removesuffix(".gz"))
     if named is None or not place.startswith("type="):
         return None
     return (*names, named[1]), "sends" if named[2] == _SENDS else "results"
+
+
+def _unhidden(name: str) -> str:
+    """Give the name that a file was going to have, of one whose writer was killed."""
+    return re.sub(r"^\.(.+)\.[0-9a-f]{8}\.partial$", r"\1", name)
 
 
 def _values(**parts: str) -> tuple[str, ...]:

@@ -74,12 +74,7 @@ def found_file(place: Any, where: str) -> FoundFile:
         if not url.startswith("/"):
             raise RedoxConfigError(f"{where}: must be an absolute path or a URL such as s3://conn_id@bucket/key")
         url = f"file://{url}"
-    try:
-        files = _Sized(url)
-    except RedoxConfigError:  # it speaks of results
-        files = None
-    if files is None:
-        raise RedoxConfigError(f"{where}: no driver for {url.partition('://')[0]}:// is installed on this worker")
+    files = _Sized(url, name=where)
     size = _unnamed(lambda: files.size(url), where)
     if size is None:
         raise _gone(where)

@@ -42,6 +42,7 @@ class Layout:
     destination: str
     environment: str
     owner: Owner
+    argument: str = "output_path"
 
     @property
     def base(self) -> str:
@@ -114,15 +115,15 @@ def safe_name(name: str) -> str:
     return f"{safe[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def output_root(output_path: str | None) -> str:
-    """Give the author's output path, or `[redox] output_root`, or `file://$AIRFLOW_HOME/redox`.
+def output_root(output_path: str | None, *, name: str = "output_path") -> str:
+    """Give the author's path, or `[redox] output_root`, or `file://$AIRFLOW_HOME/redox`.
 
     Raises `RedoxConfigError` for a place that the other workers cannot see: a `file://` root with an executor that is
     not local, unless `[redox] output_root_is_shared` says that every worker mounts it.
     """
     from airflow.providers.common.compat.sdk import conf
 
-    return checked_root(str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root())
+    return checked_root(str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root(), name=name)
 
 
 def checked_root(root: str, *, name: str = "output_path") -> str:
@@ -150,10 +151,11 @@ def _refuse_unshared(name: str, executors: str) -> None:
     names = [entry.strip().rpartition(":")[2].rpartition(".")[2] for entry in executors.split(",")]
     fleet = [name for name in names if name not in _LOCAL_EXECUTORS]
     if fleet:
+        option = ", or [redox] output_root," if name in ("output_path", "results_path") else ""
         raise RedoxConfigError(
-            f"{name}: a file:// path is on one machine only, and the executor is {fleet[0]}. Set {name}"
-            f"{', or [redox] output_root,' if name == 'output_path' else ''} to object storage such as s3://bucket/redox; "
-            "or, if every worker mounts this path, set [redox] output_root_is_shared to True"
+            f"{name}: a file:// path is on one machine only, and the executor is {fleet[0]}. Set {name}{option} to object "
+            "storage such as s3://bucket/redox; or, if every worker mounts this path, "
+            "set [redox] output_root_is_shared to True"
         )
 
 

@@ -20,7 +20,7 @@ def merged(manifests: Iterable[Any]) -> dict[str, Any]:
         raise RedoxConfigError("manifests: must be a list of manifests; this is one")
     whole = [_checked(number, one) for number, one in enumerate(manifests) if one is not None]
     if not whole:
-        raise RedoxConfigError("manifests: there is none")
+        raise RedoxConfigError("manifests: there is none; the tasks before gave no manifest")
     formats = {one["extension"].get("line_format") for one in whole}
     if len(formats) > 1:
         raise RedoxConfigError("manifests: some have lines in envelopes (line_format) and some have not; merge them apart")

@@ -25,7 +25,7 @@ from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.members import members
 from airflow_provider_redox.storage.rows import json_rows
 from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
-from airflow_provider_redox.storage.stores import EXTRAS
+from airflow_provider_redox.storage.urls import place_of
 
 _BLOCK = 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024  # no body of an answer may be longer, so no resource is
@@ -121,11 +121,8 @@ def _lies_by(url: str, place: str) -> bool:
 
 def _place(url: str) -> tuple[str, str]:
     """Give the kind of a file's store, whichever spelling its scheme has, and its bucket and path."""
-    scheme, _, rest = url.partition("://") if "://" in url else ("file", "", url)
-    kind = next((kind for kind, schemes in EXTRAS.items() if scheme in schemes), scheme)
-    bucket, slash, path = rest.partition("/")
-    where = f"{bucket.partition('@')[2] if '@' in bucket else bucket}{slash}{path}"
-    return ("file", re.sub("/+", "/", where)) if kind in ("file", "local") else (kind, where)
+    place = place_of(url)
+    return place.kind, re.sub("/+", "/", place.path) if place.kind == "file" else place.path
 
 
 def searches(manifest: Any) -> Iterator[dict[str, Any]]:
@@ -145,7 +142,7 @@ def document(entry: Any) -> bytes:
         raise RedoxConfigError(f"entry: not a line of the list of documents: {error}") from None
     content = Files(listed.url).read(listed.url)
     if content is None:
-        raise RedoxProtocolError("the document is not there")
+        raise RedoxProtocolError("the document that the list names is not there; clear the task that downloaded it")
     if hashlib.sha256(content).hexdigest() != listed.sha256:
         raise RedoxProtocolError("the document's checksum is not that of the list; it was changed after it was written")
     return content

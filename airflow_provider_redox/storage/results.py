@@ -61,7 +61,7 @@ class Results:
         limits: Limits | None = None,
     ) -> None:
         self._layout = layout
-        self._files = files or Files(layout.root)
+        self._files = files or Files(layout.root, name=layout.argument)
         self._checkpoint = checkpoint
         self._limits = limits or Limits()
         self._suffix = suffix_of(compression)

@@ -22,6 +22,7 @@ from airflow_provider_redox.exceptions import (
     RedoxError,
     RedoxTransportError,
 )
+from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.moved import elsewhere
 from airflow_provider_redox.storage.send_record import OPEN, Trace, facts_of, line_of
@@ -91,7 +92,7 @@ class BatchState:
     """
 
     def __init__(self, layout: Layout, *, longest: float) -> None:
-        self._files, self._layout = Files(layout.root), layout
+        self._files, self._layout = Files(layout.root, name=layout.argument), layout
         self._folder = f"{layout.workspace}/batch"
         self._longest = longest
 
@@ -157,13 +158,13 @@ class BatchState:
             )
 
     def _read(self, text: bytes, kind: type[T], place: str) -> T:
-        try:
-            return msgspec.json.decode(text, type=kind)
-        except msgspec.MsgspecError:
+        found = stored(text, kind)
+        if found is None:
             raise RedoxAmbiguousOutcomeError(
                 f"{place} cannot be read, so that nobody knows what of this batch was sent. Nothing was sent now. Restore "
                 "the file, or clear the task with resend=True, which sends everything again"
-            ) from None
+            )
+        return found
 
     def _place(self, generation: int, name: str) -> str:
         return f"{self._folder}/{generation:04d}/{name}"
@@ -172,11 +173,9 @@ class BatchState:
 def _lines(results: bytes) -> Iterator[tuple[int, tuple[Trace, bytes]]]:
     """Read results; a line that cannot be read says nothing."""
     for text in results.splitlines():
-        try:
-            line = msgspec.json.decode(text, type=_Line)
-        except msgspec.MsgspecError:
-            continue
-        yield line.line, (line, text + b"\n")
+        line = stored(text, _Line)
+        if line is not None:
+            yield line.line, (line, text + b"\n")
 
 
 class MessageRecord:

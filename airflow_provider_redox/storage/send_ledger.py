@@ -40,7 +40,7 @@ class SendLedger:
 
     def __init__(self, root: str) -> None:
         self._root = root.rstrip("/")
-        self._files = Files(self._root)
+        self._files = Files(self._root, name="ledger_path")
         self._salt = b""
 
     def url_of(self, *key: str) -> str:

@@ -70,7 +70,7 @@ class SendRecord:
     def __init__(
         self, layout: Layout, url: str, *, known: Mapping[str, Any], marker: Marker | None = None, again: bool = False
     ) -> None:
-        self._files, self._layout, self._again = Files(layout.root), layout, again
+        self._files, self._layout, self._again = Files(layout.root, name=layout.argument), layout, again
         self.url = url
         self._known = {"index": 0, **known}
         self._marker: Marker = marker or NoMarker()

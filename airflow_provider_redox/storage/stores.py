@@ -13,29 +13,25 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.storage.urls import KINDS, place_of
 
-EXTRAS = {
-    "s3": ("s3", "s3a", "s3n"),
-    "gcs": ("gs", "gcs"),
-    "azure": ("abfs", "abfss", "adl"),
-}
-"""Our extras that bring a driver, with the schemes that it serves."""
+EXTRAS = ("s3", "gcs", "azure")
+"""Kinds of stores for which we have an extra of the same name, which brings a driver."""
 
-COPIES_LATE = EXTRAS["azure"]
+COPIES_LATE = KINDS["azure"]
 """Stores that say that a copy is begun, not that it is there: removing its source then could lose it."""
 
 
-def missing_driver(root: str, error: Exception) -> RedoxConfigError:
+def missing_driver(root: str, error: Exception, *, name: str = "output_path") -> RedoxConfigError:
     """Say which driver is missing, and how to get it."""
-    scheme = root.partition("://")[0]
-    extra = next((name for name, schemes in EXTRAS.items() if scheme in schemes), None)
+    place = place_of(root)
     remedy = (
-        f"pip install 'airflow-provider-redox[{extra}]' brings it"
-        if extra
+        f"pip install 'airflow-provider-redox[{place.kind}]' brings it"
+        if place.kind in EXTRAS
         else "install the Airflow provider or the fsspec package of that store"
     )
     return RedoxConfigError(
-        f"output_path: no driver for {scheme}:// is installed on this worker ({type(error).__name__}); {remedy}"
+        f"{name}: no driver for {place.scheme}:// is installed on this worker ({type(error).__name__}); {remedy}"
     )
 
 
@@ -68,17 +64,14 @@ def _configured_options() -> dict[str, dict[str, Any]]:
     return options
 
 
-def check_place(root: str) -> None:
+def check_place(root: str, *, name: str = "output_path") -> None:
     """Refuse a key where a connection ID belongs: a path is shown in many places. Raises `RedoxConfigError`."""
-    user, at, _ = root.partition("://")[2].partition("/")[0].rpartition("@")
-    if at and ":" in user:
-        raise RedoxConfigError(
-            "output_path: what stands before the @ must be a connection ID; keys belong in the connection"
-        )
+    if ":" in place_of(root).connection:
+        raise RedoxConfigError(f"{name}: what stands before the @ must be a connection ID; keys belong in the connection")
 
 
 @contextlib.contextmanager
-def naming(place: str) -> Iterator[None]:
+def naming(place: str, *, name: str = "output_path") -> Iterator[None]:
     """Turn what a driver raises into an error that names the place.
 
     Raises `FileNotFoundError` and `FileExistsError` as they came, `RedoxConfigError` when there is no such bucket,
@@ -93,7 +86,7 @@ def naming(place: str) -> Iterator[None]:
             raise
         code = code_of(error)
         if code == "NoSuchBucket":
-            raise RedoxConfigError(f"output_path: {place}: there is no such bucket") from None
+            raise RedoxConfigError(f"{name}: {place}: there is no such bucket") from None
         if isinstance(error, FileNotFoundError | FileExistsError):
             raise
         if isinstance(error, PermissionError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_provider_redox.protocol.gathered import key_of
+from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.protocol.windows import instant, instant_of
 
 if TYPE_CHECKING:
@@ -99,14 +100,21 @@ class Increment:
     def _load(self) -> Record | None:
         """Read the record. One that is damaged is like none: everything is asked for, nothing is lost."""
         text = self._files.read(self._url)
-        try:
-            record = None if text is None else msgspec.json.decode(text, type=Record)
-            return record if record is None or datetime.fromisoformat(record.watermark).tzinfo else None
-        except (msgspec.MsgspecError, ValueError):
+        record = stored(text, Record)
+        if record is not None and _is_instant(record.watermark):
+            return record
+        if text is not None:
             _log.warning("The watermark of this search is damaged; everything is asked for again.")
-            return None
+        return None
 
     def _unsealed(self, sealed: str) -> set[int]:
         """Give the identities of an overlap; none where another key has sealed them."""
         clear = (self._seal.open(sealed) if sealed else None) or b""
         return {int.from_bytes(clear[place : place + _WIDTH]) for place in range(0, len(clear), _WIDTH)}
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False

@@ -57,9 +57,9 @@ def _place() -> dict[str, Any] | None:
     try:
         context = get_current_context()
         ti, dag = context["ti"], context["dag"]
-    except Exception:  # noqa: BLE001  (each Airflow has its own error for "not in a task")
+        unmapped = sorted((task for task in dag.tasks if not _is_mapped(task)), key=_roots_first)
+    except Exception:  # noqa: BLE001  (each Airflow has its own error for "not in a task", and its own DAGs)
         return None
-    unmapped = sorted((task for task in dag.tasks if not _is_mapped(task)), key=_roots_first)
     slot = (unmapped[0].task_id, -1) if unmapped else (ti.task_id, 0)
     return {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": slot[0], "map_index": slot[1]}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_redox import exceptions
-from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError
+from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxSecurityError
 
 if TYPE_CHECKING:
     from airflow_provider_redox.protocol.keys import SigningKey
 
 
+_log = logging.getLogger(__name__)
+
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._: -]{0,127}", re.ASCII)
 """What a status, the name of a count or a log ID looks like: nothing that could carry a text into a log."""
+
+
+MARGIN = 300.0
+"""Seconds after a wait's own deadline at which Airflow ends it, should its trigger not have."""
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,6 +76,22 @@ def is_proven(event: Event, keys: Sequence[SigningKey], ti: Any) -> bool:
     """Say whether a trigger that holds the connection's key made the event for this task instance."""
     proofs = [_proof(event, key, ticket_of(ti)) for key in keys]
     return any(hmac.compare_digest(event.proof.encode(), proof.encode()) for proof in proofs)
+
+
+def is_believed(event: Event, keys: Sequence[SigningKey], ti: Any, *, doubted: int) -> bool:
+    """Say whether a task takes an event's word for it that a wait ended well.
+
+    :param doubted: how many such events it has not believed before. Raises `RedoxSecurityError` at the second.
+    """
+    if is_proven(event, keys, ti):
+        return True
+    if doubted:
+        raise RedoxSecurityError(
+            "twice an event said that the wait had ended well, without the proof that a trigger gives: somebody else "
+            "writes events, or the connection's key was changed meanwhile"
+        )
+    _log.warning("An event said that the wait had ended well, without proof. It is not believed.")
+    return False
 
 
 def _proof(event: Event, key: SigningKey, ticket: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -54,12 +53,16 @@ class RedoxFhirSearchTrigger(BaseTrigger):
         from airflow_provider_redox.triggers.events import Event
 
         while (left := self.deadline - time.time()) > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
+            limit = asyncio.timeout(left)
+            try:
+                async with limit:
                     event = await self._ask_or_tell()
                     if event is not None:
                         return event
                     await asyncio.sleep(self.interval)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
         return Event("timeout")
 
     async def _ask_or_tell(self) -> Any:
@@ -72,8 +75,6 @@ class RedoxFhirSearchTrigger(BaseTrigger):
         except RedoxError as error:
             _log.warning("The search could not be asked: %s", error)
             return event_of_error(error) if not error.retryable or isinstance(error, SealError) else None
-        except TimeoutError:
-            raise
         except Exception as error:
             self._surprises += 1
             if self._surprises == SURPRISES:

@@ -318,6 +318,20 @@ def test_a_child_process_begins_with_nothing() -> None:
     assert pacing.address_of("https://example.test") is address
 
 
+def test_a_child_process_waits_for_no_thread_of_its_parents(sandbox: Sandbox) -> None:
+    """A lock that a thread of the parent's holds when it forks is free in the child: it asks for a token of its own."""
+    client = SyncClient(settings_of(sandbox.connection))
+    read, write = os.pipe()
+    with client.lock:
+        child = os.fork()
+        if not child:
+            os.write(write, b"free" if client.lock.acquire(timeout=10) else b"held")
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert os.read(read, 4) == b"free"
+    client.close()
+
+
 def wait_for(condition: Any) -> None:
     """Wait until something holds; a test that waits in vain fails."""
     end = time.monotonic() + 20

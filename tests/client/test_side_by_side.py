@@ -101,3 +101,27 @@ def test_what_the_task_keeps_in_its_context_holds_in_the_threads() -> None:
 
     pieces = [piece for _, piece in side_by_side(work, range(3), threads=3) if not isinstance(piece, Ended)]
     assert pieces == ["by the task"] * 3
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_that_cannot_begin_ends_its_item_alone(threads: int) -> None:
+    """An error before the first piece is one of its item, too."""
+
+    def work(item: int) -> Iterator[int]:
+        if item == 1:
+            raise ValueError
+        return iter([item])
+
+    ends = {item: got.error for item, got in side_by_side(work, range(4), threads=threads) if isinstance(got, Ended)}
+    assert [type(ends[item]) for item in range(4)] == [type(None), ValueError, type(None), type(None)]
+
+
+def test_a_thread_that_is_ended_from_outside_ends_the_consumer() -> None:
+    """Else it would wait for ever."""
+
+    def work(item: int) -> Iterator[int]:
+        yield item
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        list(side_by_side(work, range(4), threads=2))

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.protocol.destinations import parse_destinations
@@ -139,9 +140,8 @@ def test_the_summary_on_the_page_has_the_keys_of_a_real_one(redox_connection: Sa
 
 
 def test_the_writeback_on_the_page_is_written(redox_connection: Sandbox, tmp_path: Path):
-    """The page on sending: its writeback, and its request, are taken."""
-    names = run(DOCS / "sending.md")
-    for operator in (names["write"], names["count"]):
+    """The pages on writebacks and on other requests: what they send is taken."""
+    for operator in (run(DOCS / "writing-back.md")["write"], run(DOCS / "requests.md")["count"]):
         operator.output_path = f"file://{tmp_path}"
         ti = SimpleNamespace(dag_id="d", run_id="r", task_id=operator.task_id, map_index=-1)
         assert operator.execute({"ti": ti, "params": {"patient": "81c2f5eb-f99f-40c4-b504-59483e6148d7"}})["status"] == 200
@@ -190,12 +190,41 @@ def test_the_page_on_testing_names_all_that_the_sandbox_has():
 
 def test_the_connection_in_json_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
     """The page on the connection: its JSON, with a real key, is a connection that the hook takes."""
-    described, connection = [json.loads(block) for block in blocks(DOCS / "connection.md", "json")]
+    described, connection, _ = [json.loads(block) for block in blocks(DOCS / "connection.md", "json")]
     connection["password"] = sandbox.connection["password"]
     monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(connection))
     settings = RedoxHook().client.settings
     assert (settings.base_url, settings.kid) == ("https://api.redoxengine.com", "key-2026-01")
     assert parse_destinations(described)["general"].id_for("Scheduling") == described["general"]["ids"]["Scheduling"]
+
+
+def test_the_connection_for_the_platform_api_works(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The page on the connection: two connections, of which the usual one names the other, are what a sensor waits by."""
+    from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
+    from airflow_provider_redox.sensors.delivery import RedoxDeliverySensor
+
+    *_, platform = [json.loads(block) for block in blocks(DOCS / "connection.md", "json")]
+    ids = {name: platform["extra"][name] for name in ("organization_id", "environment_id")}
+    usual = json.loads(sandbox.connection_json)
+    assert {name: usual["extra"].pop(name) for name in ids} == ids
+    signer = {name: usual["extra"][name] for name in ("client_id", "kid")}
+    platform |= {name: usual[name] for name in ("host", "port", "password")} | {"extra": platform["extra"] | signer}
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(usual))
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_PLATFORM", json.dumps(platform))
+    sandbox.settings(delivery_seconds=0)
+
+    message = {"Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"}, "Patient": {"Identifiers": []}}
+    where = {"dag_id": "d", "run_id": "r", "map_index": -1, "xcom_push": lambda **_: None}
+    post = RedoxDataModelPostOperator(task_id="post", payload=message, results_path=f"file://{tmp_path}")
+    sent = post.execute({"ti": SimpleNamespace(**where, task_id="post")})
+    waits = RedoxDeliverySensor(task_id="delivered", results_path=sent)
+    with pytest.raises(AirflowFailException, match=r"extra\.organization_id: missing in the connection redox_default"):
+        waits.poke({"ti": SimpleNamespace(**where, task_id="delivered")})
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_REDOX_DEFAULT", json.dumps({**usual, "extra": usual["extra"] | {"platform_conn_id": "redox_platform"}})
+    )
+    done = waits.poke({"ti": SimpleNamespace(**where, task_id="delivered")})
+    assert (done.is_done, done.xcom_value["delivered"]) == (True, 1)
 
 
 def test_the_connection_as_uri_works(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):

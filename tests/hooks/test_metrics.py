@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_redox.client.driver import nobody
+from airflow_provider_redox.hooks import metrics
 from airflow_provider_redox.protocol.effects import Metric
 from tests.support.sandbox import Sandbox
 
@@ -128,3 +130,15 @@ def test_nobody_counts_when_metrics_are_off() -> None:
         "assert airflow_meter() is nobody"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=os.environ)
+
+
+def test_metrics_that_are_not_found_fail_nothing(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """An Airflow that keeps its metrics elsewhere is told of once, and nothing is counted."""
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_ON", "True")
+    monkeypatch.setattr(metrics, "_PLACES", ("airflow.no_such_module",))
+    metrics.airflow_meter.cache_clear()
+    try:
+        assert metrics.airflow_meter() is nobody
+    finally:
+        metrics.airflow_meter.cache_clear()
+    assert "none are sent" in caplog.text

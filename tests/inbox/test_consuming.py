@@ -248,6 +248,16 @@ def test_what_an_event_says_of_a_message_shapes_no_path(box: Box):
     assert sorted(path.relative_to(box.root[7:]).parts[0] for path in made) == ["arrivals", "consumers", "consumers"]
 
 
+def test_a_claim_that_cannot_be_read_is_named(box: Box):
+    """The message is neither lost nor handed out twice by a guess."""
+    box.put("a")
+    list(read_messages(box.event(), consumer="c"))
+    (claim,) = (path for path in Path(box.root[7:]).rglob("*") if path.is_file() and "claims" in path.parts)
+    claim.write_bytes(b"\xff\xfe")
+    with pytest.raises(RedoxProtocolError, match="cannot be read; remove this claim"):
+        list(read_messages(box.event(), consumer="c"))
+
+
 def test_outside_a_task_a_consumer_has_to_be_named(box: Box):
     """There is nobody else whose messages these would be."""
     with pytest.raises(RedoxConfigError, match="consumer"):

@@ -311,3 +311,18 @@ def test_whatever_happens_each_message_is_told_and_once_without_a_crash(
             watch, unsettled, crashes = box.watch(lateness=120), [], crashes + 1
     assert set(told) == set(put)
     assert crashes or len(told) == len(put)
+
+
+def test_names_of_others_are_not_taken_for_our_own(tmp_path: Path):
+    """A folder or a file that looks like a message wanted once more, or like an arrival, is a file like any other."""
+    now = time.time()
+    written(tmp_path, "lab_again/New/a.json", now - 400)
+    written(tmp_path, "Results_New_src_id", now - 350)
+    box = Box(f"file://{tmp_path}")
+    pattern = r"(?P<data_model>\w+)(/(?P<event_type>\w+)/(?P<log_id>[\w-]+)\.json)?"
+    watch = box.watch(name_pattern=pattern)
+    names = watch.look(now)
+    urls = [one["url"] for one in watch.tell(names)]
+    assert urls == [f"file://{tmp_path}/lab_again/New/a.json", f"file://{tmp_path}/Results_New_src_id"]
+    assert len(all_of(box.watch(name_pattern=pattern))) == 2
+    assert all_of(box.watch(name_pattern=pattern)) == []

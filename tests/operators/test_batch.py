@@ -451,10 +451,11 @@ def test_a_line_that_has_become_right_is_sent(batch: Batch, sandbox: Sandbox, ma
     assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
 
 
-def test_intents_that_cannot_be_read_stop_everything(batch: Batch, sandbox: Sandbox):
+@pytest.mark.parametrize("damage", [b"{", b"\xff", b'{"at": 1, "messages": ' + b"[" * 100_000])
+def test_intents_that_cannot_be_read_stop_everything(batch: Batch, sandbox: Sandbox, damage: bytes):
     """A file that is damaged says that something was sent."""
     batch.post()
-    next(Path(batch.output.removeprefix("file://")).rglob("*.intents.json")).write_text("{")
+    next(Path(batch.output.removeprefix("file://")).rglob("*.intents.json")).write_bytes(damage)
     assert "cannot be read" in batch.fails(RedoxAmbiguousOutcomeError, CLEARED)
     assert len(arrived(sandbox)) == 10
 

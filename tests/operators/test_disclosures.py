@@ -167,6 +167,36 @@ def test_a_sending_is_on_record_before_it_leaves(execute: Execute, audit: Path, 
     assert [detail["valueString"] for detail in logs["detail"]] == told["log_ids"]
 
 
+def test_a_sending_that_never_leaves_is_on_record_with_its_outcome(
+    execute: Execute, audit: Path, redox_connection: Sandbox, tmp_path: Path
+) -> None:
+    """Its file is refused when it is uploaded: what was announced is told to have failed."""
+    (tmp_path / "scan").write_text("a file")
+    redox_connection.fault("status", status=413, match={"path": "/upload"})
+    payload = {**MESSAGE, "Document": {"FileContents": {"$upload": str(tmp_path / "scan")}}}
+    with pytest.raises(AirflowFailException):
+        execute(RedoxDataModelPostOperator(task_id="p", payload=payload))
+    announced, failed = (event for event in written(audit) if person(event) == "mrn-77")
+    assert (kind(announced), kind(failed)) == (("create", None), ("create", "4"))
+    assert job(announced)["announced"] == job(failed)["announced"]
+    assert redox_connection.messages() == []
+
+
+def test_what_the_logs_find_is_on_record(
+    execute: Execute, audit: Path, redox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer was lost, and the logs show that the message arrived: the record says so, with the log's ID."""
+    redox_connection.fault("reset", match={"path": "/endpoint"}, when="after")
+    told = execute(
+        RedoxDataModelPostOperator(task_id="p", payload=MESSAGE, on_ambiguous="reconcile", platform_conn_id="redox_default")
+    )
+    assert told["accepted"] == 1
+    last = written(audit)[-1]
+    assert kind(last) == ("create", "0")
+    (logs,) = (one for one in last["entity"] if one.get("name") == "Redox log IDs")
+    assert [detail["valueString"] for detail in logs["detail"]] == told["log_ids"]
+
+
 def test_every_way_is_on_record(execute: Execute, audit: Path, redox_connection: Sandbox, tmp_path: Path) -> None:
     """Searches, reads, queries, downloads, posts, files of messages, writebacks, uploads and any request leave a record."""
     patient = KEVA

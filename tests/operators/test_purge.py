@@ -399,7 +399,7 @@ def test_what_a_killed_try_left_beside_a_result_goes(output: str, tmp_path: Path
     file = stored(output, GENERAL, [BOB])
     workspace = Path(output.removeprefix("file://")) / GENERAL / "_redox/dag_id=pull/run_id=r/t"
     left = [workspace / "staged/abcd/t.Patient.00000.ndjson", workspace / "checkpoint", workspace / "searches.so-far.ndjson"]
-    left += [file.with_name("t.DocumentFile.00007.pdf"), file.with_name("t.DocumentFile.00008.pdf.partial")]
+    left += [file.with_name("t.DocumentFile.00007.pdf"), file.with_name(".t.DocumentFile.00008.pdf.0a1b2c3d.partial")]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(ALICE))

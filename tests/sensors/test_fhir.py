@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, BaseHook
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
+from airflow_provider_redox.triggers.fhir import SURPRISES
 from tests.support.sandbox import Sandbox
 from tests.support.tasks import Task, event_of, fired
 
@@ -141,3 +142,18 @@ def test_an_outage_is_waited_out(redox_connection: Sandbox):
     """Errors that pass are tried again."""
     redox_connection.fault("status", status=503, match={"path": "/_search"}, times=3)
     assert run(task(deferrable=True)) > 10
+
+
+def test_what_runs_out_of_time_elsewhere_is_no_deadline(redox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """A secrets backend that does not answer is asked again after the pause, some times, and then the trigger gives up."""
+    trigger = task(deferrable=True).deferred().trigger
+    asked: list[str] = []
+
+    def silent(conn_id: str) -> Any:
+        asked.append(conn_id)
+        raise TimeoutError
+
+    monkeypatch.setattr(BaseHook, "get_connection", staticmethod(silent))
+    with pytest.raises(TimeoutError):
+        fired(trigger)
+    assert len(asked) == SURPRISES

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.sensors.inbox import RedoxInboxSensor
 from airflow_provider_redox.triggers.inbox import InboxArrivalTrigger
 from tests.inbox.boxes import Box
@@ -94,3 +95,27 @@ def test_a_name_is_shared_by_who_uses_it(box: Box):
     sensor(box, name="lab").execute(context("1"))
     with pytest.raises(TaskDeferred):
         sensor(box, name="lab").execute({"ti": SimpleNamespace(dag_id="e", run_id="1", task_id="t", map_index=-1)})
+
+
+def test_what_no_retry_heals_fails_for_good(box: Box):
+    """A path that cannot be, in a template that came out so: deferred and in the worker."""
+    with pytest.raises(AirflowFailException, match="state_path: must be an absolute path"):
+        sensor(box, state_path="relative").execute(context("1"))
+    with pytest.raises(AirflowFailException, match="state_path: must be an absolute path"):
+        sensor(box, state_path="relative", deferrable=False).poke(context("1"))
+
+
+def test_what_a_run_was_handed_is_not_guessed(box: Box):
+    """A file that says it and cannot be read is an error that names it."""
+    box.put("a")
+    sensor(box).execute(context("1"))
+    (handed,) = Path(box.root.removeprefix("file://")).rglob("handed/*.json")
+    handed.write_bytes(b"\xff")
+    with pytest.raises(RedoxProtocolError, match=rf"{handed.name}: what this run was handed cannot be read"):
+        sensor(box).execute(context("1"))
+
+
+def test_a_group_that_means_nothing_is_refused_when_the_dag_is_read(box: Box):
+    """As the trigger does."""
+    with pytest.raises(RedoxConfigError, match="name_pattern: has a group patient"):
+        sensor(box, name_pattern=r"(?P<patient>\w+)")

@@ -81,7 +81,7 @@ def test_what_it_raises(how: str, kind: type[Exception], words: str, connect: Co
 @pytest.mark.parametrize(
     ("name", "key", "words"),
     [
-        ("NoKey", "2048", "for a public key is none"),
+        ("NoKey", "2048", "gave no public key that can be read"),
         ("Broken", "2048", "failed (ValueError)"),
         ("Own", "1024", "has 1024 bits; RSA needs 2048 or more"),
         ("Own", "p256", "is on the curve secp256r1; ES384 needs P-384"),

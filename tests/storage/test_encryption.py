@@ -47,13 +47,19 @@ def test_production_stays_off_a_disk(execute: Execute, sandbox: Sandbox, tmp_pat
 
 def test_a_bucket_is_asked(bucket: Bucket) -> None:
     """A bucket that says it does not encrypt is refused, one that does is taken, and it is asked once in a process."""
-    with pytest.raises(RedoxConfigError, match="output_path: is a bucket that says it does not encrypt"):
+    with pytest.raises(RedoxConfigError, match="output_path: is a bucket that says it is not encrypted"):
         check_encrypted(bucket.root, "Production")
     encryption._of_bucket.cache_clear()
     encrypt(bucket)
     check_encrypted(bucket.root, "Production")
     bucket.server.client.delete_bucket_encryption(Bucket=bucket.name)
     check_encrypted(bucket.root, "Production")
+
+
+def test_an_at_sign_in_a_key_names_no_bucket(bucket: Bucket) -> None:
+    """The bucket that is asked is the one that is written to, whatever its keys look like."""
+    with pytest.raises(RedoxConfigError, match="says it is not encrypted"):
+        check_encrypted(f"{bucket.root}/team@somewhere-else/redox", "Production")
 
 
 def test_a_key_that_is_named_is_enough(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

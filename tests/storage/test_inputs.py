@@ -67,7 +67,9 @@ def test_what_cannot_be_sent_is_named(tmp_path: Path) -> None:
     assert "there is no file at this place" in refusal(str(tmp_path))
     assert refusal(f"{tmp_path}/quillfeather") == "paths[1]: the file is empty"
     assert refusal(f"{tmp_path}/quillfeather.large") == "paths[1]: the file has 31457281 bytes, and Redox takes 31457280"
-    assert refusal("nosuch://x/quillfeather") == "paths[1]: no driver for nosuch:// is installed on this worker"
+    missing = refusal("nosuch://x/quillfeather")
+    assert missing.startswith("paths[1]: no driver for nosuch:// is installed on this worker")
+    assert "quillfeather" not in missing
     assert "absolute path or a URL" in refusal("quillfeather/scan")
     for nothing in ("", None, 7, ["/quillfeather"]):
         assert refusal(nothing) == "paths[1]: must be the path or URL of a file"

@@ -248,3 +248,28 @@ def test_a_stored_manifest_names_files_of_its_own_place(tmp_path: Path, url: str
     with pytest.raises(RedoxConfigError, match="file 1 of type Patient lies elsewhere than the manifest"):
         parse_manifest(str(place))
     assert parse_manifest(content).output
+
+
+@pytest.mark.parametrize("how", ["writing", "replace"])
+def test_two_writers_of_one_place_do_not_share_a_file(tmp_path: Path, how: str) -> None:
+    """A try that Airflow has given up on may still be writing when the next one begins: each leaves a whole file."""
+    files, url = Files(f"file://{tmp_path}"), f"file://{tmp_path}/result"
+    with files.writing(url) as older:
+        older.write(b"older, and long")
+        if how == "replace":
+            files.replace(url, b"newer")
+        else:
+            with files.writing(url) as newer:
+                newer.write(b"newer")
+        assert files.read(url) == b"newer"
+    assert files.read(url) == b"older, and long"
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("name", ["output_path", "ledger_path"])
+def test_an_error_of_a_place_names_where_it_comes_from(name: str) -> None:
+    """A driver that is missing, a key in a path: the argument that the author wrote."""
+    with pytest.raises(RedoxConfigError, match=f"^{name}: no driver for nosuch://"):
+        Files("nosuch://x", name=name)
+    with pytest.raises(RedoxConfigError, match=f"^{name}: what stands before the @"):
+        Files("s3://key:secret@bucket/x", name=name)

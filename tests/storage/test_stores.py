@@ -12,10 +12,11 @@ import pytest
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.stores import EXTRAS, StoredFile, naming
+from airflow_provider_redox.storage.urls import KINDS
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 DRIVERS = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
-SCHEMES = [(scheme, extra) for extra, schemes in EXTRAS.items() for scheme in schemes]
+SCHEMES = [(scheme, extra) for extra in EXTRAS for scheme in KINDS[extra]]
 
 
 @pytest.mark.parametrize(("scheme", "extra"), SCHEMES)

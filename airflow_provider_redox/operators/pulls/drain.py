@@ -323,7 +323,7 @@ def resumable_results(
     :param what: all that tells these questions and their lines from others.
     """
     rules = Limits(PAGES_OF_A_PART_OF_MANY if many else PAGES_OF_A_PART, size or BYTES_OF_A_PART)
-    files = Files(layout.root)
+    files = Files(layout.root, name=layout.argument)
     checkpoint = None
     if settings.key.seals:
         checkpoint = Checkpoint(

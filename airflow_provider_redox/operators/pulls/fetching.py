@@ -98,7 +98,7 @@ class Fetching:
         """Find the documents, and check all that can be checked before the first request. Raises `RedoxConfigError`."""
         _check_arguments(operator)
         layout, client = operator.layout(context, operator.output_path), operator.hook.client
-        files = Files(layout.root)
+        files = Files(layout.root, name=layout.argument)
         earlier = listed_files(layout, files)
         attachments = _attachments(operator, context, collects=client.recorder.collects)
         found: list[Found] = []
@@ -194,7 +194,7 @@ def _listed(manifest: Any, *, collects: bool) -> Iterator[Attachment]:
     one = isinstance(manifest, str | Mapping | PathLike) or hasattr(manifest, "fs")
     manifests = [manifest] if one else list(manifest)
     if not manifests:
-        raise RedoxConfigError("manifest: is an empty list")
+        raise RedoxConfigError("manifest: is an empty list; the task before gave no manifest")
     for part in manifests:
         for _, line in parse_manifest(part).resources(None):
             people = tuple(patients_of_body(line)) if collects else ()

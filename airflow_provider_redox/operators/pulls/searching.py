@@ -18,6 +18,7 @@ from airflow_provider_redox.protocol.accounted import of_search
 from airflow_provider_redox.protocol.cohort import fields_in, search_of
 from airflow_provider_redox.protocol.destinations import find_destination
 from airflow_provider_redox.protocol.fhir import search_form
+from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.protocol.terms import Terms, terms
 from airflow_provider_redox.protocol.validation import report_of
 from airflow_provider_redox.protocol.windows import LAST_UPDATED, Window, parse_windows
@@ -138,7 +139,7 @@ def _increment(operator: RedoxFhirSearchOperator, layout: Layout, params: list[P
     asked = msgspec.json.encode([operator.resource_type, *(sorted(one.items()) for one in params)], enc_hook=str)
     digest = keyed_hash(settings.key, purpose="watermark", content=asked)[:16]
     return Increment(
-        Files(layout.root),
+        Files(layout.root, name=layout.argument),
         layout.watermark(digest),
         Seal(settings.key, purpose="watermark", bound_to=f"{layout.base} {digest}"),
         layout.owner.run_id,
@@ -166,12 +167,10 @@ def _bounds(
 
 def _since_of_this_run(increment: Increment, layout: Layout) -> str | None:
     """Give what a run that is made again asked from, so that its result loses nothing; else what follows the watermark."""
-    text = Files(layout.root).read(layout.manifest)
-    try:
-        earlier = msgspec.json.decode(text or b"{}", type=_Manifest).extension.since
-    except msgspec.MsgspecError:
-        earlier = msgspec.UNSET
-    return increment.since if earlier is msgspec.UNSET else earlier
+    text = Files(layout.root, name=layout.argument).read(layout.manifest)
+    earlier = stored(text, _Manifest)
+    since = msgspec.UNSET if earlier is None else earlier.extension.since
+    return increment.since if since is msgspec.UNSET else since
 
 
 def _asked(

@@ -31,7 +31,9 @@ class Account:
             self._announced[kind] = disclosure.announced
 
     def settle(self) -> None:
-        """Put on record what became of them."""
+        """Put on record what became of all that was announced, sent or not."""
+        if not self._announced:
+            return
         for (*kind, outcome), items in self._by(outcomes=True).items():
             disclosure = self._disclosure(items)
             disclosure.announced = self._announced.get(tuple(kind), "")
@@ -44,7 +46,7 @@ class Account:
         groups: dict[tuple[str, ...], list[Due]] = {}
         for item in self.due:
             ready = item.message.ready
-            if ready is not None and (item.record.begun or not outcomes):
+            if ready is not None:
                 kind = (ready.subject.what, ",".join(ready.subject.destinations), ready.environment)
                 groups.setdefault((*kind, item.record.outcome) if outcomes else kind, []).append(item)
         return groups

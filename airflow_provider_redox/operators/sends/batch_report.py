@@ -16,6 +16,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.operators.sends.batch_segment import Due
 from airflow_provider_redox.operators.sends.sending import utc
+from airflow_provider_redox.protocol.delivery import SHOWN as SHOWN_IDS
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +25,6 @@ PACE = 30.0
 
 SHOWN = 20
 """Line numbers that an error lists of each kind."""
-
-LOG_IDS = 50
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class Report:
         self.counts[outcome] += 1
         if outcome == "accepted":
             self.already += item.posting is None or b'"already_sent":true' in record.line
-            self.log_ids += record.log_ids[: LOG_IDS - len(self.log_ids)]
+            self.log_ids += record.log_ids[: SHOWN_IDS - len(self.log_ids)]
             return
         numbers = self.lines.setdefault(outcome, [])
         if len(numbers) < SHOWN:

@@ -49,8 +49,8 @@ class Batching:
         self._poster = Poster(operator, self._ti)
         self._client = self._poster.client
         self._maker = Maker(self._poster, lambda place: self._there.get(place))
-        layout = operator.layout(context, operator.results_path, _addressee(operator))
-        self._files, self._url = Files(layout.root), layout.result("DataModelPost", 0)
+        layout = operator.layout(context, operator.results_path, _addressee(operator), argument="results_path")
+        self._files, self._url = Files(layout.root, name=layout.argument), layout.result("DataModelPost", 0)
         self._state = BatchState(layout, longest=LONGEST)
         self._marker = marker_of(self._ti)
         self._mark = self._marker.read()

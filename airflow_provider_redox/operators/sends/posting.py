@@ -17,6 +17,7 @@ from airflow_provider_redox.operators.sends.sending import Outcome, Sending, Sen
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_message
 from airflow_provider_redox.protocol.data_model import Accepted, addressee, encode
+from airflow_provider_redox.protocol.delivery import SHOWN
 from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import replace_uploads, uploads_in, without_uploads
@@ -59,7 +60,7 @@ class Poster:
         self.by = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
         self.again = True if operator.on_ambiguous == "resend" else None
         self._platform = _platform(operator)
-        self._ledger = SendLedger(_rooted(operator.ledger_path)) if operator.ledger_path else None
+        self._ledger = _ledger(operator.ledger_path) if operator.ledger_path else None
 
     def completed(self, payload: Mapping[str, Any], begun: float) -> dict[str, Any]:
         """Fill in what the message's Meta lacks, with the time at which it was begun, on a copy."""
@@ -146,7 +147,7 @@ class Posting:
         datamodels.check(message, operator.validate)
         calls.prepared_message(message, operator.headers)  # encodes it: too large or not JSON is said now
         meta, subject = message["Meta"], poster.subject(message, encode(payload))
-        layout = operator.layout(context, operator.results_path, addressee(message))
+        layout = operator.layout(context, operator.results_path, addressee(message), argument="results_path")
         record = SendRecord(
             layout,
             layout.result("DataModelPost", 0),
@@ -226,7 +227,7 @@ class Posting:
     @staticmethod
     def summary(outcome: Outcome) -> dict[str, Any]:
         """Give what XCom holds of a message that Redox has."""
-        log_ids = list(outcome.log_ids[:50])
+        log_ids = list(outcome.log_ids[:SHOWN])
         _log.info("Redox accepted the message, log IDs %s.", ", ".join(log_ids) or "none given")
         told = {"accepted": 1, "refused": 0, "ambiguous": 0, "log_ids": log_ids, "results_url": outcome.results_url}
         return told if outcome.by_this_try else {**told, "already_sent": 1}
@@ -253,7 +254,7 @@ def _platform(operator: RedoxDataModelPostOperator) -> SyncClient | None:
     return client
 
 
-def _rooted(path: str) -> str:
-    from airflow_provider_redox.storage.layout import output_root
+def _ledger(path: str) -> SendLedger:
+    from airflow_provider_redox.storage.layout import checked_root
 
-    return output_root(path)
+    return SendLedger(checked_root(path, name="ledger_path"))

@@ -166,22 +166,28 @@ class Sending:
     def _send(self, trace: Trace) -> Outcome:
         if self.disclosure is not None:
             self.client.recorder(self.disclosure, done=False)
-        flow = self.send(trace.sent_at)
         try:
-            self.record.begin(trace)
-            sent = self.client.run(self._watched(flow))
-        except RedoxError as error:
-            outcome = self._outcome_of(error)
-            self.doubt = outcome == "ambiguous"
-            self.record.failed(error, outcome, self.client.env.now())
-            error.add_note(f"The {self.subject.noun}'s line is in {self.record.url}.")
+            sent = self._tried(trace)
+        except Exception as error:
             self._recorded(error)
             raise
         accepted = self._accepted(sent)
         self._recorded(None, trace_id=sent.trace_id, log_ids=sent.log_ids)
         return accepted
 
-    def _recorded(self, error: RedoxError | None, *, trace_id: str | None = None, log_ids: Sequence[str] = ()) -> None:
+    def _tried(self, trace: Trace) -> Sent:
+        flow = self.send(trace.sent_at)
+        try:
+            self.record.begin(trace)
+            return self.client.run(self._watched(flow))
+        except RedoxError as error:
+            outcome = self._outcome_of(error)
+            self.doubt = outcome == "ambiguous"
+            self.record.failed(error, outcome, self.client.env.now())
+            error.add_note(f"The {self.subject.noun}'s line is in {self.record.url}.")
+            raise
+
+    def _recorded(self, error: Exception | None, *, trace_id: str | None = None, log_ids: Sequence[str] = ()) -> None:
         """Put on record what became of it."""
         if self.disclosure is not None:
             self.disclosure.answered(trace_id=trace_id or getattr(error, "trace_id", None), log_ids=log_ids)
@@ -244,7 +250,9 @@ class Sending:
         if found and all(len(logs) == 1 for logs in found):
             log_ids = tuple(logs[0].id for logs in found)
             _log.info("The message arrived, by its logs: %s.", ", ".join(log_ids))
-            return self._accepted(Sent(log_ids))
+            accepted = self._accepted(Sent(log_ids))
+            self._recorded(None, log_ids=log_ids)
+            return accepted
         if not found or any(found):
             several = ", ".join(log.id for logs in found for log in logs[:10]) or "none could be asked for"
             raise self._unsettled(trace, f"the logs do not tell it from others ({several})")

@@ -19,6 +19,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol import arrivals
 from airflow_provider_redox.protocol.inbound import Identity, identify
+from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url, spread
 from airflow_provider_redox.storage.layout import safe_name
 
@@ -184,7 +185,10 @@ class Desk:
         url, claim = self._mark("claims", key, tries), Claim(self._consumer.owner)
         if self._state.write_new(url, msgspec.json.encode(claim)):
             return claim
-        held = msgspec.json.decode(self._state.read(url) or b'{"owner": ""}', type=Claim)
+        text = self._state.read(url)
+        held = Claim("") if text is None else stored(text, Claim)
+        if held is None:
+            raise RedoxProtocolError(f"{url}: cannot be read; remove this claim, and its message is handed out again")
         if held.owner != claim.owner or (not done_too and self._state.exists(self._mark("done", key, tries))):
             return None
         held.tries += 1
@@ -244,7 +248,9 @@ def _checked(given: Mapping[str, Any], inbox: str | None, state: str | None) -> 
     except msgspec.ValidationError as error:
         raise RedoxConfigError(f"event: not what an inbox tells: {error}") from None
     if inbox is not None and event.inbox != inbox:
-        raise RedoxConfigError("event: is of another inbox than inbox_path")
+        raise RedoxConfigError(
+            "event: is of another inbox than inbox_path; write inbox_path as the trigger has it, connection ID included"
+        )
     if inbox is not None and event.state not in (state, inbox, f"{inbox}/_redox"):
         raise RedoxConfigError("event: keeps its state elsewhere than in its inbox; name that place as state_path")
     for told in event.messages:

@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.exceptions import RedoxProtocolError
+from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.storage.inbox.watching import Wanted
+
+
+class Handed(msgspec.Struct):
+    """What a run was handed: the names of messages, and the event that tells of them."""
+
+    names: list[str]
+    event: dict[str, Any]
 
 
 def hand(wanted: Wanted, run: tuple[str, ...], *, max_messages: int, now: float) -> dict[str, Any] | None:
@@ -20,15 +29,16 @@ def hand(wanted: Wanted, run: tuple[str, ...], *, max_messages: int, now: float)
     url = f"{watch.url.rpartition('/')[0]}/handed/{digest}.json"
     earlier = watch.files.read(url)
     if earlier is not None:
-        handed = msgspec.json.decode(earlier, type=dict[str, Any])
-        watch.settle(handed["names"])
-        event: dict[str, Any] = handed["event"]
-        return event
+        handed = stored(earlier, Handed)
+        if handed is None:
+            raise RedoxProtocolError(f"{url}: what this run was handed cannot be read; restore the file")
+        watch.settle(handed.names)
+        return handed.event
     fresh = watch.look(now)
     names, rest = fresh[:max_messages], fresh[max_messages:]
     if not names:
         return None
     event = wanted.event(watch, names)
-    watch.files.write(url, msgspec.json.encode({"names": names, "event": event}))
+    watch.files.write(url, msgspec.json.encode(Handed(names, event)))
     watch.settle(names, open_names=rest)
     return event

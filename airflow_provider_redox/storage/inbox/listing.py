@@ -15,9 +15,6 @@ from airflow_provider_redox.protocol import arrivals
 from airflow_provider_redox.storage.inbox.parameters import compiled
 from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url
 
-AGAIN = "_again"
-"""In the name of what a consumer wants once more, which may lie in the future."""
-
 _FIRST_DAYS = timedelta(days=30)
 
 
@@ -66,12 +63,12 @@ class OwnListing:
         """
         newest = self._newest(mark)
         for names in self._minutes(mark, newest_first=False):
-            yield [name for name in names if AGAIN in name or name <= newest]
+            yield [name for name in names if name <= newest or arrivals.is_again(name)]
 
     def _newest(self, mark: str) -> str:
         """Give the newest message that is there, at or after the mark; what a consumer wants once more is none."""
         for names in self._minutes(mark, newest_first=True):
-            arrived = [name for name in names if AGAIN not in name]
+            arrived = [name for name in names if not arrivals.is_again(name)]
             if arrived:
                 return max(arrived)
         return ""
@@ -120,7 +117,8 @@ class ForeignListing:
 
     def read(self, name: str) -> Found | None:
         """Say what a name means."""
-        if again := self._again.read(name):
+        again = self._again.read(name)
+        if again is not None and again.arrival.consumer:
             return again
         moment, _, path = name.partition("_")
         matched = self._pattern.fullmatch(path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.storage.files import Files, _private, written_at
+from airflow_provider_redox.storage.files import Files, _partial, _private, written_at
+from airflow_provider_redox.storage.urls import place_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,12 +27,12 @@ class InboxFiles(Files):
     :param options: what the driver is to be given, such as `endpoint_url`; only without a connection ID.
     """
 
-    def __init__(self, root: str, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, root: str, options: Mapping[str, Any] | None = None, *, name: str = "inbox_path") -> None:
         self._options = dict(options or {})
-        super().__init__(root)
+        super().__init__(root, name=name)
 
     def _file_system(self, root: str) -> tuple[AbstractFileSystem, str]:
-        if "@" in root.partition("://")[2].partition("/")[0]:
+        if place_of(root).connection:
             return super()._file_system(root)
         from fsspec.core import url_to_fs
 
@@ -100,17 +100,17 @@ class InboxFiles(Files):
         ]
 
 
-def inbox_root(place: Any) -> str:
-    """Give the URL of an inbox. Raises `RedoxConfigError` for what is neither a URL nor an absolute path."""
+def inbox_root(place: Any, *, name: str = "inbox_path") -> str:
+    """Give the URL of an inbox or of its state. Raises `RedoxConfigError` for what is neither a URL nor an absolute path."""
     root = str(place or "").rstrip("/")
     if "://" not in root:
         if not root.startswith("/"):
             raise RedoxConfigError(
-                "inbox_path: must be an absolute path or a URL such as s3://conn_id@bucket/redox-inbox/results"
+                f"{name}: must be an absolute path or a URL such as s3://conn_id@bucket/redox-inbox/results"
             )
         root = f"file://{root}"
     if any(char in root for char in "*?[]"):
-        raise RedoxConfigError("inbox_path: must not hold any of * ? [ ]; stores take them for patterns")
+        raise RedoxConfigError(f"{name}: must not hold any of * ? [ ]; stores take them for patterns")
     return root
 
 
@@ -125,7 +125,7 @@ def spread(key: str) -> str:
 
 
 def _keep_new(path: str, content: bytes) -> bool:
-    partial = f"{path}.{secrets.token_hex(4)}.partial"
+    partial = _partial(path)
     try:
         with open(partial, "xb", opener=_private) as file:
             file.write(content)

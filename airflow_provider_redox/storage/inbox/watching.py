@@ -19,7 +19,8 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import arrivals
-from airflow_provider_redox.storage.inbox.listing import AGAIN, ForeignListing, Listing, OwnListing, base_of
+from airflow_provider_redox.protocol.jsontext import stored
+from airflow_provider_redox.storage.inbox.listing import ForeignListing, Listing, OwnListing, base_of
 from airflow_provider_redox.storage.inbox.place import InboxFiles, inbox_root
 from airflow_provider_redox.storage.layout import safe_name
 
@@ -53,12 +54,12 @@ class Wanted:
     def state(self) -> str:
         """The URL of the folder of cursors and claims."""
         if self.state_path:
-            return inbox_root(self.state_path)
+            return inbox_root(self.state_path, name="state_path")
         return f"{self.inbox}/_redox" if self.name_pattern else self.inbox
 
     def open(self) -> Watch:
         """Open the inbox, and begin where its cursor says. Asks Airflow for the connections that the paths name."""
-        state_files = InboxFiles(self.state)
+        state_files = InboxFiles(self.state, name="state_path" if self.state_path else "inbox_path")
         listing: Listing = OwnListing(state_files, self.state)
         if self.name_pattern:
             root = inbox_root(self.inbox_path)
@@ -109,10 +110,9 @@ class Watch:
     def load(self) -> None:
         """Begin where the cursor says. Raises `RedoxProtocolError` when it cannot be read."""
         text = self.files.read(self.url)
-        try:
-            cursor = msgspec.json.decode(text, type=Cursor) if text else Cursor()
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise RedoxProtocolError("inbox: the cursor of this consumer cannot be read; remove it to begin anew") from None
+        cursor = stored(text, Cursor) if text else Cursor()
+        if cursor is None:
+            raise RedoxProtocolError("inbox: the cursor of this consumer cannot be read; remove it to begin again")
         self._mark, self._told, self._settled = cursor.mark, set(cursor.told), set(cursor.told)
 
     def begin_now(self, now: float) -> None:
@@ -126,7 +126,7 @@ class Watch:
         newest = reached = ""
         for group in self.listing.since(self._mark):
             for name in group:
-                newest = max(newest, "" if AGAIN in name else name)
+                newest = max(newest, "" if arrivals.is_again(name) else name)
                 if name not in self._told and self._is_fresh(name, now):
                     fresh.append(name)
             if len(fresh) >= _ENOUGH:
