@@ -28,6 +28,11 @@ class RedoxError(Exception):
     retryable: bool = False
 
 
+def words_of(error: Exception) -> str:
+    """Give an error's message, with what was noted on its way."""
+    return " ".join((str(error), *getattr(error, "__notes__", ())))
+
+
 class RedoxConfigError(RedoxError):
     """The connection or an argument is wrong. The message names the field and the cure, never the value."""
 

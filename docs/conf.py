@@ -13,13 +13,16 @@ project = "airflow-provider-redox"
 author = "the authors of airflow-provider-redox"
 version = release = __version__
 html_title = f"{project} {release}"
-html_theme = "furo"
+html_theme = "furo"  # decision 30
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5cad", "color-brand-content": "#0b5cad"},
+    "dark_css_variables": {"color-brand-primary": "#51b2ff", "color-brand-content": "#51b2ff"},
+}
 html_show_copyright = False
 html_show_sphinx = False
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "decisions/README.md"]
-suppress_warnings = ["toc.empty_glob"]  # there may be no decision record yet
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from airflow_provider_redox.cli.connections import settings_of
 from airflow_provider_redox.cli.watched import WatchedClient
-from airflow_provider_redox.cli.words import put, say, told
-from airflow_provider_redox.exceptions import RedoxError
+from airflow_provider_redox.cli.words import put, say
+from airflow_provider_redox.exceptions import RedoxError, words_of
 from airflow_provider_redox.protocol.exchange import mint
 from airflow_provider_redox.protocol.failures import CLOCK_TOLERANCE
 from airflow_provider_redox.protocol.settings import Settings
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if options.clock and client.seen:
         _show({"clock": clock_words(client.seen[-1].clock_offset)})
     if isinstance(token, RedoxError):
-        say(told(token))
+        say(words_of(token))
         return 1
     _show({"token": _until(token)})
     say(f"Redox accepts the key {client.kid}.")

@@ -6,8 +6,8 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
-from airflow_provider_redox.cli.words import UsageError, say, told
-from airflow_provider_redox.exceptions import RedoxError
+from airflow_provider_redox.cli.words import UsageError, say
+from airflow_provider_redox.exceptions import RedoxError, words_of
 
 PROG = "python -m airflow_provider_redox"
 DEFAULT_CONN_ID = "redox_default"
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return 2
     except RedoxError as error:
-        say(told(error))
+        say(words_of(error))
         return 1
     except KeyboardInterrupt:
         say("Interrupted.")

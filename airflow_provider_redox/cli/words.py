@@ -17,11 +17,6 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def told(error: Exception) -> str:
-    """Give an error's words, with what was noted on its way."""
-    return " ".join((str(error), *getattr(error, "__notes__", ())))
-
-
 def put(text: str) -> None:
     """Give out a line of the product."""
     sys.stdout.write(f"{text}\n")

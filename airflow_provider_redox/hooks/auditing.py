@@ -10,15 +10,16 @@ import contextlib
 import json
 import logging
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.client.driver import Recorder
 from airflow_provider_redox.exceptions import RedoxAuditError, RedoxConfigError, RedoxError
 from airflow_provider_redox.protocol.disclosure import Disclosure, Moment, Requester, events, summary
+from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.audit_log import AuditLog
 from airflow_provider_redox.storage.encryption import check_encrypted
@@ -65,7 +66,7 @@ class Auditor(Recorder):
         if self.level == "off" or not (done or disclosure.interaction.is_sending):
             return
         moment = Moment(
-            datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            utc(time.time()),
             self.hashed,
             lambda: str(uuid.uuid4()),
             disclosure.outcome_of(error) if done else None,

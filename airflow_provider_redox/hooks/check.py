@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.client.driver import real_environment
 from airflow_provider_redox.client.sync import SyncClient
-from airflow_provider_redox.exceptions import RedoxError
+from airflow_provider_redox.exceptions import RedoxError, words_of
 from airflow_provider_redox.hooks.connection import settings_from
 from airflow_provider_redox.protocol.effects import Effect, Happened, Send, Sign
 from airflow_provider_redox.protocol.exchange import TOKEN_LABEL, mint
@@ -101,7 +101,7 @@ def check(settings: Settings) -> Report:
             f"the token it gave holds until {until[11:19]} UTC"
         )
     except RedoxError as error:
-        message = REFUSED + " ".join((str(error).replace(TOKEN_LABEL, settings.auth_url), *getattr(error, "__notes__", ())))
+        message = REFUSED + words_of(error).replace(TOKEN_LABEL, settings.auth_url)
         retryable = error.retryable
     finally:
         client.close()

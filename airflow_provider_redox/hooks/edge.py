@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_redox.exceptions import RedoxError
+from airflow_provider_redox.exceptions import RedoxError, words_of
 
 
 @contextmanager
@@ -23,4 +23,4 @@ def failing_for_good() -> Iterator[None]:
 
 def final(error: RedoxError) -> AirflowFailException:
     """Make the AirflowFailException for an error, with its notes; to be raised from it."""
-    return AirflowFailException(" ".join((f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ()))))
+    return AirflowFailException(f"{type(error).__name__}: {words_of(error)}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
 from airflow_provider_redox.operators.data_model_query import RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.delivering import DeliveringOperator
@@ -146,15 +147,13 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         return posting.summary(outcome)
 
     def _check_arguments(self) -> None:
-        choices = {
-            "on_invalid": ("fail", "refuse"),
-            "on_refused": ("fail", "record"),
-            "on_ambiguous": ("fail", "resend", "reconcile"),
-            "validate": ("off", "lenient", "strict"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise RedoxConfigError(f"{name}: must be one of {', '.join(allowed)}")
+        check_choices(
+            self,
+            on_invalid=("fail", "refuse"),
+            on_refused=("fail", "record"),
+            on_ambiguous=("fail", "resend", "reconcile"),
+            validate=("off", "lenient", "strict"),
+        )
         if (self.payload is None) == (self.payload_path is None):
             raise RedoxConfigError("payload, payload_path: give one of them")
         if self.payload_path is not None:
@@ -167,10 +166,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
             raise RedoxConfigError("idempotency_key, ledger_path: one needs the other")
 
     def _check_file_arguments(self) -> None:
-        for name, most in (("max_concurrency", 64), ("segment_size", 10_000)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-                raise RedoxConfigError(f"{name}: must be a whole number from 1 to {most}")
+        check_whole_numbers(self, max_concurrency=(1, CONCURRENCY_AT_MOST), segment_size=(1, 10_000))
         if self.on_ambiguous == "reconcile" and self.correlation_key is None:
             raise RedoxConfigError(
                 "correlation_key: missing; without it the logs cannot tell one message of a file from another"

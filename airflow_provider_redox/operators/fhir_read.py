@@ -44,6 +44,7 @@ class RedoxFhirReadOperator(RedoxOperator):
         """Read the resource and give the manifest."""
         import msgspec
 
+        from airflow_provider_redox.protocol.instants import utc
         from airflow_provider_redox.storage.results import Results
 
         with failing_for_good():
@@ -57,7 +58,7 @@ class RedoxFhirReadOperator(RedoxOperator):
                 line = msgspec.json.format(response.body.removeprefix(b"\xef\xbb\xbf").strip(), indent=-1)
                 results.write(self.resource_type, [line])
                 return results.commit(
-                    transaction_time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                    transaction_time=utc(datetime.now(UTC)),
                     request=f"{client.calls.endpoint(**where).url}/{self.resource_type}",
                     extension={"pages": 1, "requests": 1},
                 )

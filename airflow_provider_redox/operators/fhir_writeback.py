@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.sends.once import answered, check_choice, send_once, told
+from airflow_provider_redox.operators.sends.once import OnceOperator, answered, send_once, told
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
-class RedoxFhirWritebackOperator(RedoxOperator):
+class RedoxFhirWritebackOperator(OnceOperator):
     """Send a FHIR message Bundle to a writeback operation such as `$observation-create`, at most once.
 
     A writeback that is sent twice is written twice. So a line in storage and a marker in Airflow's database are written
@@ -81,7 +81,7 @@ class RedoxFhirWritebackOperator(RedoxOperator):
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
-            check_choice(self.on_ambiguous)
+            self.check_on_ambiguous()
             bundle, calls = self._bundle(context), self.hook.client.calls
             request = calls.prepared_writeback(
                 self.resource_type,

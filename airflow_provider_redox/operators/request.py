@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.sends.once import answered, check_choice, send_once, summary, told
+from airflow_provider_redox.operators.sends.once import OnceOperator, answered, send_once, summary, told
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.protocol.effects import Request
 
 
-class RedoxRequestOperator(RedoxOperator):
+class RedoxRequestOperator(OnceOperator):
     """Send one request of any method to any path below the connection's host, and write the answer's body to storage.
 
     A request that only asks (`GET`, `HEAD`, a FHIR `_search`, or any with `idempotent=True`) is repeated after faults that
@@ -84,7 +84,7 @@ class RedoxRequestOperator(RedoxOperator):
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
-            check_choice(self.on_ambiguous)
+            self.check_on_ambiguous()
             request, calls = self._request(context), self.hook.client.calls
             layout = self.layout(context, self.output_path)
             file = AnswerFile(layout, "Response")

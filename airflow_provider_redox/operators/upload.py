@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
-from airflow_provider_redox.operators.sends.once import check_choice, send_once
+from airflow_provider_redox.operators.sends.once import OnceOperator, send_once
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.storage.layout import Layout
 
 
-class RedoxUploadOperator(RedoxOperator):
+class RedoxUploadOperator(OnceOperator):
     """Upload files of up to 30 MB each from storage, and give the URIs to put into messages.
 
     Every file is looked at before the first is sent, and read while it is sent. Its name stays here.
@@ -69,7 +69,7 @@ class RedoxUploadOperator(RedoxOperator):
         from airflow_provider_redox.storage.inputs import file_to_upload
 
         with failing_for_good():
-            check_choice(self.on_ambiguous)
+            self.check_on_ambiguous()
             files = [file_to_upload(place, where=name) for name, place in self._places()]
             again = self.idempotent or self.on_ambiguous == "resend"
             flows = [self.hook.client.calls.upload(file, headers=self.headers, idempotent=again) for file in files]

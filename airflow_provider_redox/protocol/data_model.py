@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +19,7 @@ from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestination
 from airflow_provider_redox.protocol.destinations import find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.failures import is_transient, meta_errors, traced
+from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.protocol.settings import Settings
 
 PATH = "/endpoint"
@@ -223,7 +223,7 @@ def _complete_test(meta: dict[str, Any], environment: str | None) -> None:
 
 
 def _iso(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(now)
 
 
 def _shown(name: str) -> str:

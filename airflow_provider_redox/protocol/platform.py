@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -18,6 +17,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request, Wait
 from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.protocol.settings import Settings
 
 PAGE = 50
@@ -199,4 +199,4 @@ def _next(answer: _Answer) -> str | None:
 
 def iso(moment: float) -> str:
     """Write a time as the Platform API reads it."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(moment)

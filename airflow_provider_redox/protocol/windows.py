@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.instants import utc
 
 LAST_UPDATED = "_lastUpdated"
 
@@ -64,14 +65,13 @@ def parse_windows(given: Any, *, where: str = "window") -> list[Window]:
 
 def instant(moment: datetime) -> str:
     """Give an instant in UTC as FHIR writes it, with the digits that it has: at least milliseconds."""
-    exact = moment.astimezone(UTC)
-    return exact.isoformat(timespec="microseconds" if exact.microsecond % 1000 else "milliseconds").replace("+00:00", "Z")
+    return utc(moment, timespec="microseconds" if moment.microsecond % 1000 else "milliseconds")
 
 
 def instant_of(text: str) -> str:
     """Give an instant in UTC in one form, so that instants compare as text; one that cannot be read is the earliest."""
     try:
-        return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return utc(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         return ""
 

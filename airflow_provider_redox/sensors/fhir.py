@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import XComArg
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import check_whole_numbers
 from airflow_provider_redox.sensors.base import RedoxSensor
 
 if TYPE_CHECKING:
@@ -121,8 +122,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         params = self.render_template(self.search_params, context)
         if not isinstance(params, Mapping) or not params:
             raise RedoxConfigError("search_params: must be a mapping with at least one parameter; it came out empty")
-        if not isinstance(self.min_count, int) or isinstance(self.min_count, bool) or self.min_count < 1:
-            raise RedoxConfigError("min_count: must be a whole number from 1")
+        check_whole_numbers(self, min_count=(1, None))
         terms(handling=self.handling)
         search = Search(self.resource_type, dict(params), self.destination, self.environment, self.headers, self.handling)
         search.walk(self.hook.client.calls)  # checks names and values, sends nothing

@@ -13,9 +13,9 @@ from airflow_provider_redox.signers.base import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     TRIES,
+    asked,
     hushed,
     no_credentials,
-    not_installed,
     refused,
     unreachable,
 )
@@ -66,8 +66,8 @@ class AwsKmsSigner:
 
     def sign(self, message: bytes) -> bytes:
         """Have it signed. An ECDSA signature comes as DER."""
-        asked = {"KeyId": self._key, "Message": message, "MessageType": "RAW", "SigningAlgorithm": self._algorithm}
-        signature: bytes = _told(lambda: self._client.sign(**asked))["Signature"]
+        wanted = {"KeyId": self._key, "Message": message, "MessageType": "RAW", "SigningAlgorithm": self._algorithm}
+        signature: bytes = _told(lambda: self._client.sign(**wanted))["Signature"]
         return signature
 
 
@@ -91,16 +91,8 @@ def _client(region: str | None) -> Any:
 
 
 def _told(ask: Callable[[], Any]) -> Any:
-    """Ask, and make one of our errors of what boto3 raises: its own hold the request, and who asked."""
-    error: RedoxError
-    try:
-        with hushed("botocore"):
-            return ask()
-    except ImportError:
-        error = not_installed(NAME, "aws-kms")
-    except Exception as raised:  # noqa: BLE001  (botocore's errors have no root but this)
-        error = _error_of(raised)
-    raise error
+    with hushed("botocore"):
+        return asked(ask, NAME, "aws-kms", _error_of)
 
 
 def _error_of(raised: Exception) -> RedoxError:

@@ -15,8 +15,8 @@ from airflow_provider_redox.signers.base import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
     TRIES,
+    asked,
     no_credentials,
-    not_installed,
     refused,
     unreachable,
 )
@@ -117,17 +117,7 @@ def _patience() -> dict[str, Any]:
 
 
 def _told(ask: Callable[[], Any]) -> Any:
-    """Ask, and make one of our errors of what Azure's libraries raise: their own hold the answer, and who asked."""
-    error: RedoxError
-    try:
-        return ask()
-    except RedoxError:
-        raise
-    except ImportError:
-        error = not_installed(NAME, "azure-key-vault")
-    except Exception as raised:  # noqa: BLE001  (errors of requests and of the standard library come through)
-        error = _error_of(raised)
-    raise error
+    return asked(ask, NAME, "azure-key-vault", _error_of)
 
 
 def _error_of(raised: Exception) -> RedoxError:

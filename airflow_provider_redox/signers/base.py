@@ -6,10 +6,10 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeVar
 
-from airflow_provider_redox.exceptions import RedoxConfigError, RedoxTransportError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxTransportError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for a connection to a key service."""
@@ -74,6 +74,8 @@ def hushed(name: str) -> Iterator[None]:
                 logger.setLevel(level)
 
 
+T = TypeVar("T")
+
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}", re.ASCII)
 
 
@@ -83,6 +85,20 @@ def not_installed(signer: str, extra: str) -> RedoxConfigError:
         f"extra.signer: {signer} needs a library that is not installed here; install airflow-provider-redox[{extra}] where "
         "tasks run, in the triggerer, and in the API server for the Test button"
     )
+
+
+def asked(ask: Callable[[], T], signer: str, extra: str, error_of: Callable[[Exception], RedoxError]) -> T:
+    """Ask a vendor's library, and make one of our errors of what it raises: its own may hold the request, and who asked."""
+    error: RedoxError
+    try:
+        return ask()
+    except RedoxError:
+        raise
+    except ImportError:
+        error = not_installed(signer, extra)
+    except Exception as raised:  # noqa: BLE001  (vendors' errors have no common root)
+        error = error_of(raised)
+    raise error
 
 
 def refused(signer: str, why: str, code: object = "") -> RedoxConfigError:

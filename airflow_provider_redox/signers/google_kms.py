@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxError
-from airflow_provider_redox.signers.base import READ_TIMEOUT, TRIES, no_credentials, not_installed, refused, unreachable
+from airflow_provider_redox.signers.base import READ_TIMEOUT, TRIES, asked, no_credentials, refused, unreachable
 
 NAME = "google_kms"
 _KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+/cryptoKeyVersions/\d+")
@@ -78,15 +78,7 @@ def _retry() -> Any:
 
 
 def _told(ask: Callable[[], Any]) -> Any:
-    """Ask, and make one of our errors of what Google's libraries raise: their own hold the key's name, and who asked."""
-    error: RedoxError
-    try:
-        return ask()
-    except ImportError:
-        error = not_installed(NAME, "google-kms")
-    except Exception as raised:  # noqa: BLE001  (they have no common root)
-        error = _error_of(raised)
-    raise error
+    return asked(ask, NAME, "google-kms", _error_of)
 
 
 def _error_of(raised: Exception) -> RedoxError:

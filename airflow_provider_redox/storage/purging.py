@@ -20,6 +20,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.storage.erasing import Erasure, carry_out
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.holdings import Holding, Selection, selected
@@ -165,7 +166,7 @@ class Purge:
         return {
             "id": self._id,
             "status": "destroyed" if ended else "planned",
-            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "at": utc(datetime.now(UTC), timespec="seconds"),
             "by": self.by,
             "root": self.root,
             "selection": self._selected,

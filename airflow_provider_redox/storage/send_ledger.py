@@ -16,6 +16,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.storage.files import Files
 
 _AND = " and "
@@ -86,4 +87,4 @@ class SendLedger:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return utc(datetime.now(UTC), timespec="seconds")

@@ -25,6 +25,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.moved import elsewhere
 from airflow_provider_redox.storage.send_marker import Mark, Marker, NoMarker
@@ -183,4 +184,4 @@ def outcome_of(error: RedoxError) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(datetime.now(UTC))

@@ -22,6 +22,7 @@ from airflow_provider_redox.exceptions import RedoxProtocolError, RedoxRateLimit
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from tests.client.drivers import QUICK, connection_to, settings_of, with_token
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 from tests.support.wire import Line, Wire, answers, http
 
 WINDOW = 1.5
@@ -182,7 +183,12 @@ def test_a_hospital_that_hangs_holds_nobody_up(kind: type[Any]) -> None:
         mixed = ["hung"] * 30 + [f"hospital-{number}" for number in range(25)]
         done = pool.submit(together, client, mixed)
         served = [f"/hospital-{number}/".encode() for number in range(25)]
-        wait_for(lambda: all(any(slug in request for request in wire.requests) for slug in served))
+        until(
+            lambda: all(any(slug in request for request in wire.requests) for slug in served),
+            "all are asked",
+            20,
+            every=0.02,
+        )
         assert sum(b"/hung-hospital/" in request for request in wire.requests) <= 2
         hospitals.let_go.set()
         done.result()
@@ -209,7 +215,7 @@ def test_a_destinations_429_is_its_own() -> None:
         client = client_of(SyncClient, wire.url)
         client._sleep = lambda _: None
         waiting = pool.submit(client.run, client.calls.read("Patient", "1", destination="busy-hospital"))
-        wait_for(lambda: len(wire.requests) == 1)
+        until(lambda: len(wire.requests) == 1, "one is asked", 20, every=0.02)
         for _ in range(5):
             client.run(client.calls.read("Patient", "1", destination="other-hospital"))
         assert sum(b"/busy-hospital/" in request for request in wire.requests) == 1
@@ -330,11 +336,3 @@ def test_a_child_process_waits_for_no_thread_of_its_parents(sandbox: Sandbox) ->
         os.waitpid(child, 0)
     assert os.read(read, 4) == b"free"
     client.close()
-
-
-def wait_for(condition: Any) -> None:
-    """Wait until something holds; a test that waits in vain fails."""
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)

@@ -8,8 +8,7 @@ import os
 import shutil
 import signal
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.support.database import rows
 from tests.support.leftovers import Leftovers
 from tests.support.receiver import TOKEN, ReceiverProcess, free_port, message
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.airflow_run, pytest.mark.slow]
 EXAMPLE = Path(__file__).parents[2] / "dags" / "redox_inbox_results.py"
@@ -48,14 +48,6 @@ def airflow(places: dict[str, Path]) -> Iterator[LocalAirflow]:
     with LocalAirflow(places["home"], places["dags"], free_port(), env=env, logs=places["logs"]) as running:
         running.wait_for_dags()
         yield running
-
-
-def until(condition: Callable[[], Any], what: str, timeout: float = 240) -> Any:
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.3)
-    return found
 
 
 def landed(table: Path) -> list[str]:

@@ -8,8 +8,7 @@ import re
 import shutil
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from local_airflow import LocalAirflow, run_path
 from tests.support.database import rows
 from tests.support.run_dags import run_dags
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent / "sends"
@@ -66,15 +66,6 @@ def test_a_marker_stays_only_while_the_outcome_is_open(tmp_path: Path, server: S
     assert line["outcome"] == "ambiguous"
     assert "RedoxAmbiguousOutcomeError" in printed
     assert server.stats()["messages"] == 2
-
-
-def until(condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
-    """Wait for something and give it."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.2)
-    return found
 
 
 class Task:

@@ -8,17 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from local_airflow import COMPONENTS, LocalAirflow
 
 from tests.support.database import rows
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.airflow_run, pytest.mark.slow]
 
@@ -62,13 +61,6 @@ def airflow(tmp_path: Path, server: Sandbox, log_ids: Path, monkeypatch: pytest.
         running.request("POST", "/pools", json={"name": "closed", "slots": 0, "include_deferred": False})
         running.wait_for_dags()
         yield running
-
-
-def until(condition: Callable[[], Any], what: str, timeout: float = 240) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.5)
 
 
 def count(airflow: LocalAirflow, where: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from airflow_provider_redox.triggers import inbox as module
 from airflow_provider_redox.triggers.inbox import RedoxInboxTrigger
 from tests.support.receiver import TOKEN, ReceiverProcess, free_port, messages_in
 from tests.support.sandbox import Sandbox
+from tests.support.waiting import until
 
 pytest.importorskip("uvicorn", reason="this Airflow brings no ASGI server")
 FEEDS = [f"feed-{number}" for number in range(4)]
@@ -38,7 +38,7 @@ class Site:
         for feed in FEEDS:
             url = f"{self.receiver.url}/{feed}"
             self.sandbox.control("POST", "feeds", {"name": feed, "url": url, "token": TOKEN, "backoff": 0.05, **more})
-        until(lambda: all(feed["verified"] for feed in self.feeds()))
+        until(lambda: all(feed["verified"] for feed in self.feeds()), "every feed is verified", 60)
 
     def push(self, count: int) -> None:
         for feed in FEEDS:
@@ -55,13 +55,6 @@ class Site:
     def sent(self, feed: str) -> list[str]:
         """The log IDs that a feed has delivered, in their order, each once."""
         return list(dict.fromkeys(self.sandbox.control("GET", f"feeds?delivered={feed}")))
-
-
-def until(condition: Any, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -97,9 +90,9 @@ def test_every_message_is_read_once_and_in_order(site: Site, count: int):
     """Through a receiver that is killed and restarted, redeliveries and a triggerer that is restarted."""
     site.connect()
     site.push(count)
-    until(lambda: site.delivered() > count)
+    until(lambda: site.delivered() > count, "more has been delivered", 60)
     site.restart(signal.SIGKILL)
-    until(lambda: site.delivered() > 2 * count)
+    until(lambda: site.delivered() > 2 * count, "still more has been delivered", 60)
     site.restart(signal.SIGTERM)
     read: dict[str, list[str]] = {feed: [] for feed in FEEDS}
 
@@ -107,10 +100,10 @@ def test_every_message_is_read_once_and_in_order(site: Site, count: int):
         await asyncio.gather(*(consume(site, feed, read[feed], count) for feed in FEEDS))
 
     asyncio.run(all_feeds())
-    until(lambda: all(feed["queued"] == 0 for feed in site.feeds()))
+    until(lambda: all(feed["queued"] == 0 for feed in site.feeds()), "no feed has any left", 60)
     for feed in FEEDS:
         site.sandbox.control("POST", "redeliver", {"feed": feed, "last": 10})
-    until(lambda: site.delivered() == 4 * count + 40)
+    until(lambda: site.delivered() == 4 * count + 40, "all has been delivered", 60)
     for feed in FEEDS:
         assert read[feed] == site.sent(feed)
         assert len(set(read[feed])) == count == len(messages_in(site.inbox, feed))
@@ -121,14 +114,14 @@ def test_storage_that_is_down_pauses_the_feed_and_loses_nothing(site: Site):
     """Redox is answered 503, alerts after the third failure, and goes on with the same message."""
     site.connect()
     site.push(3)
-    until(lambda: site.delivered() == 12)
+    until(lambda: site.delivered() == 12, "twelve have been delivered", 60)
     away = site.inbox.with_name("away")
     site.inbox.rename(away)
     site.inbox.write_text("a file where a folder should be")
     site.push(2)
-    until(lambda: all(feed["failures"] >= 3 for feed in site.feeds()))
+    until(lambda: all(feed["failures"] >= 3 for feed in site.feeds()), "every feed has failed", 60)
     assert [(len(feed["alerts"]), feed["last_status"], feed["paused"]) for feed in site.feeds()] == [(1, 503, True)] * 4
     site.inbox.unlink()
     away.rename(site.inbox)
-    until(lambda: site.delivered() == 20)
+    until(lambda: site.delivered() == 20, "twenty have been delivered", 60)
     assert [len(messages_in(site.inbox, feed)) for feed in FEEDS] == [5] * 4

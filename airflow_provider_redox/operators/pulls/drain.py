@@ -28,6 +28,7 @@ from airflow_provider_redox.exceptions import (
     RedoxIncompleteError,
     RedoxServerError,
     RedoxTransportError,
+    words_of,
 )
 from airflow_provider_redox.operators.pulls.asks import Anew, Ask, Piece
 from airflow_provider_redox.operators.pulls.progress import IDS, Progress, UnderWay
@@ -243,11 +244,11 @@ class Drain:
             error.add_note(f"{self._so_far}; a next try goes on from there.")
             self.results.pause()
             raise error
-        _log.warning("Of %d %s number %d failed: %s", self.count, self.things, index, _words(error))
+        _log.warning("Of %d %s number %d failed: %s", self.count, self.things, index, words_of(error))
         self._may_heal = self._may_heal or error.retryable
         begun = self.progress.under_way.get(index, UnderWay())
         self.progress.fail(index)
-        what = {"count": begun.position.matches, "ids": begun.ids, "error": type(error).__name__, "said": _words(error)}
+        what = {"count": begun.position.matches, "ids": begun.ids, "error": type(error).__name__, "said": words_of(error)}
         self.results.write_page({SEARCHES: [self._line(index, status="error", **what)]}, msgspec.json.encode(self.progress))
 
     def _line(self, index: int, **facts: Any) -> bytes:
@@ -349,7 +350,3 @@ def latest_of(resources: Iterable[Resource]) -> str:
             if text > latest.get(form, ""):
                 latest[form] = text
     return max(map(instant_of, latest.values()), default="")
-
-
-def _words(error: RedoxError) -> str:
-    return " ".join((str(error), *getattr(error, "__notes__", ())))

@@ -16,6 +16,7 @@ import msgspec
 from airflow_provider_redox.client.bodies import NotTakenError
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.pulls.asks import Anew, Piece
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
 from airflow_provider_redox.protocol.disclosure import READ, Disclosure
@@ -166,12 +167,8 @@ class Fetching:
 def _check_arguments(operator: RedoxDocumentDownloadOperator) -> None:
     if (operator.manifest is None) == (operator.urls is None):
         raise RedoxConfigError("manifest, urls: give one of them")
-    if operator.on_error not in ("fail", "record"):
-        raise RedoxConfigError("on_error: must be one of fail, record")
-    for name, most in (("max_concurrency", 64), ("max_bytes", 2**40)):
-        value = getattr(operator, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise RedoxConfigError(f"{name}: must be a whole number from 1 to {most}")
+    check_choices(operator, on_error=("fail", "record"))
+    check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST), max_bytes=(1, 2**40))
 
 
 def _attachments(operator: RedoxDocumentDownloadOperator, context: Context, *, collects: bool) -> Iterable[Attachment]:

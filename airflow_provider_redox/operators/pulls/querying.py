@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.base import checked_payload
-from airflow_provider_redox.operators.pulls.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.pulls.asks import QueryAsk
 from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results

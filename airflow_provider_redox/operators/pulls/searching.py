@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.pulls.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.pulls.asks import FhirAsk
 from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results

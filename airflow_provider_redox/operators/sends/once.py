@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.arguments import check_choices
+from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_redox.operators.base import RedoxOperator
     from airflow_provider_redox.operators.sends.sending import Outcome, Sent
     from airflow_provider_redox.protocol.disclosure import Disclosure
     from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
@@ -22,16 +22,26 @@ if TYPE_CHECKING:
     from airflow_provider_redox.storage.layout import Layout
 
 CHOICES = ("fail", "resend")
+"""What `on_ambiguous` may be."""
 
 
-def check_choice(on_ambiguous: str) -> None:
-    """Refuse what `on_ambiguous` cannot be. Raises `RedoxConfigError`."""
-    if on_ambiguous not in CHOICES:
-        raise RedoxConfigError(f"on_ambiguous: must be one of {', '.join(CHOICES)}")
+class OnceOperator(RedoxOperator):
+    """An operator that sends what may not be sent twice.
+
+    :param on_ambiguous: `fail` or `resend`.
+    :param resend: whether the first try after a clear sends, whatever earlier tries did.
+    """
+
+    on_ambiguous: str
+    resend: bool
+
+    def check_on_ambiguous(self) -> None:
+        """Refuse what it cannot be. Raises `RedoxConfigError`."""
+        check_choices(self, on_ambiguous=CHOICES)
 
 
 def send_once(
-    operator: RedoxOperator,
+    operator: OnceOperator,
     context: Context,
     layout: Layout,
     *,
@@ -44,8 +54,6 @@ def send_once(
 ) -> Outcome:
     """Send, or find that an earlier try of this task instance sent it. Raises `RedoxAmbiguousOutcomeError`.
 
-    The operator has `on_ambiguous` and `resend`.
-
     :param what: what an error and the line may say of it.
     :param content: what tells it from another request; it is kept as a keyed hash.
     :param disclosure: what is put on record of it.
@@ -56,13 +64,12 @@ def send_once(
     from airflow_provider_redox.storage.send_marker import marker_of
     from airflow_provider_redox.storage.send_record import SendRecord
 
-    client, ti, choices = operator.hook.client, context["ti"], vars(operator)
+    client, ti = operator.hook.client, context["ti"]
     digest = keyed_hash(client.settings.key, purpose="request", content=content)
     record = SendRecord(layout, layout.sent(number), known={"what": what}, marker=marker_of(ti), again=was_tried(ti))
-    resend = choices["resend"] and is_first_try(ti, operator.retries or 0)
+    resend = operator.resend and is_first_try(ti, operator.retries or 0)
     subject = Subject(what, (), digest, noun)
-    on_ambiguous = choices["on_ambiguous"]
-    return Sending(client, subject, record, lambda _: send(), on_ambiguous, resend, disclosure=disclosure).run()
+    return Sending(client, subject, record, lambda _: send(), operator.on_ambiguous, resend, disclosure=disclosure).run()
 
 
 def answered(flow: Flow[RedoxResponse], file: AnswerFile) -> Flow[Sent]:

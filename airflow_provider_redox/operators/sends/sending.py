@@ -19,11 +19,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
+from airflow_provider_redox.protocol import instants
 from airflow_provider_redox.protocol.disclosure import Disclosure
 from airflow_provider_redox.protocol.effects import Flow, Happened, Send
 from airflow_provider_redox.protocol.outcomes import Step, decide
@@ -323,4 +323,4 @@ def was_tried(ti: Any) -> bool:
 
 def utc(moment: float) -> str:
     """Write an instant to the second, as Redox's dashboard shows it."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return instants.utc(moment, timespec="seconds")
