@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import configparser
 import importlib.metadata
 import json
 import re
+import subprocess
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.hooks.redox import RedoxHook
@@ -62,6 +67,42 @@ def test_python_stands_in_blocks_that_are_found():
     """No snippet escapes: Python is always fenced as `python`, at the left margin."""
     for page in pages():
         assert not re.search(r"^([ \t]+```|~~~|```(py|python3|pycon|ipython)\s)", page.read_text(), re.MULTILINE), page.name
+
+
+def parsed_as_json(text: str) -> None:
+    """One value, or one on each line, as files of results have them."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        for line in text.splitlines():
+            json.loads(line)
+
+
+def parsed_by_bash(text: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+
+
+def parsed_as_ini(text: str) -> None:
+    configparser.ConfigParser(interpolation=None).read_string(text)
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "json": parsed_as_json,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
+    "toml": tomllib.loads,
+    "ini": parsed_as_ini,
+    "bash": parsed_by_bash,
+    "sh": parsed_by_bash,
+}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_what_is_not_python_is_well_formed(page: Path):
+    """JSON, YAML, TOML, settings and commands can be pasted as they stand."""
+    for language, read in READERS.items():
+        for block in blocks(page, language):
+            read(block)
 
 
 def test_the_next_task_reads_the_files_of_a_manifest(redox_connection: Sandbox, tmp_path: Path):
