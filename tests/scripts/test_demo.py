@@ -26,12 +26,12 @@ def free_ports(count: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.airflow_run
 def test_the_demo_does_the_main_job_and_says_what_happened() -> None:
-    """The demo runs each DAG tagged `example` in a real Airflow, prints what was fetched and sent, and leaves no process."""
+    """The demo runs each DAG tagged `redox` in a real Airflow, prints what was fetched and sent, and leaves no process."""
     airflow, sandbox = free_ports(2)
     command = [sys.executable, "scripts/demo.py", "--port", str(airflow), "--sandbox-port", str(sandbox)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
-    dag_ids = [path.stem for path in (ROOT / "dags").glob("*.py") if '"example"' in path.read_text()]
+    dag_ids = [path.stem for path in (ROOT / "dags").glob("*.py") if '"redox", "example"' in path.read_text()]
     assert sorted(re.findall(r"(\w+): success", done.stdout)) == sorted(dag_ids)
     assert re.search(r"Observation +\d+ +\S+\.ndjson", done.stdout)
     assert re.search(r"log IDs of the messages: [0-9a-f-]{36}", done.stdout)
