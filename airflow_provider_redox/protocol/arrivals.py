@@ -96,9 +96,17 @@ def part(text: object) -> str:
     return f"{safe[: _LONGEST - 9]}-{hashlib.sha256(whole.encode('utf-8', 'replace')).hexdigest()[:8]}" if whole else "-"
 
 
+def word(text: object) -> str:
+    """Return a data model or an event type as a part of a name: `Clinical Summary` is the `ClinicalSummary` of the docs.
+
+    Redox's documentation and its messages write some with a space, some without (`Clinical Summary`, `PatientAdmin`).
+    """
+    return part(text.replace(" ", "") if isinstance(text, str) else text)
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages are wanted, by the parts of their names. An empty one wants all."""
+    """Which messages are wanted, by the parts of their names, whatever their case. An empty one wants all."""
 
     data_models: Collection[str] = ()
     event_types: Collection[str] = ()
@@ -106,13 +114,14 @@ class Filter:
 
     @classmethod
     def of(cls, *, data_model: object, event_type: object, source: object) -> Filter:
-        """Make one of a text, a list of texts or None for each."""
-        return cls(*(frozenset(part(one) for one in _listed(wanted)) for wanted in (data_model, event_type, source)))
+        """Return one of a text, a list of texts or None for each."""
+        named = ((word, data_model), (word, event_type), (part, source))
+        return cls(*(frozenset(read(one).lower() for one in _listed(wanted)) for read, wanted in named))
 
     def wants(self, arrival: Arrival) -> bool:
-        """Say whether a message is wanted."""
+        """Return whether a message is wanted."""
         return all(
-            not wanted or value in wanted
+            not wanted or value.lower() in wanted
             for wanted, value in (
                 (self.data_models, arrival.data_model),
                 (self.event_types, arrival.event_type),

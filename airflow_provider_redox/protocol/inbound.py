@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
-from airflow_provider_redox.protocol.arrivals import part
+from airflow_provider_redox.protocol.arrivals import part, word
 
 LONGEST_CHALLENGE_BODY = 4096
 SHORTEST_TOKEN = 16
@@ -161,7 +161,7 @@ def _of_data_model(body: bytes) -> Identity:
     meta = _data_model.decode(body).Meta
     source = meta.Source or _Named()
     log_id = meta.Logs[0].ID if meta.Logs else None
-    return Identity(_key(log_id, body), part(meta.DataModel), part(meta.EventType), part(source.ID or source.Name))
+    return Identity(_key(log_id, body), word(meta.DataModel), word(meta.EventType), part(source.ID or source.Name))
 
 
 def _of_bundle(body: bytes) -> Identity:
@@ -186,10 +186,38 @@ def _key(log_id: object, body: bytes) -> str:
 
 
 def _key_of_bundle(named: object, body: bytes) -> str:
-    """Give the key of a Bundle. Its ID is the sender's, who may give two messages the same: the bytes tell them apart."""
+    """Return the key of a Bundle. Its ID is the sender's, who may give two messages the same: the bytes tell them apart."""
     known = part(named)
-    digest = hashlib.sha256(body).hexdigest()
-    return f"{known[:47]}-{digest[:16]}" if known != "-" else f"sha256-{digest[:48]}"  # 64 at most, as every part
+    return key_of_content(known, body) if known != "-" else f"sha256-{hashlib.sha256(body).hexdigest()[:48]}"
+
+
+def key_of_content(key: str, body: bytes) -> str:
+    """Return the key of a message that shares its ID with others: the ID, and what tells its content from theirs."""
+    return f"{key[:47]}-{hashlib.sha256(body).hexdigest()[:16]}"  # 64 at most, as every part of a name
+
+
+_REWRITTEN = ("Logs", "Message", "Transmission")
+"""Members of Meta that may be new each time that Redox delivers a message: `Logs` holds the AttemptID of the delivery."""
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def is_redelivery(kept: bytes, body: bytes) -> bool:
+    """Return whether two messages of one log ID are one: alike in all but white space and what each delivery rewrites."""
+    if kept == body:
+        return True
+    try:
+        return _content(kept) == _content(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def _content(body: bytes) -> dict[str, bytes]:
+    members = _members.decode(body)
+    meta = _members.decode(members.pop("Meta", b"{}"))
+    content = {("Meta", name): value for name, value in meta.items() if name not in _REWRITTEN}
+    content |= {("", name): value for name, value in members.items()}
+    return {"/".join(path): msgspec.json.format(bytes(value), indent=-1) for path, value in content.items()}
 
 
 def _bearer(value: bytes) -> bytes:

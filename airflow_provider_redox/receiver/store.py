@@ -17,13 +17,14 @@ from airflow_provider_redox.storage.inbox.place import InboxFiles
 _log = logging.getLogger(__name__)
 _THREADS = 16
 _BETWEEN_PROBES = 5.0
+_PROBE = b"Written by the receiver to see whether it can.\n" * 100  # an empty file fits on a full disk
 _T = TypeVar("_T")
 
 
 class Store:
     """The inboxes of all feeds.
 
-    `healthy` says whether the storage could be used the last time.
+    `healthy` tells whether something could be written the last time.
     """
 
     def __init__(self, settings: ReceiverSettings) -> None:
@@ -40,9 +41,9 @@ class Store:
         return await self._do(lambda: self._inbox(feed).take(body))
 
     async def check(self) -> bool:
-        """Say whether the inbox can be written; tried, and not more often than every few seconds, when it could not."""
+        """Return whether the inbox can be written; tried each time, but not more often than every few seconds."""
         now = time.monotonic()
-        if not self.healthy and (not self._probed or now - self._probed >= _BETWEEN_PROBES):
+        if not self._probed or now - self._probed >= _BETWEEN_PROBES:
             self._probed = now
             await self._do(self._probe)
         return self.healthy
@@ -76,7 +77,7 @@ class Store:
             loop.call_soon_threadsafe(self._free.release)
 
     def _probe(self) -> None:
-        self.open().mark(f"{self._settings.inbox}/_health")
+        self.open().write(f"{self._settings.inbox}/_health", _PROBE)
 
     def _inbox(self, feed: str) -> Inbox:
         inbox = self._inboxes.get(feed)

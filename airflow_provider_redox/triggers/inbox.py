@@ -86,8 +86,8 @@ class RedoxInboxTrigger(_Watching, BaseEventTrigger):
     :param max_messages: the most that one event tells of.
     :param gather_seconds: seconds that a message may wait for others to share its event.
     :param poll_interval: seconds between two looks.
-    :param lateness: seconds by which a message may become visible after one that came later; the clocks of several
-        receivers must not differ by more.
+    :param lateness: seconds by which a message may become visible after one that came later; with several receivers, 60 or
+        more.
     :param start: where to begin the first time: `earliest`, or `latest` to pass over what is there.
     :param name_pattern: a regular expression for the paths of a bucket that something else fills, such as
         `(?P<data_model>\w+)/(?P<event_type>\w+)/(?P<log_id>[\w-]+)\.json`. `inbox_path` may have `%Y/%m/%d` then.
@@ -130,7 +130,7 @@ class RedoxInboxTrigger(_Watching, BaseEventTrigger):
         """Tell of messages for ever."""
         wanted, watch = await self._opened()
         if self._parameters["start"] == "latest":
-            watch.begin_now(time.time())
+            await asyncio.to_thread(watch.begin_at_newest)
         batches, unsettled = Batches(**_batching(self._parameters)), Unsettled(watch)
         while True:
             fresh = await self._look(watch)

@@ -13,8 +13,11 @@ import pytest
 
 from airflow_provider_redox.downstream import read_messages
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.storage.inbox import consuming
 from airflow_provider_redox.storage.inbox.consuming import Consumer, Desk, InboxMessage, events_of
+from airflow_provider_redox.storage.inbox.handing import hand
 from airflow_provider_redox.storage.inbox.place import spread
+from airflow_provider_redox.storage.inbox.watching import Wanted, Watch
 from tests.inbox.boxes import LATER, Box
 from tests.inbox.test_watching import PATTERN, written
 from tests.support.receiver import message
@@ -59,6 +62,55 @@ def test_an_event_that_is_told_twice_is_handled_once(box: Box):
     assert ids(read(event)) == []
     assert ids(read(event, "run-2")) == []
     assert ids(read(event, "run-2", consumer="other")) == ["a", "b"]
+
+
+def test_a_cleared_task_is_told_why_it_gets_nothing(box: Box, caplog: pytest.LogCaptureFixture):
+    """Its messages are done: the log says how many, and what hands them out again."""
+    box.put("a", "b")
+    event = box.event()
+    list(read_messages(event, consumer="c"))
+    assert list(read_messages(event, consumer="c")) == []
+    assert "2 of 2 messages are not handed out again" in caplog.text
+    assert "include_done=True" in caplog.text
+    assert ids(list(read_messages(event, consumer="c", include_done=True))) == ["a", "b"]
+
+
+def test_two_messages_under_one_log_id_are_both_handed_out(box: Box, caplog: pytest.LogCaptureFixture):
+    """The second has a key of its own; a redelivery, which has another AttemptID, is no second message."""
+    first, second = message("one-id"), message("one-id")
+    second["Orders"][0]["Results"][0]["Value"] = "5.1"
+    taken = [box.inbox.take(json.dumps(one).encode()) for one in (first, message("one-id"), second, second)]
+    assert taken == ["new", "again", "differs", "again"]
+    handed = list(read_messages(box.event(), consumer="c"))
+    assert [one.json() for one in handed] == [first, second]
+    assert handed[0].log_id == "one-id"
+    assert handed[1].log_id.startswith("one-id-")
+    assert "Log ID one-id: another message is here under this ID" in caplog.text
+
+
+def test_two_files_under_one_log_id_are_both_handed_out(tmp_path: Path):
+    """In a bucket that others fill; a file that is a redelivery of another is not."""
+    first, second = message("x"), message("x", EventType="Corrected")
+    for number, content in enumerate((first, second, message("x"))):
+        written(tmp_path, f"{number}/New/x.json", time.time() - 500 + number)
+        (tmp_path / f"{number}/New/x.json").write_text(json.dumps(content))
+    box = Box(f"file://{tmp_path}")
+    event = box.event(name_pattern=PATTERN)
+    assert [one.json() for one in read_messages(event, consumer="c")] == [first, second]
+    assert list(read_messages(event, consumer="c")) == []
+
+
+def test_a_worker_whose_clock_is_behind_has_its_message_told_again(box: Box, monkeypatch: pytest.MonkeyPatch):
+    """It comes again after the newest arrival, which the watcher has seen, not before it."""
+    box.put("a", "b")
+    watch = box.watch()
+    event = box.event(*watch.look(LATER), watch=watch)
+    watch.settle(watch._told)
+    clock = SimpleNamespace(time=lambda: time.time() - 3600)
+    monkeypatch.setattr(consuming, "time", clock)
+    next(read_messages(event, consumer="c")).retry(after=0)
+    again = box.watch().look(LATER)
+    assert [one.rpartition("_")[0].rpartition("_")[2] for one in again] == ["a"]
 
 
 def test_what_one_run_holds_is_not_given_to_another(box: Box):
@@ -311,3 +363,24 @@ def test_a_message_on_an_object_store_is_claimed_by_one(bucket: Bucket):
     event = box.event()
     assert ids(read(event)) == ["a", "b"]
     assert ids(read(event, "run-2")) == []
+
+
+def test_two_tries_of_a_sensor_are_handed_the_same(box: Box, monkeypatch: pytest.MonkeyPatch):
+    """One that wakes up after another try of its run was handed messages is handed those, and none is lost."""
+    box.put("a")
+    wanted, run = Wanted(box.root, name="sensor"), ("dag", "run", "task", "-1")
+    look, others = Watch.look, []
+
+    def look_while_another_try_goes_on(self: Watch, now: float) -> list[str]:
+        """Let a message come, and another try take both, after this one has looked."""
+        found = look(self, now)
+        if not others:
+            others.append(None)
+            box.put("b")
+            others[0] = hand(wanted, run, max_messages=10, now=LATER)
+        return found
+
+    monkeypatch.setattr(Watch, "look", look_while_another_try_goes_on)
+    assert hand(wanted, run, max_messages=10, now=LATER) == others[0]
+    assert [one["log_id"] for one in others[0]["messages"]] == ["a", "b"]
+    assert hand(wanted, ("dag", "run2", "task", "-1"), max_messages=10, now=LATER) is None

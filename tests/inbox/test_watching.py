@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol.arrivals import Arrival, folder_of, stamp
-from airflow_provider_redox.storage.inbox import watching
+from airflow_provider_redox.storage.inbox import arriving, watching
 from airflow_provider_redox.storage.inbox.watching import Watch
 from tests.inbox.boxes import LATER, Box, keys
 from tests.support.s3 import Bucket
@@ -188,19 +189,104 @@ def test_what_waits_is_not_passed_by_the_mark(box: Box):
 
 def test_it_may_begin_with_what_comes(box: Box):
     """`latest` passes over what is there the first time, and only then."""
-    enter(box, time.time() - 600, "before")
+    box.put("before")
     watch = box.watch()
-    watch.begin_now(time.time())
+    watch.begin_at_newest()
     assert watch.look(LATER) == []
-    enter(box, time.time() + 1, "after")
+    watch.settle([])
+    box.put("after")
     found = watch.look(LATER)
     assert keys(found) == ["after"]
     watch.tell(found)
     watch.settle(found)
     again = box.watch()
-    again.begin_now(LATER)
-    enter(box, time.time() + 2, "more")
+    again.begin_at_newest()
+    box.put("more")
     assert keys(again.look(LATER)) == ["more"]
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_it_begins_with_what_comes_by_the_clock_of_who_writes(box: Box, ahead: float):
+    """A triggerer whose clock is an hour ahead of the receiver's passes over nothing that comes after it began."""
+    enter(box, time.time() + ahead, "before")
+    watch = box.watch()
+    watch.begin_at_newest()
+    enter(box, time.time() + ahead + 1, "after")
+    assert keys(watch.look(time.time())) == ["after"]
+
+
+def test_an_empty_inbox_is_begun_at_its_beginning(box: Box):
+    """Its first message is one that comes, also when the triggerer is restarted in between."""
+    watch = box.watch()
+    watch.begin_at_newest()
+    watch.settle([])
+    box.put("first")
+    again = box.watch()
+    again.begin_at_newest()
+    assert keys(again.look(LATER)) == ["first"]
+
+
+def clock_of(box: Box, monkeypatch: pytest.MonkeyPatch, offset: float) -> Box:
+    """Restart the receiver of a box on a machine whose clock is so many seconds off."""
+    clock = SimpleNamespace(time=lambda: time.time() + offset, monotonic=time.monotonic)
+    monkeypatch.setattr(arriving, "time", clock)
+    return Box(box.root)
+
+
+@pytest.mark.parametrize("offset", [-180.0, -86_400.0, 86_400.0])
+def test_a_receiver_that_restarts_with_another_clock_loses_nothing(box: Box, monkeypatch: pytest.MonkeyPatch, offset: float):
+    """Three minutes or a day behind, or ahead and then right again: what it answers 200 is told, in its order."""
+    box.put("a")
+    watch = box.watch()
+    told = keys(all_of(watch))
+    for number, seconds in enumerate((offset, 0.0, offset)):
+        clock_of(box, monkeypatch, seconds).put(f"m{number}")
+        told += keys(all_of(watch))
+    assert told == ["a", "m0", "m1", "m2"]
+
+
+def test_a_receiver_whose_clock_is_behind_follows_the_other_one(box: Box, monkeypatch: pytest.MonkeyPatch):
+    """Two of them share an inbox: the newest arrival is looked up again and again, not only at the start."""
+    monkeypatch.setattr(arriving, "ASKED_AGAIN_AFTER", 0.0)
+    box.put("a")
+    behind = Box(box.root)
+    behind.put("b")
+    watch = box.watch()
+    all_of(watch)
+    clock_of(box, monkeypatch, 600.0).put("c")
+    told = keys(all_of(watch))
+    monkeypatch.setattr(arriving, "time", time)
+    behind.put("d")
+    assert [*told, *keys(all_of(watch))] == ["c", "d"]
+
+
+def test_a_clock_that_is_far_behind_the_inbox_is_logged(
+    box: Box, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """So that somebody sets it."""
+    clock_of(box, monkeypatch, 3600.0).put("a")
+    monkeypatch.setattr(arriving, "time", time)
+    Box(box.root).put("b")
+    assert "s ahead of this machine's clock" in caplog.text
+
+
+def test_a_filter_takes_each_spelling_of_a_word(box: Box):
+    """`Clinical Summary`, `ClinicalSummary` and `clinicalsummary` are one data model, on either side."""
+    box.put("a", DataModel="Clinical Summary", EventType="PatientPush")
+    box.put("b", DataModel="ClinicalSummary", EventType="Patient Push")
+    for spelling in ("Clinical Summary", "ClinicalSummary", "clinicalsummary"):
+        watch = box.watch(data_model=spelling, event_type=["patientpush"])
+        assert keys(watch.look(LATER)) == ["a", "b"]
+
+
+def test_what_is_passed_over_is_logged_by_kind(box: Box, caplog: pytest.LogCaptureFixture):
+    """Once for each: who misspelt a filter sees what there is instead of nothing."""
+    box.put("a", "b")
+    box.put("c", DataModel="Orders")
+    watch = box.watch(data_model="Result")
+    with caplog.at_level("INFO", "airflow_provider_redox"):
+        assert watch.look(LATER) == []
+    assert [record.getMessage().split(": ")[2].split(".")[0] for record in caplog.records] == ["Results New", "Orders New"]
 
 
 def test_a_cursor_that_cannot_be_read_is_told(box: Box):
@@ -311,6 +397,24 @@ def test_whatever_happens_each_message_is_told_and_once_without_a_crash(
             watch, unsettled, crashes = box.watch(lateness=120), [], crashes + 1
     assert set(told) == set(put)
     assert crashes or len(told) == len(put)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moves=st.lists(st.one_of(st.floats(-90_000, 90_000), st.just("look")), max_size=12))
+def test_whatever_the_clocks_of_receivers_show_each_message_is_told_once_in_order(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[object]
+):
+    """Each is restarted with any clock; there is no message that a consumer is not told of."""
+    box = Box(f"file://{tmp_path_factory.mktemp('box')}")
+    watch, put, told = box.watch(), [], []
+    for number, move in enumerate([*moves, "look"]):
+        if move == "look":
+            told += keys(all_of(watch))
+        else:
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                clock_of(box, monkeypatch, float(move)).put(f"m{number}")  # type: ignore[arg-type]
+            put.append(f"m{number}")
+    assert told == put
 
 
 def test_names_of_others_are_not_taken_for_our_own(tmp_path: Path):

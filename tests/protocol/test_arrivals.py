@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_redox.protocol.arrivals import Arrival, Filter, folder_of, moment, parse, part, stamp
+from airflow_provider_redox.protocol.arrivals import Arrival, Filter, folder_of, moment, parse, part, stamp, word
 
 texts = st.one_of(
     st.text(max_size=300), st.integers(), st.none(), st.just(""), st.sampled_from(["../../x", "a/b", "a_b", "é"])
@@ -66,7 +66,7 @@ def test_what_is_no_name_is_none(name: str):
 
 def test_a_filter_is_of_the_words_that_the_message_uses():
     """An author writes `Clinical Summary` as the message does, though the name has it otherwise."""
-    arrival = Arrival(stamp(0), part("Clinical Summary"), part("PatientPush"), part("general"), "k")
+    arrival = Arrival(stamp(0), word("Clinical Summary"), word("PatientPush"), part("general"), "k")
     assert Filter.of(data_model="Clinical Summary", event_type=["PatientPush", "VisitPush"], source=None).wants(arrival)
     assert not Filter.of(data_model="Results", event_type=None, source=None).wants(arrival)
     assert not Filter.of(data_model=None, event_type=None, source=["other"]).wants(arrival)

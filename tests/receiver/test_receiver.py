@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import json
+import resource
+import shutil
 import signal
 import socket
 import stat
@@ -17,6 +20,9 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_provider_redox.receiver import store
+from airflow_provider_redox.receiver.settings import ReceiverSettings
+from airflow_provider_redox.receiver.store import Store
 from tests.support.receiver import OTHER_TOKEN, TOKEN, ReceiverProcess, arrivals_in, message, messages_in
 from tests.support.s3 import KEY_ID, SECRET, Bucket
 
@@ -266,6 +272,34 @@ def test_storage_that_is_down_is_a_503_until_it_is_back(tmp_path: Path):
     said = receiver.stop()
     assert list(messages_in(inbox)) == ["kept"]
     assert "kept" not in said
+
+
+def a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The receiver's storage in this process, which is tried at each look."""
+    monkeypatch.setattr(store, "_BETWEEN_PROBES", 0.0)
+    monkeypatch.setenv("REDOX_RECEIVER_INBOX", str(tmp_path / "inbox"))
+    monkeypatch.setenv("REDOX_RECEIVER_TOKENS", TOKEN)
+    return Store(ReceiverSettings.from_environment())
+
+
+def test_health_finds_out_by_itself_that_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Before a push fails: a folder that is gone or read-only, and a disk with no space for a few kilobytes."""
+
+    async def looks() -> list[bool]:
+        one = a_store(tmp_path, monkeypatch)
+        seen = [await one.check()]
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        seen.append(await one.check())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        seen.append(await one.check())
+        shutil.rmtree(tmp_path / "inbox")
+        (tmp_path / "inbox").write_text("a file where a folder should be")
+        seen.append(await one.check())
+        one.close()
+        return seen
+
+    assert asyncio.run(looks()) == [True, False, True, False]
 
 
 def test_too_many_at_once_are_told_to_wait(tmp_path: Path):

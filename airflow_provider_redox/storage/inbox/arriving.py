@@ -1,35 +1,88 @@
-"""Taking a message into an inbox: durable when it is said to be, written once, in the order of arrival.
+"""Write a message into an inbox: durable when it is said to be, written once, in the order of arrival.
 
 The message is written first, under its log ID, and only if there is none of that ID; then its arrival. A process that dies
 between the two has not said that it took the message, so Redox sends it again, and the arrival is written then.
 
-The one who looks for arrivals passes over none that becomes visible within two minutes of the moment in its name. So an
-arrival that took longer than `LATE` to write is written again, under a later moment: better twice than never.
+A reader passes over no arrival that becomes visible within `lateness` (two minutes) of the newest one. Two things hold that:
+arrivals are named by `ArrivalClock`, which no clock that steps back and no restart on another machine turns back; and an
+arrival that took longer than `LATE` to write is written again, under a later moment. Better twice than never.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
 import threading
 import time
+from collections.abc import Callable
 from enum import StrEnum
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol.arrivals import Arrival, folder_of, stamp
-from airflow_provider_redox.protocol.inbound import Identity, identify
+from airflow_provider_redox.protocol.inbound import Identity, identify, is_redelivery, key_of_content
+from airflow_provider_redox.storage.inbox.listing import OwnListing
 from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url
 
 LATE = 30.0
+ASKED_AGAIN_AFTER = 20.0
+"""Seconds after which the newest arrival is looked up again: with `LATE`, well below a reader's `lateness`."""
+
+_AHEAD = 60.0
 _TRIES = 3
 _LOCKS = 256
 
+_log = logging.getLogger(__name__)
+
 
 class Taken(StrEnum):
-    """What became of a message: it is new, it was here before, or it is none and was put aside."""
+    """What became of a message.
+
+    It is new; it was here before; other content is here under its log ID, and both are kept; or it is no message and was put
+    into quarantine.
+    """
 
     NEW = "new"
     AGAIN = "again"
+    DIFFERS = "differs"
     MALFORMED = "malformed"
+
+
+class ArrivalClock:
+    """The moments of one feed's arrivals, which never go back: a hybrid logical clock.
+
+    A moment is that of this machine's clock, or later than the newest arrival in the inbox where that clock is behind it: it
+    was set back, or the receiver was restarted on a machine whose clock is behind, or another receiver's is ahead. Readers
+    begin at the newest arrival that they know, so one with an earlier moment would never be read.
+
+    :param newest: lists the inbox, and returns the moment of the newest arrival, 0 where there is none.
+    """
+
+    def __init__(self, newest: Callable[[], float]) -> None:
+        self._newest = newest
+        self._last = 0.0
+        self._asked = float("-inf")
+        self._lock = threading.Lock()
+
+    def next(self) -> float:
+        """Return a moment in seconds since 1970, later than any before. Raises what the store raises."""
+        with self._lock:
+            asked = time.monotonic()
+            if asked - self._asked >= ASKED_AGAIN_AFTER:
+                self._last = max(self._last, self._newest())
+                self._asked = asked
+                self._warn()
+            self._last = max(time.time(), self._last + 1e-6)
+            return self._last
+
+    def _warn(self) -> None:
+        ahead = self._last - time.time()
+        if ahead > _AHEAD:
+            _log.warning(
+                "The newest arrival is %.0f s ahead of this machine's clock; set the clocks of all receivers. "
+                "Nothing is lost meanwhile, and messages keep their order.",
+                ahead,
+            )
 
 
 class Inbox:
@@ -41,31 +94,45 @@ class Inbox:
     def __init__(self, files: InboxFiles, root: str) -> None:
         self._files, self._root = files, root
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
-        self._last = 0.0
-        self._clock = threading.Lock()
+        self._clock = ArrivalClock(OwnListing(files, root).newest)
 
     def take(self, body: bytes) -> Taken:
-        """Put a message into the inbox; when this returns, it is there to stay. Raises what the store raises."""
+        """Write a message into the inbox; when this returns, it is durable. Raises what the store raises."""
         try:
             identity = identify(body)
         except RedoxProtocolError:
             digest = hashlib.sha256(body).hexdigest()
-            self._files.keep_new(f"{self._root}/quarantine/{folder_of(self._stamp())[:10]}/{digest}.bin", body)
+            self._files.keep_new(f"{self._root}/quarantine/{folder_of(stamp(time.time()))[:10]}/{digest}.bin", body)
             return Taken.MALFORMED
         with self._locks[hash(identity.key) % _LOCKS]:
-            if self._files.keep_new(message_url(self._root, identity.key), body):
-                self._enter(identity)
-                return Taken.NEW
-            if not self._has_entered(identity):
-                self._enter(identity)
+            return self._keep(identity, body)
+
+    def _keep(self, identity: Identity, body: bytes) -> Taken:
+        if self._keep_as(identity, body):
+            return Taken.NEW
+        if is_redelivery(self._files.read(message_url(self._root, identity.key)) or b"", body):
             return Taken.AGAIN
+        _log.warning("Log ID %s: another message is here under this ID; both are kept.", identity.key)
+        other = dataclasses.replace(identity, key=key_of_content(identity.key, body))
+        return Taken.DIFFERS if self._keep_as(other, body) else Taken.AGAIN
+
+    def _keep_as(self, identity: Identity, body: bytes) -> bool:
+        """Write a message under its key and enter it; return whether it was not here before."""
+        if self._files.keep_new(message_url(self._root, identity.key), body):
+            self._enter(identity)
+            return True
+        if not self._has_entered(identity):
+            self._enter(identity)
+        return False
 
     def _enter(self, identity: Identity) -> None:
         for _ in range(_TRIES):
-            begun = time.monotonic()
-            arrival = Arrival(self._stamp(), identity.data_model, identity.event_type, identity.source, identity.key)
+            moment = self._clock.next()
+            begun, wall = time.monotonic(), time.time()
+            arrival = Arrival(stamp(moment), identity.data_model, identity.event_type, identity.source, identity.key)
             self._files.mark(f"{self._root}/arrivals/{arrival.folder}/{arrival.name}")
-            if time.monotonic() - begun < LATE:
+            # A machine that was suspended meanwhile may show it by one of its two clocks only.
+            if max(time.monotonic() - begun, time.time() - wall) < LATE:
                 return
         raise TimeoutError
 
@@ -79,9 +146,3 @@ class Inbox:
         return any(
             name.endswith(ending) for minute in minutes for name in self._files.names(f"{self._root}/arrivals/{minute}")
         )
-
-    def _stamp(self) -> str:
-        """Give the moment, later than any other given by this process: names that are equal would not be in order."""
-        with self._clock:
-            self._last = max(time.time(), self._last + 1e-6)
-            return stamp(self._last)

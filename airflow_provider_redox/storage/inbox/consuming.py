@@ -7,6 +7,7 @@ handed out once, to the run that came first, and a task that is tried again is h
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import time
@@ -18,8 +19,9 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol import arrivals
-from airflow_provider_redox.protocol.inbound import Identity, identify
+from airflow_provider_redox.protocol.inbound import Identity, identify, is_redelivery, key_of_content
 from airflow_provider_redox.protocol.jsontext import stored
+from airflow_provider_redox.storage.inbox.listing import OwnListing
 from airflow_provider_redox.storage.inbox.place import InboxFiles, message_url, spread
 from airflow_provider_redox.storage.layout import safe_name
 
@@ -27,10 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 class Claim(msgspec.Struct):
-    """Who holds a message, and how often it was handed to it."""
+    """Who holds a message, where it lies, and how often it was handed out."""
 
     owner: str
     tries: int = 1
+    url: str = ""
 
 
 class Told(msgspec.Struct):
@@ -131,16 +134,16 @@ class Desk:
         self._event, self._consumer = event, consumer
         self._state = InboxFiles(event.state)
         self._inbox = self._state if event.inbox == event.state else InboxFiles(event.inbox)
+        self._done = self._held = 0
 
     def messages(self, *, max_tries: int | None, done_too: bool) -> Iterator[InboxMessage]:
-        """Claim and give one message after the other. What is not there is complained of at the end."""
+        """Claim and yield one message after the other. Those that are not there are an error at the end."""
         missing = []
         for told in self._event.messages:
             if told.consumer and told.consumer != self._consumer.digest:
                 continue
             body = None if told.log_id else self._read(told)
-            identity = self._identity(told, body)
-            claim = self._claimed(identity.key, told.tries, done_too=done_too)
+            identity, claim = self._claimed(self._identity(told, body), told, done_too=done_too)
             if claim is None:
                 continue
             body = self._read(told) if body is None else body
@@ -153,8 +156,22 @@ class Desk:
             else:
                 _log.warning("Message %s was tried %d times and is given up.", message.log_id, max_tries)
                 message.dead_letter(f"tried {max_tries} times")
+        self._log_passed_over()
         if missing:
             raise RedoxProtocolError(f"inbox: {len(missing)} messages are not there any more, the first is {missing[0]}")
+
+    def _log_passed_over(self) -> None:
+        """Log what was not handed out, and why: a task that was cleared would seem to succeed with nothing."""
+        total = len(self._event.messages)
+        if self._done:
+            _log.warning(
+                "%d of %d messages are not handed out again: an earlier try of this task is done with them. "
+                "include_done=True hands them out.",
+                self._done,
+                total,
+            )
+        if self._held:
+            _log.info("%d of %d messages are not handed out: another run of this task has them.", self._held, total)
 
     def end(self, key: str, tries: int, outcome: str) -> None:
         """Write down what became of a message."""
@@ -165,7 +182,7 @@ class Desk:
         if self._inbox is not self._state:
             self._state.keep_new(message_url(self._event.state, identity.key), body)
         again = arrivals.Arrival(
-            arrivals.stamp(time.time() + after),
+            arrivals.stamp(self._now(identity.key, tries) + after),
             identity.data_model,
             identity.event_type,
             identity.source,
@@ -180,19 +197,46 @@ class Desk:
         letter = {"log_id": identity.key, "url": url, "reason": reason, "owner": self._consumer.owner, "at": time.time()}
         self._state.write(f"{self._folder}/dead/{identity.key}.json", msgspec.json.encode(letter))
 
-    def _claimed(self, key: str, tries: int, *, done_too: bool) -> Claim | None:
-        """Claim a message; None when it is another's, or done and not wanted once more."""
-        url, claim = self._mark("claims", key, tries), Claim(self._consumer.owner)
+    def _now(self, key: str, tries: int) -> float:
+        """Return the time in seconds since 1970: no earlier than the claim's by the store's clock, nor the newest arrival.
+
+        A reader begins at the newest arrival that it knows. By the clock of a worker that is behind, the message would come
+        before it, and never be read again.
+        """
+        claimed = self._state.changed(self._mark("claims", key, tries)) or 0.0
+        return max(time.time(), claimed, OwnListing(self._state, self._event.state).newest())
+
+    def _claimed(self, identity: Identity, told: Told, *, done_too: bool) -> tuple[Identity, Claim | None]:
+        """Claim a message; the claim is None when it is another run's, or done and not wanted once more.
+
+        Another file under the same log ID is another message, unless it is a redelivery: it gets a key of its own.
+        """
+        held = self._claim(identity.key, told)
+        if held.url not in ("", told.url) and not told.tries:
+            body = self._read(told) or b""
+            if not is_redelivery(self._read(msgspec.structs.replace(told, url=held.url)) or b"", body):
+                identity = dataclasses.replace(identity, key=key_of_content(identity.key, body))
+                held = self._claim(identity.key, told)
+        if held.owner != self._consumer.owner:
+            self._held += 1
+        elif held.tries and not done_too and self._state.exists(self._mark("done", identity.key, told.tries)):
+            self._done += 1
+        else:
+            held.tries += 1
+            if held.tries > 1:
+                self._state.replace(self._mark("claims", identity.key, told.tries), msgspec.json.encode(held))
+            return identity, held
+        return identity, None
+
+    def _claim(self, key: str, told: Told) -> Claim:
+        """Return the claim on a message: a new one of this run's, with no tries so far, or the one that is there."""
+        url, claim = self._mark("claims", key, told.tries), Claim(self._consumer.owner, 1, told.url)
         if self._state.write_new(url, msgspec.json.encode(claim)):
-            return claim
+            return msgspec.structs.replace(claim, tries=0)
         text = self._state.read(url)
         held = Claim("") if text is None else stored(text, Claim)
         if held is None:
             raise RedoxProtocolError(f"{url}: cannot be read; remove this claim, and its message is handed out again")
-        if held.owner != claim.owner or (not done_too and self._state.exists(self._mark("done", key, tries))):
-            return None
-        held.tries += 1
-        self._state.replace(url, msgspec.json.encode(held))
         return held
 
     def _read(self, told: Told) -> bytes | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol.jsontext import stored
-from airflow_provider_redox.storage.inbox.watching import Wanted
+from airflow_provider_redox.storage.inbox.watching import Wanted, Watch
 
 
 class Handed(msgspec.Struct):
@@ -29,16 +29,22 @@ def hand(wanted: Wanted, run: tuple[str, ...], *, max_messages: int, now: float)
     url = f"{watch.url.rpartition('/')[0]}/handed/{digest}.json"
     earlier = watch.files.read(url)
     if earlier is not None:
-        handed = stored(earlier, Handed)
-        if handed is None:
-            raise RedoxProtocolError(f"{url}: what this run was handed cannot be read; restore the file")
-        watch.settle(handed.names)
-        return handed.event
+        return _again(watch, url, earlier)
     fresh = watch.look(now)
     names, rest = fresh[:max_messages], fresh[max_messages:]
     if not names:
         return None
     event = wanted.event(watch, names)
-    watch.files.write(url, msgspec.json.encode(Handed(names, event)))
+    if not watch.files.keep_new(url, msgspec.json.encode(Handed(names, event))):
+        return _again(watch, url, watch.files.read(url) or b"")  # another try of this run was first
     watch.settle(names, open_names=rest)
     return event
+
+
+def _again(watch: Watch, url: str, earlier: bytes) -> dict[str, Any]:
+    """Return the event that this run was handed before. Raises `RedoxProtocolError` when it cannot be read."""
+    handed = stored(earlier, Handed)
+    if handed is None:
+        raise RedoxProtocolError(f"{url}: what this run was handed cannot be read; restore the file")
+    watch.settle(handed.names)
+    return handed.event

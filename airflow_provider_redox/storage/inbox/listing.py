@@ -45,8 +45,11 @@ class Listing(Protocol):
     def since(self, mark: str) -> Iterator[list[str]]:
         """Give the names of what arrived from a mark on, oldest first, in groups."""
 
+    def newest(self) -> float:
+        """Return the moment of the newest message, in seconds since 1970; 0 where there is none."""
+
     def read(self, name: str) -> Found | None:
-        """Say what a name means; None for what is no message."""
+        """Return what a name means; None for what is no message."""
 
 
 class OwnListing:
@@ -65,10 +68,14 @@ class OwnListing:
         for names in self._minutes(mark, newest_first=False):
             yield [name for name in names if name <= newest or arrivals.is_again(name)]
 
+    def newest(self) -> float:
+        """Return the moment of the newest message that is there; one that a consumer wants again does not count."""
+        return _moment(self._newest(""))
+
     def _newest(self, mark: str) -> str:
         """Give the newest message that is there, at or after the mark; what a consumer wants once more is none."""
         for names in self._minutes(mark, newest_first=True):
-            arrived = [name for name in names if not arrivals.is_again(name)]
+            arrived = [name for name in names if arrivals.parse(name) is not None and not arrivals.is_again(name)]
             if arrived:
                 return max(arrived)
         return ""
@@ -115,6 +122,11 @@ class ForeignListing:
             yield sorted(name for name in (*again, *names) if name >= mark)
             again = []
 
+    def newest(self) -> float:
+        """Return when the newest file was written, by the store's clock; all of them are listed."""
+        names = (name for group in self.since("") for name in group if not arrivals.is_again(name))
+        return _moment(max(names, default=""))
+
     def read(self, name: str) -> Found | None:
         """Say what a name means."""
         again = self._again.read(name)
@@ -124,9 +136,18 @@ class ForeignListing:
         matched = self._pattern.fullmatch(path)
         if matched is None:
             return None
-        groups = {group: arrivals.part(value) for group, value in matched.groupdict().items()}
-        model, event, source, log_id = (groups.get(group, "") for group in ("data_model", "event_type", "source", "log_id"))
+        groups = matched.groupdict()
+        model, event = (arrivals.word(groups[name]) if name in groups else "" for name in ("data_model", "event_type"))
+        source, log_id = (arrivals.part(groups[name]) if name in groups else "" for name in ("source", "log_id"))
         return Found(name, arrivals.Arrival(moment, model, event, source, log_id), f"{self._base}/{path}")
+
+
+def _moment(name: str) -> float:
+    """Return the moment of a name; 0 for none, and for one of digits that are no date, which nothing of ours wrote."""
+    try:
+        return arrivals.moment(name)
+    except ValueError:
+        return 0.0
 
 
 def base_of(root: str) -> str:

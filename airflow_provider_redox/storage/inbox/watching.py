@@ -11,6 +11,7 @@ What has been told is remembered in this process at once, and written down when 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +21,14 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxProtocolError
 from airflow_provider_redox.protocol import arrivals
 from airflow_provider_redox.protocol.jsontext import stored
-from airflow_provider_redox.storage.inbox.listing import ForeignListing, Listing, OwnListing, base_of
+from airflow_provider_redox.storage.inbox.listing import ForeignListing, Found, Listing, OwnListing, base_of
 from airflow_provider_redox.storage.inbox.place import InboxFiles, inbox_root
 from airflow_provider_redox.storage.layout import safe_name
 
 _ENOUGH = 1000  # messages that one look gathers before it is content
+_KINDS = 20  # kinds of messages passed over that are named in the log
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Watch:
     _settled: set[str] = field(default_factory=set)
     _saved: bytes = b""
     _reached: str = ""
+    _passed: set[str] = field(default_factory=set)
 
     def load(self) -> None:
         """Begin where the cursor says. Raises `RedoxProtocolError` when it cannot be read."""
@@ -115,10 +120,17 @@ class Watch:
             raise RedoxProtocolError("inbox: the cursor of this consumer cannot be read; remove it to begin again")
         self._mark, self._told, self._settled = cursor.mark, set(cursor.told), set(cursor.told)
 
-    def begin_now(self, now: float) -> None:
-        """Pass over what is there already, where nothing has been told of so far."""
+    def begin_at_newest(self) -> None:
+        """Pass over what is there already, where nothing has been told of so far.
+
+        What is there is seen by looking, not by this machine's clock: where that is ahead of the receiver's, the messages of
+        the difference would be passed over as well.
+        """
         if not self._mark:
-            self._mark = arrivals.stamp(now)
+            self._mark = arrivals.stamp(max(0.0, self.listing.newest() - self.lateness))
+            there = {name for names in self.listing.since(self._mark) for name in names if not arrivals.is_again(name)}
+            self._told |= there
+            self._settled |= there
 
     def look(self, now: float) -> list[str]:
         """Give the names of what has arrived, has not been told of and is wanted, oldest first; not all when it is much."""
@@ -160,9 +172,19 @@ class Watch:
         found = self.listing.read(name)
         if found is None or not self.wanted.wants(found.arrival):
             self._told.add(name)
+            self._pass_over(found)
             return False
         # What is to come again waits for its time. The rest is there when it is seen, whatever the clock.
         return not found.arrival.consumer or found.arrival.stamp <= arrivals.stamp(now)
+
+    def _pass_over(self, found: Found | None) -> None:
+        """Log each kind of message once that the filter, or the pattern, does not want: a word of it may be misspelt."""
+        kind = (
+            f"{found.arrival.data_model} {found.arrival.event_type}" if found else "files that name_pattern does not match"
+        )
+        if kind not in self._passed and len(self._passed) < _KINDS:
+            self._passed.add(kind)
+            _log.info("Inbox: passed over, as not asked for: %s. This is logged once for each kind.", kind)
 
     def _behind(self, newest: str, now: float) -> str:
         """Give the moment before which nothing can appear any more, by the clock of those who write: the newest's."""
