@@ -9,6 +9,6 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
     Data Model       data_model, datamodels, destinations, uploads, pointers
     Platform API     platform, delivery, looking
     what is pushed   inbound, arrivals
-    who is told      disclosure, patients, deidentify
+    who is told      disclosure, patients, compartment, identities, deidentify
     texts            jsontext, instants
 """

@@ -1,0 +1,48 @@
+"""Why a purge found nothing: what was looked for, where, and what is there instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.holdings import Holding, Selection
+from airflow_provider_redox.storage.layout import safe_name
+
+_AT_MOST = 10
+
+
+def nothing_below(files: Files, root: str) -> str:
+    """Return the sentence for a root without anything of this package's."""
+    base = root.rstrip("/")
+    outer, _, inner = base.partition("/destination=")
+    if inner:
+        return f"nothing of this package's lies below {root}; a root ends before /destination=, so name {outer}"
+    found = files.find(base)
+    if found:
+        return f"nothing of this package's lies below {root}, which holds {len(found)} other files"
+    parent, _, name = base.rpartition("/")
+    has_parent = bool(parent.partition("://")[2]) if "://" in base else bool(parent)
+    beside = files.folders(parent) if has_parent else []
+    return f"there is nothing at {root}{_meant(name, beside, 'beside it there is')}"
+
+
+def nothing_selected(others: list[Holding], selection: Selection, spelled: Callable[[str], str]) -> str:
+    """Return the sentence for a selection that nothing fits: the first of its fields that no result has."""
+    left = others
+    for name, value in selection.told.items():
+        fitting = [one for one in left if one.named[name] == safe_name(value)]
+        if not fitting:
+            known = dict.fromkeys(one.named[name] for one in left)
+            return f"{spelled(name)}: no result is of {value!r}{_meant(safe_name(value), known, 'there is')}"
+        left = fitting
+    raise AssertionError(selection)
+
+
+def _meant(name: str, known: Iterable[str], words: str) -> str:
+    """Return what follows a name that is not there: the likeliest of those there, and the first of all."""
+    listed = sorted(known)
+    close = difflib.get_close_matches(name, listed, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    more = f" and {len(listed) - _AT_MOST} more" if len(listed) > _AT_MOST else ""
+    return f"{hint}{'' if hint else ';'} {words} {', '.join(listed[:_AT_MOST])}{more}" if listed else hint
