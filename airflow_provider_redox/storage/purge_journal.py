@@ -120,7 +120,8 @@ class Journal:
             if _same(plan, told) and told.get("by") == plan["by"]:
                 earlier.plans.append(url)
                 begun = _instant(told.get("at"))
-                earlier.deeds += [one for one in _deeds(told) if one.url not in to_do and _is_done(one, there, begun)]
+                own = (one for one in _deeds(told) if one.url.startswith(f"{self.root.rstrip('/')}/"))
+                earlier.deeds += [one for one in own if one.url not in to_do and _is_done(one, there, begun)]
             else:
                 earlier.others.append(url)
         return earlier

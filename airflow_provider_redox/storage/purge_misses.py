@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.holdings import Holding, Selection
 from airflow_provider_redox.storage.layout import safe_name
@@ -12,29 +14,29 @@ from airflow_provider_redox.storage.layout import safe_name
 _AT_MOST = 10
 
 
-def nothing_below(files: Files, root: str) -> str:
-    """Return the sentence for a root without anything of this package's."""
+def refuse_root(files: Files, root: str, *, where: str, cure: str) -> NoReturn:
+    """Raise for a root without anything of this package's."""
     base = root.rstrip("/")
     outer, _, inner = base.partition("/destination=")
     if inner:
-        return f"nothing of this package's lies below {root}; a root ends before /destination=, so name {outer}"
+        raise RedoxConfigError(f"{where}: is a folder within results; name {outer}, which is above destination=. {cure}")
     found = files.find(base)
     if found:
-        return f"nothing of this package's lies below {root}, which holds {len(found)} other files"
+        raise RedoxConfigError(f"{where}: holds {len(found)} files, and none of this package's; it is {root}. {cure}")
     parent, _, name = base.rpartition("/")
     has_parent = bool(parent.partition("://")[2]) if "://" in base else bool(parent)
     beside = files.folders(parent) if has_parent else []
-    return f"there is nothing at {root}{_meant(name, beside, 'beside it there is')}"
+    raise RedoxConfigError(f"{where}: there is nothing at {root}{_meant(name, beside, 'beside it there is')}. {cure}")
 
 
-def nothing_selected(others: list[Holding], selection: Selection, spelled: Callable[[str], str]) -> str:
-    """Return the sentence for a selection that nothing fits: the first of its fields that no result has."""
+def refuse_selection(others: list[Holding], selection: Selection, *, spelled: Callable[[str], str], cure: str) -> NoReturn:
+    """Raise for a selection that nothing fits: name the first of its fields that no result has."""
     left = others
     for name, value in selection.told.items():
         fitting = [one for one in left if one.named[name] == safe_name(value)]
         if not fitting:
-            known = dict.fromkeys(one.named[name] for one in left)
-            return f"{spelled(name)}: no result is of {value!r}{_meant(safe_name(value), known, 'there is')}"
+            known = _meant(safe_name(value), dict.fromkeys(one.named[name] for one in left), "there is")
+            raise RedoxConfigError(f"{spelled(name)}: no result is of {value!r}{known}. {cure}")
         left = fitting
     raise AssertionError(selection)
 

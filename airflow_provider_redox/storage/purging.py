@@ -25,7 +25,7 @@ from airflow_provider_redox.storage.erasing import Erasure, carry_out
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.holdings import Holding, Selected, Selection, selected
 from airflow_provider_redox.storage.purge_journal import DESTROYED, NOTHING, PLANNED, REDUCED, REWRITTEN, Deed, Journal
-from airflow_provider_redox.storage.purge_misses import nothing_below, nothing_selected
+from airflow_provider_redox.storage.purge_misses import refuse_root, refuse_selection
 from airflow_provider_redox.storage.rows import numbered_lines
 
 _KEPT_OF_A_SEND = (
@@ -151,8 +151,8 @@ class Purge:
         if self.on_empty == "succeed" or self._journal.has_done(self._certificate(PLANNED, [])):
             return
         if not found.others:
-            raise RedoxConfigError(f"{self._spelled('output_path')}: {nothing_below(self._files, self.root)}. {self._cure}")
-        raise RedoxConfigError(f"{nothing_selected(found.others, self.selection, self._spelled)}. {self._cure}")
+            refuse_root(self._files, self.root, where=self._spelled("output_path"), cure=self._cure)
+        refuse_selection(found.others, self.selection, spelled=self._spelled, cure=self._cure)
 
     def _refuse_nobody(self) -> None:
         """Raise where none of the patients is named in anything, and this task has not taken them out before."""
