@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         say(words_of(token))
         return 1
     _show({"token": _until(token)})
-    say(f"Redox accepts the key {client.kid}.")
+    say(f"Redox accepts the key {client.key.kid} ({client.key.algorithm}).")
     return 0
 
 

@@ -44,7 +44,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """Find the connection that the options name and check it. Raises `RedoxConfigError` or `UsageError`."""
     connection = _find(options)
     settings = Settings.from_fields(
-        keys=_keys(connection),
+        keys=_keys(connection, str(extra_of(connection).get("kid") or "").strip() or None),
         host=host_of(connection),
         port=connection.port,
         login=connection.login,
@@ -62,12 +62,12 @@ def keys_of(options: argparse.Namespace) -> tuple[SigningKey, ...]:
     return (keys[0].named(str(kid)),) if kid and len(keys) == 1 else keys
 
 
-def _keys(connection: Any) -> tuple[SigningKey, ...]:
+def _keys(connection: Any, kid: str | None = None) -> tuple[SigningKey, ...]:
     extra = extra_of(connection)
     remote = remote_key_of(connection, extra)
     if remote is not None:
         return (remote,)
-    return parse_keys(key_text_of(connection, extra), field_name=key_field_of(connection))
+    return parse_keys(key_text_of(connection, extra), field_name=key_field_of(connection), kid=kid)
 
 
 def _find(options: argparse.Namespace) -> Any:

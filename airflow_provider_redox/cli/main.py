@@ -88,6 +88,7 @@ def _add_purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser.add_argument(f"--{name}-id", metavar="ID", help=f"of this {name}")
     parser.add_argument("--patients", metavar="FILE", help="only what is about these: one logical ID or identifier a line")
     parser.add_argument("--everything", action="store_true", help="of all destinations, DAGs and patients")
+    parser.add_argument("--on-empty", choices=("fail", "succeed"), default="fail", help="where nothing of it is there")
     parser.add_argument(
         "--older-than", type=_age, default=86_400, metavar="AGE", help="such as 30d or 12h (1d); 0 takes what is at work too"
     )

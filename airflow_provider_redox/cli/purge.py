@@ -12,6 +12,17 @@ from airflow_provider_redox.storage.holdings import Selection
 from airflow_provider_redox.storage.layout import checked_root, output_root
 from airflow_provider_redox.storage.purging import Purge, patients_in, summary
 
+_OPTIONS = {
+    "output_path": "--root",
+    "destination": "--destination",
+    "environment": "--environment",
+    "dag_id": "--dag-id",
+    "run_id": "--run-id",
+    "task_id": "--task-id",
+    "patients_path": "--patients",
+    "on_empty": "--on-empty",
+}
+
 
 def run(options: argparse.Namespace) -> int:
     """Destroy, or say what would be."""
@@ -23,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
     if patients is not None and not options.destination:
         raise UsageError("--patients: needs --destination; logical IDs and identifiers are a hospital's own")
     root = output_root(None) if options.root is None else checked_root(options.root, name="--root")
-    purge = Purge(root, selection, patients, {"user": getpass.getuser(), "host": socket.gethostname()})
+    by = {"user": getpass.getuser(), "host": socket.gethostname()}
+    purge = Purge(root, selection, patients, by, on_empty=options.on_empty, spelled=_OPTIONS)
     certificate = purge.run() if options.yes else purge.planned()
     for one in certificate["files"]:
         put(f"{one['what']}\t{one['url']}")

@@ -133,11 +133,11 @@ def _requester(settings: Settings) -> Requester:
     context = _context()
     ti = context.get("ti")
     if ti is None:
-        return Requester(settings.client_id, settings.kid, host=host, purpose=settings.purpose_of_use)
+        return Requester(settings.client_id, settings.kids, host=host, purpose=settings.purpose_of_use)
     task, run = context.get("task"), context.get("dag_run")
     return Requester(
         settings.client_id,
-        settings.kid,
+        settings.kids,
         dag_id=ti.dag_id,
         run_id=ti.run_id,
         task_id=ti.task_id,

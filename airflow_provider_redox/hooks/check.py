@@ -17,6 +17,7 @@ from airflow_provider_redox.protocol.outcomes import RetryPolicy, http_date
 
 if TYPE_CHECKING:
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.protocol.keys import SigningKey
     from airflow_provider_redox.protocol.settings import Settings
 
 ONCE = RetryPolicy(attempts=1)
@@ -30,6 +31,7 @@ class Report:
     """What a check found. Nothing in it is secret.
 
     :param message: what to tell the user, a sentence.
+    :param algorithm: what the key signs that was asked with last: the one that was accepted, where one was.
     :param clock_offset: seconds by which the server's clock is ahead of ours; None when it told no date.
     :param retryable: whether the same check may succeed later.
     :param token_until: when the token that Redox gave ends, in UTC; None when it gave none.
@@ -75,12 +77,12 @@ class WatchedClient(SyncClient):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, env=real_environment(ONCE))
         self.seen: list[Seen] = []
-        self.kid = settings.kid
+        self.key: SigningKey = settings.key
 
     def perform(self, effect: Effect) -> Any:
         """Do one thing that a flow asks for."""
         if isinstance(effect, Sign):
-            self.kid = effect.kid or self.kid
+            self.key = next(key for key in self.settings.keys if effect.kid in (None, key.kid))
         started = time.time()
         result = super().perform(effect)
         if isinstance(effect, Send):
@@ -97,7 +99,7 @@ def check(settings: Settings) -> Report:
         token = client.run(mint(settings, env=client.env))
         until = datetime.fromtimestamp(token.expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         message = (
-            f"Redox accepts the key {client.kid} of client {settings.client_id} ({settings.algorithm}); "
+            f"Redox accepts the key {client.key.kid} of client {settings.client_id} ({client.key.algorithm}); "
             f"the token it gave holds until {until[11:19]} UTC"
         )
     except RedoxError as error:
@@ -111,7 +113,7 @@ def check(settings: Settings) -> Report:
         token_url=settings.auth_url,
         client_id=settings.client_id,
         key_ids=tuple(key.kid or "" for key in settings.keys),
-        algorithm=settings.algorithm,
+        algorithm=client.key.algorithm,
         clock_offset=client.seen[-1].clock_offset if client.seen else None,
         token_until=until,
         retryable=retryable,

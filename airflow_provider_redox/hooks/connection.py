@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import logging
@@ -34,7 +35,8 @@ def settings_from(connection: Connection) -> Settings:
     remote = remote_key_of(connection, extra)
     if remote is None:
         _warn_if_in_clear(connection.conn_id or "")
-    keys = _keys(key_text_of(connection, extra), key_field_of(connection)) if remote is None else (remote,)
+    kid = str(extra.get("kid") or "").strip() or None
+    keys = _keys(key_text_of(connection, extra), key_field_of(connection), kid) if remote is None else (remote,)
     settings = Settings.from_fields(
         keys=keys,
         host=host_of(connection),
@@ -140,21 +142,27 @@ def key_text_of(connection: Connection, extra: dict[str, Any]) -> str:
 
 
 def _text_of(file: Path) -> str | None:
-    """Read a file to a limit, None when it is no text file. A device or a pipe could be named, which have no end."""
+    """Read a file to a limit, None when it is no text file. A device or a pipe could be named, which have no end.
+
+    A DER file comes as base64; UTF-16, which PowerShell's `>` writes, is known by its byte-order mark.
+    """
     try:
         if not file.is_file():
             return None
-        with file.open(encoding="utf-8-sig") as opened:
-            return opened.read(_LONGEST_KEY)
+        with file.open("rb") as opened:
+            content = opened.read(_LONGEST_KEY)
+        if content.startswith(b"0\x82"):
+            return base64.b64encode(content).decode()
+        return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     except (OSError, ValueError):
         return None
 
 
 @functools.lru_cache(maxsize=64)
-def _keys(text: str, field_name: str) -> tuple[SigningKey, ...]:
+def _keys(text: str, field_name: str, kid: str | None) -> tuple[SigningKey, ...]:
     """Parse and mask a key. Kept, because loading an RSA key costs tens of milliseconds and each mask slows the next."""
     _mask(text)
-    keys = parse_keys(text, field_name=field_name)
+    keys = parse_keys(text, field_name=field_name, kid=kid)
     for key in keys:
         _mask(key.pem())
     return keys

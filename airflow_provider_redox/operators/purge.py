@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.signatures import TaskArguments
 
 
+_ARGUMENTS = {"dag_id": "of_dag_id", "run_id": "of_run_id", "task_id": "of_task_id"}
+
+
 class RedoxPurgeOperator(BaseOperator):
-    """Destroy results, checkpoints and leftovers below an output path, and give the certificate.
+    """Destroy results, checkpoints and leftovers below an output path, and certify it.
 
     What says which messages were sent stays, reduced to hashes and outcomes, so that a task that is cleared later sends
     nothing twice. What was written less than `older_than` ago stays: a task may be at work on it. With `patients_path` only
     what is about these patients goes: their lines are taken out of results, which keep the rest.
 
     The result is `{"id": "...", "status": "destroyed", "counts": {"destroyed": 4, "reduced": 1, "rewritten": 0}, "bytes":
-    51022, "url": "..."}`; under the URL lies the whole certificate, with every file. What a bucket's versioning keeps is
-    the bucket's to destroy.
+    51022, "url": "..."}`; under the URL lies the whole certificate, with every file. Where nothing was old enough the status
+    is `nothing`, and there is no certificate. What a bucket's versioning keeps is the bucket's to destroy.
 
     :param output_path: the root of the results; `[redox] output_root` by default.
     :param destination: of what is destroyed: a destination as the paths name it, by default all.
@@ -39,6 +42,8 @@ class RedoxPurgeOperator(BaseOperator):
     :param patients_path: a text file, one patient a line: a logical ID (`Patient/123`) or an identifier such as an MRN. It
         needs `destination`.
     :param plan_only: say what would be destroyed, and destroy nothing.
+    :param on_empty: what to do where nothing of what is asked for is there: `fail`, as a mistyped root or name is likely, or
+        `succeed`. Results that are there and not old enough are no failure.
     """
 
     template_fields: Sequence[str] = (
@@ -64,6 +69,7 @@ class RedoxPurgeOperator(BaseOperator):
         older_than: timedelta = timedelta(days=1),
         patients_path: str | None = None,
         plan_only: bool = False,
+        on_empty: str = "fail",
         **kwargs: Unpack[TaskArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -76,9 +82,10 @@ class RedoxPurgeOperator(BaseOperator):
         self.older_than = older_than
         self.patients_path = patients_path
         self.plan_only = plan_only
+        self.on_empty = on_empty
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Destroy, and give the certificate's head."""
+        """Destroy, and return the certificate's head."""
         import time
 
         from airflow_provider_redox.storage.holdings import Selection
@@ -97,7 +104,8 @@ class RedoxPurgeOperator(BaseOperator):
             )
             patients = None if self.patients_path is None else patients_in(self.patients_path, where="patients_path")
             by = {"dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
-            purge = Purge(output_root(self.output_path), selection, patients, by)
+            purge = Purge(output_root(self.output_path), selection, patients, by, on_empty=self.on_empty, spelled=_ARGUMENTS)
             certificate = purge.planned() if self.plan_only else purge.run()
-        self.log.info("%s", summary(certificate))
+        log = self.log.warning if certificate["rows_that_name_nobody"] else self.log.info
+        log("%s", summary(certificate))
         return {name: certificate[name] for name in ("id", "status", "counts", "bytes", "url")}

@@ -1,9 +1,8 @@
-"""What a connection signs with, and private keys in every form that survives being pasted into a web form.
+"""What a connection signs with: one key or several, pasted as PEM, DER, JWK or JWKS, and chosen by key ID.
 
-PEM (PKCS#8, PKCS#1, SEC1) with its newlines, with CRLF, with a literal backslash-n, with spaces or nothing where
-the newlines were; base64 of the PEM or of the bare DER; a JWK or a JWKS; quotes and a byte-order mark around any
-of them. What cannot sign gets its own sentence: a public key, a certificate, an OpenSSH key, an encrypted key, half
-a key. No error holds any part of what was pasted.
+PEM, DER and base64 are read by `key_material`, in every form that survives being pasted into a web form; JWK and JWKS here.
+What cannot sign gets its own sentence: a public key, a certificate, an OpenSSH key, an encrypted key, half a key. In a JWKS
+what is not for signing here is passed over (RFC 7517 section 5). No error holds any part of what was pasted.
 """
 
 from __future__ import annotations
@@ -13,37 +12,36 @@ import base64
 import binascii
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol.key_material import (
+    DamagedKeyError,
+    PrivateKey,
+    UnusableKeyError,
+    bare_key,
+    cleaned,
+    hidden_text,
+    is_pem,
+    pem_key,
+)
 
-PrivateKey: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey
 
 ALGORITHMS = ("RS384", "ES384")
 MIN_RSA_BITS = 2048
 
-_PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+?)-----(.*?)-----END \1-----", re.DOTALL)
-_PRIVATE_LABELS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
-_WRONG_LABELS = {
-    "PUBLIC KEY": "is a public key; paste the private key of the pair",
-    "RSA PUBLIC KEY": "is a public key; paste the private key of the pair",
-    "CERTIFICATE": "is a certificate; paste the private key that belongs to it",
-    "CERTIFICATE REQUEST": "is a certificate request; paste the private key that belongs to it",
-    "OPENSSH PRIVATE KEY": "is in OpenSSH's own format; convert it with `ssh-keygen -p -m PEM -f FILE`",
-    "ENCRYPTED PRIVATE KEY": "is encrypted with a passphrase; decrypt it with `openssl pkey -in FILE`",
-}
 _JWK_ALGORITHMS = {"RSA": "RS384", "EC": "ES384"}
-_WRONG_JWK = "is a JWK of a type that Redox does not take (kty must be RSA or EC)"
+_CURVES = ("P-256", "P-384", "P-521")  # of which the two wrong ones get a sentence of their own
+_WRONG_JWK = "is a JWK of a type that Redox does not take (kty must be RSA, or EC on the curve P-384)"
 
 
 class SigningKey(abc.ABC):
@@ -129,16 +127,18 @@ class LocalKey(SigningKey):
         return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-def parse_keys(text: str, *, field_name: str = "password") -> tuple[LocalKey, ...]:
-    """Parse pasted key material into its signing keys: one, or for a JWKS one for each private key in it.
+def parse_keys(text: str, *, field_name: str = "password", kid: str | None = None) -> tuple[LocalKey, ...]:
+    """Parse pasted key material into its signing keys: one, or for a JWKS one for each private key in it that signs.
+
+    :param kid: the key ID that the connection names, if any: of a JWKS that has it, nothing else is read.
 
     Raises `RedoxConfigError` that names the field and the cure.
     """
-    cleaned = _unquoted(text)
-    if not cleaned:
+    pasted = cleaned(text)
+    if not pasted:
         raise RedoxConfigError(f"{field_name}: the private key is empty; paste it as PEM or JWK")
     try:
-        return _parse(cleaned)
+        return _parse(pasted, kid)
     except UnusableKeyError as unusable:
         why = str(unusable)
     raise RedoxConfigError(f"{field_name}: the private key {why}")  # out here, so that its chain is empty
@@ -153,7 +153,8 @@ def choose_keys(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str
         raise RedoxConfigError(f"extra.algorithm: must be one of {', '.join(ALGORITHMS)}")
     named = [key for key in keys if kid is None or key.kid in (None, kid)]
     if not named:
-        raise RedoxConfigError("extra.kid: no key in the JWKS has this key ID; correct it or add the key")
+        known = ", ".join(str(key.kid)[:64] for key in keys)
+        raise RedoxConfigError(f"extra.kid: no key in the JWKS has this key ID; correct it or add the key. It has {known}")
     fitting = [key for key in named if algorithm in (None, key.algorithm)]
     if not fitting:
         raise RedoxConfigError(
@@ -162,7 +163,16 @@ def choose_keys(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str
         )
     if not all(kid or key.kid for key in fitting):
         raise RedoxConfigError("extra.kid: missing; give the key ID that Redox shows beside the public key")
-    return tuple(key.named(kid or key.kid) for key in fitting)
+    return _distinct(tuple(key.named(kid or key.kid) for key in fitting))
+
+
+def _distinct(keys: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
+    """Return each key once. Raises `RedoxConfigError` for two with one key ID: nobody could say which of them signs."""
+    by_kid: dict[str | None, SigningKey] = {}
+    for key in keys:
+        if by_kid.setdefault(key.kid, key).public_jwk() != key.public_jwk():
+            raise RedoxConfigError("extra.kid: two private keys of the JWKS have one key ID; take one of them out")
+    return tuple(by_kid.values())
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:
@@ -175,10 +185,6 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
 def kid_of(key: SigningKey) -> str:
     """Give a key ID to a key that has none: the beginning of its thumbprint. Two keys never share it."""
     return f"airflow-{thumbprint(key.public_jwk())[:16]}"
-
-
-class UnusableKeyError(Exception):
-    """Why a key cannot sign: the end of a sentence that begins with "the key" or "the private key"."""
 
 
 def algorithm_of(public: object) -> str:
@@ -194,88 +200,56 @@ def algorithm_of(public: object) -> str:
     return "ES384"
 
 
-def _unquoted(text: str) -> str:
-    stripped = text.strip("\ufeff \t\r\n")
-    while len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "\"'`":
-        stripped = stripped[1:-1].strip()
-    return stripped
-
-
-def _parse(text: str) -> tuple[LocalKey, ...]:
+def _parse(text: str, kid: str | None) -> tuple[LocalKey, ...]:
     if text.startswith(("{", "[")):
-        return _from_json(text)
-    if "-----BEGIN" in text:
-        return (_checked(_from_pem(text)),)
-    return _from_base64(text)
+        return _from_json(text, kid)
+    if is_pem(text):
+        return (_checked(pem_key(text)),)
+    hidden = hidden_text(text)
+    return (_checked(bare_key(text)),) if hidden is None else _parse(cleaned(hidden), kid)
 
 
-def _from_base64(text: str) -> tuple[LocalKey, ...]:
-    decoded = _base64_bytes(re.sub(r"\\+[rn]|\s", "", text))
-    if decoded is None or len(decoded) < 32:
-        raise UnusableKeyError("is not in a form that is known; paste it as PEM (-----BEGIN PRIVATE KEY-----) or as JWK")
-    if decoded.lstrip(b"\xef\xbb\xbf \r\n").startswith((b"-----BEGIN", b"{")):
-        return _parse(_unquoted(decoded.decode("utf-8", "replace")))
-    return (_checked(_from_der(decoded)),)
-
-
-def _from_pem(text: str) -> PrivateKey:
-    unescaped = re.sub(r"\\+r\\+n|\\+[rn]", "\n", text)
-    blocks = dict(_PEM_BLOCK.findall(unescaped))
-    for label in _PRIVATE_LABELS:
-        if label in blocks:
-            return _from_pem_body(blocks[label])
-    for label, sentence in _WRONG_LABELS.items():
-        if label in blocks:
-            raise UnusableKeyError(sentence)
-    if blocks:
-        raise UnusableKeyError("is a PEM of another kind; paste the block that begins with -----BEGIN PRIVATE KEY-----")
-    raise UnusableKeyError("is cut off: its -----END line is missing or does not fit; paste it whole")
-
-
-def _from_pem_body(body: str) -> PrivateKey:
-    if "ENCRYPTED" in body:
-        raise UnusableKeyError(_WRONG_LABELS["ENCRYPTED PRIVATE KEY"])
-    der = _base64_bytes(re.sub(r"\s", "", body))
-    if der is None:
-        raise UnusableKeyError("is damaged: its body is not base64; paste it again, whole")
-    return _from_der(der)
-
-
-def _from_der(der: bytes) -> PrivateKey:
-    try:
-        key = load_der_private_key(der, None)
-    except TypeError:
-        raise UnusableKeyError(_WRONG_LABELS["ENCRYPTED PRIVATE KEY"]) from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise UnusableKeyError("is damaged or cut off; paste it again, whole") from None
-    if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey):
-        raise UnusableKeyError("is of a type that Redox does not take; make an RSA key of 2048 bits or more")
-    return key
-
-
-def _base64_bytes(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _from_json(text: str) -> tuple[LocalKey, ...]:
+def _from_json(text: str, kid: str | None) -> tuple[LocalKey, ...]:
     document = _loaded(text)
     if document is None and '\\"' in text:
         unescaped = _loaded(f'"{text}"')
         document = _loaded(unescaped) if isinstance(unescaped, str) else None
     if document is None:
         raise UnusableKeyError("looks like a JWK but is not valid JSON; paste it again, whole")
-    entries = document.get("keys", [document]) if isinstance(document, dict) else document
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    listed = document.get("keys", [document]) if isinstance(document, dict) else document
+    entries = [_without_nulls(one) for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    if not entries:
         raise UnusableKeyError("looks like a JWKS, but its `keys` is not a list of JWKs")
-    private = [entry for entry in entries if "d" in entry and entry.get("use", "sig") == "sig"]
-    if not private:
-        if any(str(entry.get("kty")) not in _JWK_ALGORITHMS for entry in entries):
-            raise UnusableKeyError(_WRONG_JWK)
-        raise UnusableKeyError("is a public JWK (it has no `d`); paste the private one")
-    return tuple(_from_jwk(entry) for entry in private)
+    named = [one for one in entries if kid is not None and one.get("kid") == kid]
+    return _from_jwks(named or entries, is_chosen=bool(named) or kid is None)
+
+
+def _from_jwks(entries: list[dict[str, Any]], *, is_chosen: bool) -> tuple[LocalKey, ...]:
+    """Read those that sign. What is for something else is passed over where another one signs, as RFC 7517 section 5 says.
+
+    :param is_chosen: whether one of these is to sign, so that a damaged one is an error. It is not where a key ID was given
+        that none of them has.
+    """
+    keys: list[LocalKey] = []
+    others: list[UnusableKeyError] = []
+    for one in entries:
+        try:
+            keys.append(_from_jwk(one))
+        except DamagedKeyError as damaged:
+            if is_chosen:
+                raise
+            others.append(damaged)
+        except UnusableKeyError as other:
+            others.append(other)
+    if not keys:
+        private = [one for one, jwk in zip(others, entries, strict=True) if "d" in jwk]
+        raise (private or others)[0]
+    return tuple(keys)
+
+
+def _without_nulls(jwk: dict[str, Any]) -> dict[str, Any]:
+    """Return the members that say something: some tools write every member that they know, with null for those unused."""
+    return {name: value for name, value in jwk.items() if value is not None}
 
 
 def _loaded(text: str) -> Any:
@@ -288,12 +262,17 @@ def _loaded(text: str) -> Any:
 
 def _from_jwk(jwk: Mapping[str, Any]) -> LocalKey:
     algorithm = _JWK_ALGORITHMS.get(str(jwk.get("kty")))
-    if algorithm is None:
+    if algorithm is None or (algorithm == "ES384" and jwk.get("crv") not in _CURVES):
         raise UnusableKeyError(_WRONG_JWK)
+    if "d" not in jwk:
+        raise UnusableKeyError("is a public JWK (it has no `d`); paste the private one")
+    operations = jwk.get("key_ops")
+    if jwk.get("use", "sig") != "sig" or (isinstance(operations, list) and "sign" not in operations):
+        raise UnusableKeyError("is a JWK that is not for signing, as its `use` or `key_ops` says; paste the one that signs")
     try:
         key = jwt.get_algorithm_by_name(algorithm).from_jwk(dict(jwk))
     except (jwt.InvalidKeyError, ValueError, TypeError, KeyError, binascii.Error, UnsupportedAlgorithm):
-        raise UnusableKeyError("is a JWK that cannot be read: a number is missing or damaged") from None
+        raise DamagedKeyError("is a JWK that cannot be read: a number is missing or damaged") from None
     kid = jwk.get("kid")
     checked = _checked(key, kid=kid if isinstance(kid, str) and kid else None)
     if jwk.get("alg", checked.algorithm) != checked.algorithm:

@@ -1,134 +1,231 @@
-"""Who is in it: the patients that a FHIR resource, a Bundle or a Data Model message is of, by their IDs, never by name."""
+"""Whose it is: the patients that a FHIR resource, a Bundle or a Data Model message names, by IDs and identifiers.
+
+A patient is named by being there (a Patient, a Data Model's `Patient`), by a reference anywhere (`Patient/1`, a URL of it,
+`Patient?identifier=…`, the `fullUrl` of a Bundle's entry), or by identifier alone in an element that the compartment of a
+Patient has (`compartment`) or that says `"type": "Patient"`. The record of disclosures and the erasure of patients both look
+with this module, so that neither misses whom the other sees.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.compartment import referring
 
 _REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"\\]*/)?Patient/([^"/?#\\]+)(?=["/?#])')
 _TO_PATIENT = re.compile(r"(?:^|/)Patient/([^/?#]+)")
+_CONDITIONAL = re.compile(r"(?:^|/)Patient\?([^#]+)")
 _HIDDEN = re.compile(
-    rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"'
+    rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"|"Identifiers"'
+    rb'|"reference"\s*:\s*"(?:urn:|[^"]*Patient\?)'
 )
-"""What a look for references alone may pass over: escapes, references by identifier, resources in resources, messages."""
+"""What a look for references alone may pass over: escapes, references by identifier, urn or query, resources in resources,
+messages."""
+
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")
-_DEEPEST = 64
+_URI = "urn:ietf:rfc:3986"
+"""The system of an identifier that is a URI (https://hl7.org/fhir/R4/identifier-registry.html)."""
+
+_PROVIDERS = frozenset({"NPI", "PRN", "MD", "DN", "DEA", "EI", "TAX", "U", "XX", "FI", "NPPES"})
+_NPI = "http://hl7.org/fhir/sid/us-npi"
 
 
 class Identifier(NamedTuple):
-    """How a Data Model message names a patient."""
+    """How a message, or a reference without a URL, names a patient.
+
+    :param type: the system of a FHIR identifier, the `IDType` of a Data Model's.
+    :param code: what kind of identifier it is, such as MR, where it says so (HL7 table 0203).
+    """
 
     value: str
     type: str
+    code: str = ""
+
+    @property
+    def is_urn(self) -> bool:
+        """Whether it is the `fullUrl` of an entry that has no URL yet."""
+        return self.type == _URI
 
 
 Patient = str | Identifier
-"""A logical ID, or an identifier of a Data Model message."""
+"""A logical ID, or an identifier."""
+
+
+class Mention(NamedTuple):
+    """One place that names a patient.
+
+    :param names: all names of this patient that stand there.
+    :param linked: names of the same person under other IDs (`Patient.link`).
+    :param is_sure: False where nothing says that it is a patient, and not a practitioner: it counts for who knows the name.
+    """
+
+    names: tuple[Patient, ...]
+    linked: tuple[Patient, ...] = ()
+    is_sure: bool = True
 
 
 def patients_of_body(body: bytes) -> Iterator[Patient]:
-    """Give the patients of any body: a resource, a Bundle, a Data Model message. A body that is no JSON names none.
+    """Yield the patients of any body: a resource, a Bundle, a Data Model message. A body that is no JSON names none."""
+    yield from _told(mentions_of_body(body))
+
+
+def patients_of_content(content: Any) -> Iterator[Patient]:
+    """Yield the patients of a message, a Bundle, or an answer, as Python values of whatever kind JSON can be made of."""
+    yield from _told(_mentions(msgspec.to_builtins(content, builtin_types=(Decimal,), str_keys=True)))
+
+
+def mentions_of_body(body: bytes) -> Iterator[Mention]:
+    """Yield every place of a body that names a patient.
 
     Most resources refer to their patients and to nobody else in them; these are not parsed, as there may be millions.
     """
     if _HIDDEN.search(body) is None:
         found = _REFERENCE.findall(body)
         if found:
-            yield from (one.decode("utf-8", "replace") for one in found)
+            yield from (Mention((one.decode("utf-8", "replace"),)) for one in found)
             return
     try:
         parsed = jsontext.parse(body)
     except ValueError:
         return
-    yield from _people(parsed, _DEEPEST)
+    yield from _mentions(parsed)
 
 
-def persons_of_body(body: bytes) -> Iterator[tuple[str | None, set[str]]]:
-    """Give the Patient resources in JSON, wherever they are, by logical ID and identifiers.
+def _told(mentions: Iterable[Mention]) -> Iterator[Patient]:
+    """Yield each patient as it is to be recorded: by logical ID, or by all its identifiers where there is none.
 
-    The ID of one that another resource contains is known to that one only, so it is None.
+    An entry's urn stands for the patient of that entry, and is left out where the Bundle has it.
     """
-    if b'"Patient"' not in body and b"\\u" not in body:
-        return
-    try:
-        pending = [(jsontext.parse(body), False)]
-    except ValueError:
-        return
+    found = [one for one in mentions if one.is_sure]
+    resolved = {name for one in found if len(one.names) > 1 for name in one.names if _is_urn(name)}
+    for one in found:
+        ids = [name for name in one.names if isinstance(name, str)]
+        others = [name for name in one.names if not _is_urn(name)]
+        yield from ids or others or [name for name in one.names if name not in resolved]
+
+
+def _is_urn(name: Patient) -> bool:
+    return isinstance(name, Identifier) and name.is_urn
+
+
+def _mentions(content: Any) -> Iterator[Mention]:
+    """Walk through JSON. Where a reference stands says whether one by identifier alone is of a patient."""
+    pending: list[tuple[Any, bool]] = [(content, False)]
+    about: dict[int, bool] = {}
     while pending:
-        value, contained = pending.pop()
+        value, is_contained = pending.pop()
         if isinstance(value, list | tuple):
-            pending += [(one, contained) for one in value]
-        elif isinstance(value, dict):
-            pending += [(part, contained or name == "contained") for name, part in value.items()]
-            if value.get("resourceType") == "Patient":
-                logical_id = value.get("id")
-                known = isinstance(logical_id, str) and not contained
-                yield (logical_id if known else None), set(_values(value.get("identifier")))
+            pending += [(one, is_contained) for one in reversed(value)]
+        elif isinstance(value, Mapping):
+            about.update((id(reference), is_subject) for reference, is_subject in referring(value))
+            yield from _of_object(value, is_contained=is_contained, about=about.get(id(value)))
+            pending += [(part, is_contained or name == "contained") for name, part in reversed([*value.items()])]
 
 
-def _values(listed: Any) -> Iterator[str]:
-    for one in listed if isinstance(listed, list) else ():
-        if isinstance(one, dict) and isinstance(one.get("value"), str):
-            yield one["value"]
+def _of_object(value: Mapping[str, Any], *, is_contained: bool, about: bool | None) -> Iterator[Mention]:
+    """Yield whom an object is, or refers to; the parts of it are looked at by themselves.
 
-
-def patients_of_content(content: Any) -> Iterator[Patient]:
-    """Give the patients of a message, a Bundle, or an answer, as Python values of whatever kind JSON can be made of."""
-    yield from _people(msgspec.to_builtins(content, builtin_types=(Decimal,), str_keys=True), _DEEPEST)
-
-
-def _people(value: Any, deep: int) -> Iterator[Patient]:
-    """Walk through JSON: FHIR Patients and references to such, and the identifiers of a Data Model's people."""
-    if deep == 0:
-        return
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from _people(one, deep - 1)
-    elif isinstance(value, Mapping):
-        yield from _person(value)
-        for name, part in value.items():
-            if name == "contained":
-                yield from _contained(part, deep - 1)
-                continue
-            if name in _PEOPLE:
-                for person in part if isinstance(part, list | tuple) else [part]:
-                    yield from _identified(person, "Identifiers", "ID", "IDType")
-            yield from _people(part, deep - 1)
-
-
-def _contained(resources: Any, deep: int) -> Iterator[Patient]:
-    """A resource in a resource has an ID that only the two know, so a patient in there is known by its identifiers."""
-    for one in resources if isinstance(resources, list | tuple) else ():
-        is_patient = isinstance(one, Mapping) and one.get("resourceType") == "Patient"
-        yield from _identified(one, "identifier", "value", "system") if is_patient else _people(one, deep)
-
-
-def _person(value: Mapping[str, Any]) -> Iterator[Patient]:
-    """Give whom an object is, or refers to."""
+    :param about: None where the object is not in an element of the compartment; else whether it is one of subjects.
+    """
     if value.get("resourceType") == "Patient":
-        if isinstance(value.get("id"), str) and value["id"]:
-            yield value["id"]
-        else:
-            yield from _identified(value, "identifier", "value", "system")
-        return
-    reference = value.get("reference")
-    if isinstance(reference, str) and (found := _TO_PATIENT.search(reference)):
-        yield found[1]
-    elif value.get("type") == "Patient" and isinstance(value.get("identifier"), Mapping):
-        yield from _identified({"identifier": [value["identifier"]]}, "identifier", "value", "system")
-    subject = value.get("subject", value.get("patient"))
-    if isinstance(subject, Mapping) and "reference" not in subject and isinstance(subject.get("identifier"), Mapping):
-        yield from _identified({"identifier": [subject["identifier"]]}, "identifier", "value", "system")
+        yield from _patient(value, is_contained=is_contained)
+    elif "resourceType" not in value and ("reference" in value or isinstance(value.get("identifier"), Mapping)):
+        yield from _reference(value, about=about)
+    entry = value.get("resource")
+    if isinstance(value.get("fullUrl"), str):
+        yield from _entry(value["fullUrl"], entry if isinstance(entry, Mapping) else {})
+    request = value.get("request")
+    if isinstance(request, Mapping) and isinstance(request.get("url"), str):
+        names = _named_by(request["url"])
+        if names:
+            yield Mention(names)
+    for key in _PEOPLE:
+        people = value.get(key)
+        for person in people if isinstance(people, list | tuple) else [people]:
+            names = (*_model_identifiers(person, "Identifiers"), *_model_identifiers(person, "PreviousIdentifiers"))
+            if names:
+                yield Mention(names)
 
 
-def _identified(person: Any, listed: str, value: str, kind: str) -> Iterator[Identifier]:
+def _patient(value: Mapping[str, Any], *, is_contained: bool) -> Iterator[Mention]:
+    """Yield a Patient. The ID of one that another resource contains is known to that one only, so it does not count."""
+    logical_id = value.get("id")
+    own: tuple[Patient, ...] = (logical_id,) if isinstance(logical_id, str) and logical_id and not is_contained else ()
+    names = (*own, *_identifiers(value.get("identifier")))
+    links = value.get("link")
+    others = [one.get("other") for one in links if isinstance(one, Mapping)] if isinstance(links, list | tuple) else []
+    linked = [name for one in others if isinstance(one, Mapping) for name in _named_by(one.get("reference"))]
+    if names or linked:
+        yield Mention(names, tuple(linked))
+
+
+def _reference(value: Mapping[str, Any], *, about: bool | None) -> Iterator[Mention]:
+    """Yield whom a reference names: by URL, by urn, by identifier, or by several of them at once."""
+    text, kind = value.get("reference"), str(value.get("type") or "").rpartition("/")[2]
+    identifiers = tuple(_identifiers(value.get("identifier")))
+    names = _named_by(text)
+    if names:
+        yield Mention((*names, *identifiers))
+    elif isinstance(text, str) and text.startswith("urn:"):
+        if kind in ("", "Patient"):
+            yield Mention((Identifier(text, _URI), *identifiers), is_sure=bool(about) or kind == "Patient")
+    elif identifiers and (text is None or text == "" or str(text).startswith("#")):
+        if kind == "Patient":
+            yield Mention(identifiers)
+        elif not kind and not any(one.type == _NPI or one.code in _PROVIDERS for one in identifiers):
+            yield Mention(identifiers, is_sure=about is not None)
+
+
+def _entry(full_url: str, resource: Mapping[str, Any]) -> Iterator[Mention]:
+    """Yield whom the URL of a Bundle's entry names, with the names of the Patient in it."""
+    names: tuple[Patient, ...] = _named_by(full_url)
+    if resource.get("resourceType") == "Patient":
+        own = next(_patient(resource, is_contained=False), Mention(()))
+        urn = (Identifier(full_url, _URI),) if full_url.startswith("urn:") else ()
+        names = tuple(dict.fromkeys((*names, *own.names, *urn)))
+    if names:
+        yield Mention(names)
+
+
+def _named_by(reference: Any) -> tuple[Patient, ...]:
+    """Return the Patient that a URL refers to, by its ID or by a query for identifiers; nothing for another one."""
+    if not isinstance(reference, str):
+        return ()
+    if found := _TO_PATIENT.search(reference):
+        return (found[1],)
+    if not (found := _CONDITIONAL.search(reference)):
+        return ()
+    asked = [value for name, value in parse_qsl(found[1]) if name == "identifier"]
+    tokens = [one.rpartition("|") for text in asked for one in text.split(",")]
+    ids = [value for name, value in parse_qsl(found[1]) if name == "_id"]
+    return (*ids, *(Identifier(value, system) for system, _, value in tokens if value))
+
+
+def _identifiers(given: Any) -> Iterator[Identifier]:
+    """Yield the identifiers of a FHIR element."""
+    for one in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(one, Mapping) and isinstance(one.get("value"), str | int) and one["value"]:
+            yield Identifier(str(one["value"]), str(one.get("system") or ""), _code(one.get("type")))
+
+
+def _code(concept: Any) -> str:
+    codings = concept.get("coding") if isinstance(concept, Mapping) else None
+    for coding in codings if isinstance(codings, list | tuple) else ():
+        if isinstance(coding, Mapping) and isinstance(coding.get("code"), str):
+            return str(coding["code"])
+    return ""
+
+
+def _model_identifiers(person: Any, listed: str) -> Iterator[Identifier]:
+    """Yield the identifiers of a person in a Data Model message."""
     found = person.get(listed) if isinstance(person, Mapping) else None
     for one in found if isinstance(found, list | tuple) else ():
-        if isinstance(one, Mapping) and isinstance(one.get(value), str | int) and one[value]:
-            yield Identifier(str(one[value]), str(one.get(kind) or ""))
+        if isinstance(one, Mapping) and isinstance(one.get("ID"), str | int) and one["ID"]:
+            yield Identifier(str(one["ID"]), str(one.get("IDType") or ""))

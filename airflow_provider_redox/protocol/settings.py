@@ -120,8 +120,13 @@ class Settings:
         return self.key.kid or ""
 
     @property
+    def kids(self) -> str:
+        """The key IDs of all that may sign, for a record: which of them asked for a shared token is not known."""
+        return ", ".join(key.kid or "" for key in self.keys)
+
+    @property
     def algorithm(self) -> str:
-        """RS384 or ES384, as the key is."""
+        """RS384 or ES384, as the first key is; another that follows may sign with the other."""
         return self.key.algorithm
 
     @property

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxProtocolError, RedoxTransportError
-from airflow_provider_redox.protocol.keys import PublicKey, SigningKey, UnusableKeyError, algorithm_of, kid_of
+from airflow_provider_redox.protocol.key_material import UnusableKeyError
+from airflow_provider_redox.protocol.keys import PublicKey, SigningKey, algorithm_of, kid_of
 from airflow_provider_redox.signers.base import Signer
 
 T = TypeVar("T")

@@ -1,28 +1,31 @@
 """Taking patients out of what was pulled: their lines out of results, the documents that were theirs, and lists of them.
 
-A line is a patient's when it is the Patient, refers to the Patient anywhere, or is an answer that names one of its
-identifiers. What cannot be read line by line goes whole: what an unfinished or an earlier try left, an answer's body that is
-about one of them. Logical IDs and identifiers are a hospital's own, so all of it is of one destination, and what is learned
-in one environment counts in that one.
+A line is a patient's when it is the Patient, refers to the Patient anywhere, or names one of its identifiers. Names lead to
+one another, across all files, until nothing new is learned (`protocol.identities`). What cannot be read line by line goes
+whole: what an unfinished or an earlier try left, an answer's body that is about one of them. Logical IDs and identifiers are
+a hospital's own, so all of it is of one destination, and what is learned in one environment counts in that one.
 
 First everything is read and the changes are planned; what cannot be understood is refused then, and nothing is changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.protocol import jsontext
-from airflow_provider_redox.protocol.patients import Identifier, patients_of_body, persons_of_body
+from airflow_provider_redox.protocol.identities import Identities
+from airflow_provider_redox.protocol.patients import mentions_of_body
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
 from airflow_provider_redox.storage.documents import DOCUMENTS
 from airflow_provider_redox.storage.files import Files, Found
@@ -32,7 +35,6 @@ from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
 
 _NDJSON = re.compile(r"(.+\.)(\d{5,})(\.ndjson(?:\.gz)?)")
 _DOCUMENT = re.compile(r".+\.DocumentFile\.\d{5,}\.[a-z]{1,4}")
-_PATIENT = "Patient/"
 
 
 class Change(NamedTuple):
@@ -132,28 +134,39 @@ class Book:
 class Erasure:
     """Takes patients out of the holdings of one destination and one environment.
 
-    :param patients: logical IDs, as `Patient/<id>`, and identifiers.
+    :param patients: logical IDs, as `Patient/<id>`, and identifiers, as `Identities` reads them.
     """
 
     files: Files
     patients: Iterable[str]
-    _ids: set[str] = field(default_factory=set)
-    _identifiers: set[str] = field(default_factory=set)
+    _who: Identities = field(init=False)
     _sources: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._ids = {one.removeprefix(_PATIENT) for one in self.patients if one.startswith(_PATIENT)}
-        self._identifiers = {one for one in self.patients if not one.startswith(_PATIENT)}
+        self._who = Identities(self.patients)
+
+    @property
+    def unmet(self) -> set[str]:
+        """The patients that nothing named."""
+        return self._who.unmet
 
     def plan(self, holdings: list[Holding]) -> list[tuple[Book, list[Change]]]:
-        """Say what has to be changed. Documents are known by the resources that point to them, so these are read first."""
+        """Plan what has to be changed. Documents are known by the resources that point to them, so these are read first."""
         books = [Book.read(self.files, holding) for holding in holdings]
-        for resource in _resources(books):
-            self._ids |= {one for one, names in persons_of_body(resource) if one and not self._identifiers.isdisjoint(names)}
+        self._learn(books)
         for resource in _resources(books):
             if self._is_theirs(resource):
                 self._sources.add(_source(resource))
         return [(book, list(self._changes(book))) for book in books]
+
+    def _learn(self, books: list[Book]) -> None:
+        """Read all names that these patients have, again and again until a reading brings nothing new."""
+        before = -1
+        while before != self._who.size:
+            before = self._who.size
+            for resource in chain(_resources(books), _staged(books)):
+                for mention in mentions_of_body(resource):
+                    self._who.learn(mention)
 
     def _changes(self, book: Book) -> Iterator[Change]:
         holding = book.holding
@@ -212,16 +225,11 @@ class Erasure:
     def _lists_them(self, line: bytes) -> bool:
         entry = _object(line)
         key, ids = str(entry.get("key")), entry.get("ids")
-        theirs = (
-            key in self._identifiers or key.removeprefix(_PATIENT) in self._ids or key.partition(" ")[0] in self._sources
-        )
-        return theirs or any(one in self._ids for one in (ids if isinstance(ids, list) else ()) if isinstance(one, str))
+        names = [key, *(one for one in (ids if isinstance(ids, list) else ()) if isinstance(one, str))]
+        return self._who.names_any(names) or key.partition(" ")[0] in self._sources
 
     def _is_theirs(self, resource: bytes) -> bool:
-        for patient in patients_of_body(resource):
-            if patient.value in self._identifiers if isinstance(patient, Identifier) else patient in self._ids:
-                return True
-        return any(one in self._ids or not self._identifiers.isdisjoint(names) for one, names in persons_of_body(resource))
+        return any(map(self._who.knows, mentions_of_body(resource)))
 
 
 def carry_out(book: Book, changes: list[Change]) -> None:
@@ -263,6 +271,16 @@ def _resources(books: Iterable[Book]) -> Iterator[bytes]:
                 yield from book.resources(one, line)
         for one in () if book.is_unfinished else book.bodies:
             yield book.files.read(one.url) or b""
+
+
+def _staged(books: Iterable[Book]) -> Iterator[bytes]:
+    """Yield what can be read of parts that are not a result yet, which go as a whole: names in them lead on all the same."""
+    for book in books:
+        for one in book.holding.workspace:
+            if _inner(one).startswith("staged/") and _NDJSON.fullmatch(one.url):
+                with contextlib.suppress(RedoxError, OSError):  # a writer may have been killed in the middle
+                    for line in book.lines(one):
+                        yield from book.resources(one, line)
 
 
 def _below(url: str) -> str:

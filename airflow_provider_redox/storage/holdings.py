@@ -1,6 +1,7 @@
 """What lies below an output root, and whose it is: each task instance's result, workspace and leftovers, by their paths.
 
-Nothing is opened for it: the store's own listing tells names, sizes and times.
+Nothing is opened for it: the store's own listing tells names, sizes and times. Results may lie in folders below the root, as
+under an `output_path` with a template (`.../night={{ ds }}`): each of these is a root of its own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from airflow_provider_redox.storage.files import PATTERN, Files, Found
+from airflow_provider_redox.storage.files import PARTIAL, PATTERN, Files, Found
 from airflow_provider_redox.storage.layout import safe_name
 
 _RESULT = re.compile(r"(.+)\.([A-Za-z0-9_-]+)\.\d{5,}\.[a-z]{1,6}")
 """A file of a result, without `.gz`: the task instance, the kind, a number, an ending."""
+
+_LAYOUT = re.compile(r"(?:.*?/)??(?=destination=[^/]+/environment=[^/]+/(?:_redox|type=[^/]+)/dag_id=)")
+"""What stands before the part of a path that the layout made."""
 
 _SENT = re.compile(r"sent-\d{5}\.json|batch/\d{4}/\d{6}\.\d{2}\.results\.ndjson")
 _PLANNED = re.compile(r"batch/\d{4}/(?:plan\.json|\d{6}\.\d{2}\.intents\.json)")
@@ -42,15 +46,8 @@ class Selection:
         return {name: value for name, value in named.items() if value is not None}
 
     def takes(self, holding: Holding) -> bool:
-        """Say whether a task instance's holding is meant."""
-        wanted = (
-            (self.destination, holding.destination),
-            (self.environment, holding.environment),
-            (self.dag_id, holding.dag),
-            (self.run_id, holding.run),
-            (self.task_id, holding.task.partition("~")[0]),
-        )
-        fits = all(name is None or safe_name(name) == found for name, found in wanted)
+        """Return whether a task instance's holding is meant."""
+        fits = all(safe_name(name) == holding.named[of] for of, name in self.told.items())
         return fits and (self.before is None or holding.newest < self.before)
 
 
@@ -58,6 +55,7 @@ class Selection:
 class Holding:
     """What one task instance has left below one destination and environment.
 
+    :param root: the root that it lies below, which may be a folder of the one that is looked through.
     :param task: the task instance, as its files name it: the task ID, and `~` and the index of a mapped one.
     :param results: files of its result, whether or not a manifest names them.
     :param workspace: its manifest, checkpoint, staged parts and lists.
@@ -65,6 +63,7 @@ class Holding:
     :param plans: what a batch was going to send: numbers and keyed hashes.
     """
 
+    root: str
     destination: str
     environment: str
     dag: str
@@ -76,13 +75,21 @@ class Holding:
     plans: list[Found] = field(default_factory=list)
 
     @property
+    def named(self) -> dict[str, str]:
+        """What a selection compares, by its names."""
+        task = self.task.partition("~")[0]
+        whose = {"dag_id": self.dag, "run_id": self.run, "task_id": task}
+        return {"destination": self.destination, "environment": self.environment, **whose}
+
+    @property
     def newest(self) -> float:
         """When the newest of its files was written, in seconds since the epoch."""
         return max(one.modified for one in (*self.results, *self.workspace, *self.sends, *self.plans))
 
-    def workspace_of(self, root: str) -> str:
-        """Give the URL of its workspace, in which each try writes first and last."""
-        place = f"{root.rstrip('/')}/destination={self.destination}/environment={self.environment}"
+    @property
+    def place(self) -> str:
+        """The URL of its workspace, in which each try writes first and last."""
+        place = f"{self.root}/destination={self.destination}/environment={self.environment}"
         return f"{place}/_redox/dag_id={self.dag}/run_id={self.run}/{self.task}"
 
     @property
@@ -92,20 +99,22 @@ class Holding:
 
 
 def holdings(files: Files, root: str) -> Iterator[Holding]:
-    """Give what each task instance has below a root. Watermarks, ledgers, inboxes and certificates are none of it."""
-    found: dict[tuple[str, str, str, str, str], Holding] = {}
+    """Yield what each task instance has below a root. Watermarks, ledgers, inboxes and certificates are none of it."""
+    found: dict[tuple[str, ...], Holding] = {}
+    base = root.rstrip("/")
     for one in files.find(root):
-        whose = _owner_of(one.url[len(root.rstrip("/")) + 1 :])
-        if whose is not None:
+        path = one.url[len(base) + 1 :]
+        outer = _LAYOUT.match(path)
+        whose = _owner_of(path[outer.end() :]) if outer and PATTERN.isdisjoint(path) else None  # no name of ours holds these
+        if outer and whose is not None:
             owner, kind = whose
-            getattr(found.setdefault(owner, Holding(*owner)), kind).append(one)
+            place = f"{base}/{outer[0]}".rstrip("/")
+            getattr(found.setdefault((place, *owner), Holding(place, *owner)), kind).append(one)
     yield from (found[owner] for owner in sorted(found))
 
 
 def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
-    """Say whose a file is, by its path below the root, and which list it belongs into; None for what is nobody's."""
-    if not PATTERN.isdisjoint(path):  # no name of ours holds these
-        return None
+    """Return whose a file is, by its path below the root, and which list it belongs into; None for what is nobody's."""
     destination, _, rest = path.partition("/")
     environment, _, rest = rest.partition("/")
     place, _, rest = rest.partition("/")
@@ -122,7 +131,8 @@ def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
     named = _RESULT.fullmatch(_unhidden(rest).removesuffix(".gz"))
     if named is None or not place.startswith("type="):
         return None
-    return (*names, named[1]), "sends" if named[2] == _SENDS else "results"
+    is_send = named[2] == _SENDS and not rest.endswith(PARTIAL)  # half a line keeps nothing from being sent
+    return (*names, named[1]), "sends" if is_send else "results"
 
 
 def _unhidden(name: str) -> str:
@@ -134,12 +144,22 @@ def _values(**parts: str) -> tuple[str, ...]:
     return tuple(part.removeprefix(f"{name}=") for name, part in parts.items() if part.startswith(f"{name}="))
 
 
-def selected(files: Files, root: str, selection: Selection) -> tuple[list[Holding], list[Holding]]:
-    """Give the holdings that are meant, and those that would be if they were older."""
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What lies below a root, parted by a selection.
+
+    :param meant: what fits it; `younger`: what would if it were older; `others`: what is somebody else's.
+    """
+
+    meant: list[Holding]
+    younger: list[Holding]
+    others: list[Holding]
+
+
+def selected(files: Files, root: str, selection: Selection) -> Selected:
+    """Look through a root."""
     whenever = dataclasses.replace(selection, before=None)
-    meant: list[Holding] = []
-    younger: list[Holding] = []
+    parted = Selected([], [], [])
     for one in holdings(files, root):
-        if whenever.takes(one):
-            (meant if selection.takes(one) else younger).append(one)
-    return meant, younger
+        (parted.others if not whenever.takes(one) else parted.meant if selection.takes(one) else parted.younger).append(one)
+    return parted

@@ -4,12 +4,12 @@ What says which messages were sent stays, reduced to hashes and outcomes, so tha
 nothing twice. A manifest goes before the files that it names, and a file that loses lines is written anew under another name
 before the manifest names it, so that a purge that is killed leaves nothing half and is taken up by the next.
 
-Before the first file goes a certificate is written that says what is going to be destroyed; at the end, what was.
+A certificate says what was found and destroyed. Where nothing of what is asked for is there, a mistyped root or name is more
+likely than an ordinary day, so that is an error, and nothing is written; results that are not old enough are ordinary.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,10 +23,10 @@ from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.storage.erasing import Erasure, carry_out
 from airflow_provider_redox.storage.files import Files
-from airflow_provider_redox.storage.holdings import Holding, Selection, selected
+from airflow_provider_redox.storage.holdings import Holding, Selected, Selection, selected
+from airflow_provider_redox.storage.purge_journal import DESTROYED, NOTHING, PLANNED, REDUCED, REWRITTEN, Deed, Journal
+from airflow_provider_redox.storage.purge_misses import refuse_root, refuse_selection
 from airflow_provider_redox.storage.rows import numbered_lines
-
-DESTROYED, REDUCED, REWRITTEN = "destroyed", "reduced", "rewritten"
 
 _KEPT_OF_A_SEND = (
     "index",
@@ -44,29 +44,11 @@ _KEPT_OF_A_SEND = (
 """What keeps a message from being sent twice, and its outcome from being lost."""
 
 
-@dataclass(slots=True)
-class Deed:
-    """What is, or was, done to one file.
-
-    :param lines: of a file that was rewritten, the lines that are gone.
-    """
-
-    what: str
-    url: str
-    size: int = 0
-    lines: int = 0
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What a certificate says of it."""
-        facts = {"what": self.what, "url": self.url, "size": self.size}
-        return {**facts, "lines": self.lines} if self.what == REWRITTEN else facts
-
-
 class Work(NamedTuple):
     """What is to be done to what one task instance holds."""
 
-    holding: Holding | None
+    holding: Holding
+    deeds: list[Deed]
     do: Callable[[], None]
 
 
@@ -74,67 +56,137 @@ class Work(NamedTuple):
 class Purge:
     """A purge below one root.
 
-    :param patients: logical IDs or identifiers; with them only what is about these goes.
+    :param patients: logical IDs or identifiers, with their rows in the author's file; only what is about these goes.
     :param by: on whose behalf, for the certificate.
+    :param on_empty: `fail` or `succeed` where nothing of what is asked for is there.
+    :param spelled: how errors call the root and the fields of the selection, where they have other names.
     """
 
     root: str
     selection: Selection
-    patients: frozenset[str] | None = None
+    patients: Mapping[str, int] | None = None
     by: dict[str, str] = field(default_factory=dict)
+    on_empty: str = "fail"
+    spelled: Mapping[str, str] = field(default_factory=dict)
     younger: int = 0
     changed: int = 0
     _files: Files = field(init=False)
-    _id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    _journal: Journal = field(init=False)
+    _unmet: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        if self.on_empty not in ("fail", "succeed"):
+            raise RedoxConfigError(f"{self._spelled('on_empty')}: must be fail or succeed")
+        for name, value in self.selection.told.items():
+            if not value.strip():
+                raise RedoxConfigError(f"{self._spelled(name)}: is empty; leave it out where all are meant")
+        if self.patients is not None and not self.selection.destination:
+            raise RedoxConfigError(
+                f"{self._spelled('destination')}: missing; logical IDs and identifiers of patients are a hospital's own"
+            )
         self._files = Files(self.root)
+        self._journal = Journal(self._files, self.root)
 
     def planned(self) -> dict[str, Any]:
-        """Say what would be done. Nothing is changed or written; the certificate's `url` is None."""
-        return {**self._certificate([deed for _, deeds in self._works() for deed in deeds], ended=False), "url": None}
+        """Return what would be done. Nothing is changed or written; the certificate's `url` is None.
+
+        Raises `RedoxConfigError` where nothing of what is asked for is there.
+        """
+        deeds = [deed for work in self._works() for deed in work.deeds]
+        return {**self._certificate(PLANNED if deeds else NOTHING, deeds), "url": None}
 
     def run(self) -> dict[str, Any]:
-        """Do it, and give the certificate, with the URL under which it lies."""
+        """Do it, and return the certificate, with the URL under which it lies; None where nothing was there to be done.
+
+        Raises `RedoxConfigError` where nothing of what is asked for is there, or where a store keeps what it should remove.
+        """
         works = self._works()
-        place = f"{self.root.rstrip('/')}/_redox/certificates/{self._id}"
-        planned = [deed for _, deeds in works for deed in deeds]
-        self._write(f"{place}.planned.json", self._certificate(planned, ended=False))
-        done: list[Deed] = []
-        for work, deeds in works:
-            if work.holding is not None and self._has_changed(work.holding):
+        deeds = [deed for work in works for deed in work.deeds]
+        earlier = self._journal.taken_up(self._certificate(PLANNED, deeds))
+        if not deeds and not earlier.deeds:
+            self._journal.close(earlier)
+            return {**self._certificate(NOTHING, []), "url": None}
+        self._journal.plan(self._certificate(PLANNED, deeds))
+        done = list(earlier.deeds)
+        for work in works:
+            if self._has_changed(work.holding):
                 self.changed += 1
                 continue
             work.do()
-            done += deeds
-        certificate = self._certificate(done, ended=True)
-        self._write(f"{place}.json", certificate)
-        self._files.remove(f"{place}.planned.json")
-        return {**certificate, "url": f"{place}.json"}
+            done += work.deeds
+        self._refuse_kept(done)
+        certificate = self._certificate(DESTROYED if done else NOTHING, done) | earlier.told
+        url = self._journal.certify(certificate)
+        self._journal.close(earlier)
+        return {**certificate, "url": url}
 
-    def _works(self) -> list[tuple[Work, list[Deed]]]:
+    def _works(self) -> list[Work]:
         """Plan the work on each task instance. Raises `RedoxConfigError` where it is not known what is whose."""
-        meant, younger = selected(self._files, self.root, self.selection)
-        self.younger = len(younger)
+        found = selected(self._files, self.root, self.selection)
+        self.younger = len(found.younger)
+        if not found.meant and not found.younger:
+            self._refuse_nothing(found)
         if self.patients is None:
-            return [self._whole(holding) for holding in meant]
-        if not self.selection.destination:
-            raise RedoxConfigError("destination: missing; logical IDs and identifiers of patients are a hospital's own")
-        works = []
-        for environment in dict.fromkeys(holding.environment for holding in meant):
-            erasure = Erasure(self._files, self.patients)
-            for book, changes in erasure.plan([one for one in meant if one.environment == environment]):
-                deeds = [Deed(one.what, one.found.url, one.found.size, one.lines) for one in changes]
-                if deeds:
-                    works.append((Work(book.holding, partial(carry_out, book, changes)), deeds))
+            return [work for work in map(self._whole, found.meant) if work.deeds]
+        works = self._erased(found.meant)
+        if len(self._unmet) == len(self.patients):
+            self._refuse_nobody()
         return works
 
-    def _has_changed(self, holding: Holding) -> bool:
-        """Say whether somebody has written there since it was listed: a task that was cleared, and is at work again."""
-        found = self._files.find(holding.workspace_of(self.root))
-        return any(one.modified > holding.newest for one in found)
+    def _erased(self, meant: list[Holding]) -> list[Work]:
+        """Plan what is taken out. What is learned of patients in one environment counts in that one."""
+        works: list[Work] = []
+        self._unmet = set(self.patients or ())
+        for environment in dict.fromkeys(holding.environment for holding in meant):
+            erasure = Erasure(self._files, self.patients or ())
+            for book, changes in erasure.plan([one for one in meant if one.environment == environment]):
+                deeds = [Deed(one.what, one.found.url, one.found.size, one.lines, one.found.modified) for one in changes]
+                if deeds:
+                    works.append(Work(book.holding, deeds, partial(carry_out, book, changes)))
+            self._unmet &= erasure.unmet
+        return works
 
-    def _whole(self, holding: Holding) -> tuple[Work, list[Deed]]:
+    def _refuse_nothing(self, found: Selected) -> None:
+        """Raise where nothing of what is asked for is there, and no purge is known that destroyed the like."""
+        if self.on_empty == "succeed" or self._journal.has_done(self._certificate(PLANNED, [])):
+            return
+        if not found.others:
+            refuse_root(self._files, self.root, where=self._spelled("output_path"), cure=self._cure)
+        refuse_selection(found.others, self.selection, spelled=self._spelled, cure=self._cure)
+
+    def _refuse_nobody(self) -> None:
+        """Raise where none of the patients is named in anything, and this task has not taken them out before."""
+        if self.on_empty == "succeed" or self._journal.has_done(self._certificate(PLANNED, []), by=self.by):
+            return
+        young = f"what {self.younger} tasks wrote is younger and was not read; " if self.younger else ""
+        raise RedoxConfigError(
+            f"{self._spelled('patients_path')}: nothing names any of its {len(self.patients or ())} patients; {young}below "
+            f"{self.root} a logical ID is written Patient/<id>, any other text is an identifier as the hospital spells it. "
+            f"{self._cure}"
+        )
+
+    @property
+    def _cure(self) -> str:
+        return f"Nothing was destroyed; {self._spelled('on_empty')} 'succeed' accepts that"
+
+    def _spelled(self, name: str) -> str:
+        return self.spelled.get(name, name)
+
+    def _has_changed(self, holding: Holding) -> bool:
+        """Return whether somebody has written there since it was listed: a task that was cleared, and is at work again."""
+        return any(one.modified > holding.newest for one in self._files.find(holding.place))
+
+    def _refuse_kept(self, done: list[Deed]) -> None:
+        """Raise where a store keeps what it was told to remove: nobody is to certify that it is gone."""
+        there = {one.url: one.modified for one in self._files.find(self.root)}
+        kept = [deed for deed in done if deed.what == DESTROYED and there.get(deed.url, deed.modified + 1) <= deed.modified]
+        if kept:
+            raise RedoxConfigError(
+                f"{self._spelled('output_path')}: {len(kept)} files are there still, after the store was told to remove "
+                "them; no certificate was written. May the worker remove files there?"
+            )
+
+    def _whole(self, holding: Holding) -> Work:
         """Destroy all of a holding, the manifest first; what says what was sent is reduced."""
         first = sorted(holding.workspace, key=lambda one: not one.url.endswith("/manifest.json"))
         gone = [*first, *holding.results]
@@ -148,8 +200,8 @@ class Purge:
                 if less is not None:
                     self._files.write(one.url, less)
 
-        deeds = [Deed(DESTROYED, one.url, one.size) for one in gone] + [Deed(REDUCED, one.url, one.size) for one in reduced]
-        return Work(holding, do), deeds
+        deeds = [Deed(DESTROYED, one.url, one.size, modified=one.modified) for one in gone]
+        return Work(holding, deeds + [Deed(REDUCED, one.url, one.size) for one in reduced], do)
 
     def _less(self, url: str) -> bytes | None:
         """Give what is to be left of lines of what was sent; None where they are as they should be."""
@@ -157,15 +209,13 @@ class Purge:
         less = b"".join(_reduced(line) for line in text.splitlines() if line.strip())
         return less if less != text else None
 
-    def _write(self, url: str, certificate: dict[str, Any]) -> None:
-        self._files.write(url, msgspec.json.format(msgspec.json.encode(certificate), indent=2))
-
-    def _certificate(self, deeds: Iterable[Deed], *, ended: bool) -> dict[str, Any]:
-        """Say what is going to be done, or was."""
+    def _certificate(self, status: str, deeds: Iterable[Deed]) -> dict[str, Any]:
+        """Build what says what is going to be done, or was."""
         listed = [deed.told for deed in deeds]
+        unmet = sorted(row for name, row in (self.patients or {}).items() if name in self._unmet)
         return {
-            "id": self._id,
-            "status": "destroyed" if ended else "planned",
+            "id": self._journal.id,
+            "status": status,
             "at": utc(datetime.now(UTC), timespec="seconds"),
             "by": self.by,
             "root": self.root,
@@ -174,6 +224,7 @@ class Purge:
             "bytes": sum(one["size"] for one in listed if one["what"] == DESTROYED),
             "left_because_younger": self.younger,
             "left_because_changed": self.changed,
+            "rows_that_name_nobody": unmet,
             "files": listed,
         }
 
@@ -187,24 +238,35 @@ class Purge:
         return told
 
 
-def patients_in(place: Any, *, where: str) -> frozenset[str]:
-    """Read a file of patients, one a line. Raises `RedoxConfigError`."""
-    found = frozenset(text.decode("utf-8", "replace").strip() for _, text in numbered_lines(place, where=where, limit=1000))
+def patients_in(place: Any, *, where: str) -> dict[str, int]:
+    """Read a file of patients, one a line, and return their rows. Raises `RedoxConfigError`."""
+    found: dict[str, int] = {}
+    for row, line in numbered_lines(place, where=where, limit=1000):
+        try:
+            text = line.decode().strip()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise RedoxConfigError(f"{where}: row {row} is not UTF-8 text; save the file as UTF-8. Nothing was destroyed")
+        found.setdefault(text, row)
     if not found:
         raise RedoxConfigError(f"{where}: names no patient; nothing was destroyed")
     return found
 
 
 def summary(certificate: Mapping[str, Any]) -> str:
-    """Say in a sentence what a certificate says."""
-    counts = certificate["counts"]
-    done = certificate["status"] == "destroyed"
-    words = ("Destroyed", "reduced", "took") if done else ("Would destroy", "reduce", "take")
+    """Return in a few sentences what a certificate says."""
+    counts, status = certificate["counts"], certificate["status"]
+    words = ("Destroyed", "reduced", "took") if status == DESTROYED else ("Would destroy", "reduce", "take")
     where = f" The certificate is {certificate['url']}." if certificate.get("url") else ""
     younger = certificate["left_because_younger"]
     left = f" Left alone, as it is younger: what {younger} tasks wrote." if younger else ""
     changed = certificate["left_because_changed"]
     left += f" Left alone, as it changed meanwhile: what {changed} tasks wrote." if changed else ""
+    rows = certificate["rows_that_name_nobody"]
+    left += f" Nothing names the patients of {len(rows)} rows: {', '.join(map(str, rows[:20]))}." if rows else ""
+    if status == NOTHING:
+        return f"There was nothing to destroy below {certificate['root']}.{left}{where}"
     return (
         f"{words[0]} {counts[DESTROYED]} files ({certificate['bytes']} bytes), {words[1]} {counts[REDUCED]}, {words[2]} "
         f"lines out of {counts[REWRITTEN]}.{left}{where}"

@@ -29,7 +29,7 @@ def test_it_works(run: Run, connection_file: Path, sandbox: Sandbox) -> None:
     """A working connection costs one request; address, client, key, algorithm, clock and the token's end are told."""
     done = run("check", "--conn-json", connection_file)
     told, extra = facts(done), sandbox.connection["extra"]
-    assert (done.status, done.err) == (0, f"Redox accepts the key {extra['kid']}.\n")
+    assert (done.status, done.err) == (0, f"Redox accepts the key {extra['kid']} (RS384).\n")
     assert (told["address"], told["client ID"], told["key ID"]) == (sandbox.url, extra["client_id"], extra["kid"])
     assert (told["algorithm"], told["clock"]) == ("RS384", "as the server's")
     assert re.fullmatch(r"holds until \d\d:\d\d:\d\d UTC \(300 s\)", told["token"])
@@ -45,7 +45,7 @@ def test_airflows_own_connection(run: Run, call: Run, sandbox: Sandbox, tmp_path
     connection = {**json.loads((tmp_path / "connection.json").read_text()), "host": sandbox.url, "port": None}
     done = run("check", AIRFLOW_CONN_REDOX_DEFAULT=json.dumps(connection))
     assert done.status == 0
-    assert done.err.endswith(f"Redox accepts the key {jwks['keys'][0]['kid']}.\n")
+    assert done.err.endswith(f"Redox accepts the key {jwks['keys'][0]['kid']} (ES384).\n")
     assert (facts(done)["client ID"], facts(done)["algorithm"]) == ("made-here", "ES384")
     assert holds_no_secret(done, sandbox, connection["password"])
 
@@ -138,7 +138,7 @@ def test_a_key_that_is_being_rotated(call: Run, sandbox: Sandbox, tmp_path: Path
     done = call("check", "--conn-json", tmp_path / "connection.json")
     assert (done.status, facts(done)["key ID"]) == (0, "coming, going")
     assert "refused the key coming" in done.err
-    assert done.err.endswith("Redox accepts the key going.\n")
+    assert done.err.endswith("Redox accepts the key going (ES384).\n")
 
 
 @pytest.mark.parametrize("form", ["json", "uri"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from airflow_provider_redox.client.slots import MemorySlot
+from airflow_provider_redox.hooks.check import connection as connection_report
 from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.protocol.keys import LocalKey, parse_keys
 from tests.client.drivers import connection_to, pem
 from tests.hooks.conftest import Connect
 from tests.support.sandbox import Sandbox
@@ -43,6 +47,30 @@ def test_it_works(sandbox: Sandbox, connect: Connect) -> None:
     assert [entry["path"] for entry in sandbox.ledger()] == ["/v2/auth/token"]
     assert sandbox.connection["extra"]["kid"] in message
     assert sandbox.connection["extra"]["client_id"] in message
+
+
+def test_the_algorithm_is_that_of_the_key_that_was_accepted(sandbox: Sandbox, connect: Connect) -> None:
+    """Of several keys the one that Redox took is named, with what it signs, in the message and in the report."""
+    rsa_key = LocalKey(rsa.generate_private_key(65537, 2048), "RS384", "unknown")
+    ec_key = LocalKey(ec.generate_private_key(ec.SECP384R1()), "ES384", "known")
+    client_id = sandbox.connection["extra"]["client_id"]
+    private = [
+        {**jwt.get_algorithm_by_name(key.algorithm).to_jwk(key.private, as_dict=True), "kid": key.kid}
+        for key in (rsa_key, ec_key)
+    ]
+    registered = {"client_id": client_id, "jwks": {"keys": [ec_key.public_jwk(), *public_of(sandbox)]}}
+    sandbox.control("POST", "clients", registered)
+    connect({**sandbox.with_extra(kid=None), "password": json.dumps({"keys": private})})
+    report = connection_report(RedoxHook())
+    assert report.ok
+    assert f"accepts the key known of client {client_id} (ES384)" in report.message
+    assert (report.algorithm, report.key_ids) == ("ES384", ("unknown", "known"))
+    sandbox.control("POST", "clients", {"client_id": client_id, "jwks": {"keys": public_of(sandbox)}})
+
+
+def public_of(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """Give the public half of the sandbox's own connection."""
+    return [parse_keys(sandbox.connection["password"])[0].named(sandbox.connection["extra"]["kid"]).public_jwk()]
 
 
 def test_no_cache_is_read(sandbox: Sandbox, connect: Connect) -> None:

@@ -10,6 +10,12 @@ from urllib.parse import unquote
 
 import pytest
 from airflow.providers.common.compat.sdk import Connection, redact
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from joserfc.jwk import ECKey
 
 from airflow_provider_redox.cli.keygen import new_key
@@ -68,9 +74,12 @@ def test_as_a_uri_with_a_scheme_of_its_own(sandbox: Sandbox, connect: Connect) -
     assert works(sandbox)
 
 
-def test_a_key_file(sandbox: Sandbox, connect: Connect, tmp_path: Path) -> None:
-    """The key may lie in a file on the worker."""
-    (tmp_path / "key.pem").write_text(sandbox.connection["password"])
+@pytest.mark.parametrize("form", ["utf-8", "utf-8-sig", "utf-16", "DER"])
+def test_a_key_file(sandbox: Sandbox, connect: Connect, tmp_path: Path, form: str) -> None:
+    """The key may lie in a file on the worker, in what encoding or as DER."""
+    pem = sandbox.connection["password"]
+    der = load_pem_private_key(pem.encode(), None).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "key.pem").write_bytes(der if form == "DER" else pem.encode(form))
     connect({**sandbox.with_extra(key_file=str(tmp_path / "key.pem")), "password": None})
     assert works(sandbox)
 

@@ -111,7 +111,7 @@ def test_only_what_is_meant_goes(execute: Execute, output: str) -> None:
     execute(search(output, "other"))
     keep = {name: text for name, text in files(output).items() if "/other" in name}
     for wrong in ({"of_dag_id": "push"}, {"of_run_id": "r"}, {"destination": "elsewhere"}, {"environment": "Production"}):
-        assert purge(output, **wrong)["counts"]["destroyed"] == 0
+        assert purge(output, **wrong, on_empty="succeed")["status"] == "nothing"
     purge(output, of_task_id="labs", of_dag_id="pull", destination="general", environment="Development")
     left = {name: text for name, text in files(output).items() if not name.startswith("_redox/")}
     assert left == keep
@@ -230,9 +230,8 @@ def test_a_patient_is_taken_out_of_everything(execute: Execute, output: str, tmp
     assert json.loads(next(text for name, text in left.items() if name.endswith("searches.ndjson")))["key"] == "other"
     certificate = Path(told["url"].removeprefix("file://")).read_text()
     assert not any(one in certificate for one in (KEVA, "Zyxwvu", *identifiers))
-    again = purge(
-        output, destination="general", patients_path=patients_file(tmp_path, f"Patient/{KEVA}", *identifiers, "Zyxwvu")
-    )
+    everything = patients_file(tmp_path, f"Patient/{KEVA}", *identifiers, "Zyxwvu")
+    again = purge(output, destination="general", patients_path=everything, on_empty="succeed")
     assert again["counts"] == {"destroyed": 0, "reduced": 0, "rewritten": 0}
 
 
@@ -297,7 +296,7 @@ def test_names_that_are_patterns_destroy_nothing_else(execute: Execute, bucket: 
     before = bucket.list()
     for name in ("manifest.json", "manifest.json/x"):
         bucket.put(bucket.key(f"{bucket.root}/destination=*/environment=*/_redox/dag_id=*/run_id=*/*/{name}"), b"{}")
-    told = purge(bucket.root, of_dag_id="*")
+    told = purge(bucket.root, of_dag_id="*", on_empty="succeed")
     assert told["counts"]["destroyed"] == 0
     Files(bucket.root).remove(f"{bucket.root}/destination=*/environment=*/_redox/dag_id=*/run_id=*/*")
     assert set(before) <= set(bucket.list())
@@ -413,7 +412,7 @@ def test_what_a_killed_purge_left_is_nobodys(output: str, tmp_path: Path) -> Non
     file = stored(output, GENERAL, [BOB])
     orphan = file.with_name("t.Patient.00001.ndjson")
     orphan.write_text(json.dumps(BOB))
-    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1"), on_empty="succeed")
     assert not orphan.exists()
     assert results(output) == [BOB]
 
@@ -454,17 +453,17 @@ def test_strange_lines_neither_stop_nor_evade_it(output: str, tmp_path: Path, li
 
 def test_a_task_that_is_at_work_again_keeps_its_result(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written between the plan and the deed stays, and the certificate says so."""
-    from airflow_provider_redox.storage.purging import Purge
+    from airflow_provider_redox.storage.purge_journal import Journal
 
     file = stored(output, GENERAL, [ALICE])
     manifest = next(Path(output.removeprefix("file://")).rglob("manifest.json"))
-    write = Purge._write
+    write = Journal._write
 
-    def meanwhile(self: Purge, url: str, certificate: dict[str, Any]) -> None:
+    def meanwhile(self: Journal, url: str, certificate: dict[str, Any]) -> None:
         write(self, url, certificate)
         os.utime(manifest, (time.time() + 5,) * 2)
 
-    monkeypatch.setattr(Purge, "_write", meanwhile)
+    monkeypatch.setattr(Journal, "_write", meanwhile)
     told = purge(output, of_dag_id="pull", older_than=timedelta(seconds=-5))
     assert told["counts"]["destroyed"] == 0
     assert file.exists()
@@ -539,7 +538,7 @@ def test_names_of_tasks_and_roots_mean_nothing(tmp_path: Path, place: str, task:
         manifest.parent.rename(manifest.parent.with_name(task))
         file.rename(file.with_name(f"{task}.Patient.00000.ndjson"))
     before = files(root)
-    purge(root, destination="general", patients_path=patients_file(tmp_path, "Patient/1"))
+    purge(root, destination="general", patients_path=patients_file(tmp_path, "Patient/1"), on_empty="succeed")
     assert {name: text for name, text in files(root).items() if not name.startswith("_redox/")} == before
 
 
@@ -562,7 +561,7 @@ def test_no_stored_line_breaks_an_erasure(output: str, tmp_path: Path, line: str
 
 def test_a_send_that_ends_meanwhile_is_not_forgotten(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a task says it sent between the plan and the deed stays said: an older line is not laid over it."""
-    from airflow_provider_redox.storage.purging import Purge
+    from airflow_provider_redox.storage.purge_journal import Journal
 
     line = (
         Path(output.removeprefix("file://"))
@@ -571,13 +570,13 @@ def test_a_send_that_ends_meanwhile_is_not_forgotten(output: str, monkeypatch: p
     )
     line.parent.mkdir(parents=True)
     line.write_text('{"index":0,"outcome":"unsent","hash":"h","error":"RedoxTransportError"}\n')
-    write = Purge._write
+    write = Journal._write
 
-    def meanwhile(self: Purge, url: str, certificate: dict[str, Any]) -> None:
+    def meanwhile(self: Journal, url: str, certificate: dict[str, Any]) -> None:
         write(self, url, certificate)
         if url.endswith(".planned.json"):
             line.write_text('{"index":0,"outcome":"accepted","hash":"h","log_ids":["l"]}\n')
 
-    monkeypatch.setattr(Purge, "_write", meanwhile)
+    monkeypatch.setattr(Journal, "_write", meanwhile)
     purge(output, of_dag_id="pull")
     assert json.loads(line.read_text())["outcome"] == "accepted"

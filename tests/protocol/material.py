@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from airflow_provider_redox.protocol.keys import LocalKey, PrivateKey, SigningKey
+from airflow_provider_redox.protocol.key_material import PrivateKey
+from airflow_provider_redox.protocol.keys import LocalKey, SigningKey
 from airflow_provider_redox.protocol.settings import Settings
 
 KINDS = ("RSA 2048", "RSA 3072", "EC P-384")
@@ -62,6 +64,12 @@ def _b64(data: bytes | str) -> str:
 EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n"
 """What `openssl ecparam -genkey` writes in front: the OID of secp384r1, nothing secret."""
 
+ALONG = (
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n{}"
+    "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"
+)
+"""What people paste along with a private key: only the lines around it are looked at."""
+
 FORMS: dict[str, Callable[[str], str]] = {
     "PKCS#8": pkcs8,
     "PKCS#1 or SEC1": traditional,
@@ -87,6 +95,22 @@ FORMS: dict[str, Callable[[str], str]] = {
     "quotes and literal backslash-n": lambda kind: json.dumps(pkcs8(kind)),
     "quotes in quotes": lambda kind: f"'{json.dumps(pkcs8(kind))}'",
     "backticks": lambda kind: f"`{pkcs8(kind)}`",
+    "URL-encoded": lambda kind: quote_plus(pkcs8(kind)),
+    "URL-encoded with CRLF": lambda kind: quote_plus(pkcs8(kind).replace("\n", "\r\n")),
+    "URL-encoded with %20": lambda kind: quote(pkcs8(kind), safe="/+=-"),
+    "plus for spaces": lambda kind: pkcs8(kind).replace(" ", "+"),
+    "plus for spaces and newlines": lambda kind: pkcs8(kind).replace(" ", "+").replace("\n", "+"),
+    "plus for spaces and newlines of CRLF": lambda kind: traditional(kind).replace(" ", "+").replace("\n", "++"),
+    "spaces for plus": lambda kind: pkcs8(kind).replace("+", " "),
+    "spaces for plus and newlines": lambda kind: pkcs8(kind).replace("+", " ").replace("\n", " "),
+    "a certificate and a public key around": lambda kind: ALONG.format(pkcs8(kind)),
+    "the same key twice": lambda kind: pkcs8(kind) + traditional(kind),
+    "long dashes": lambda kind: pkcs8(kind).replace("-----", "\u2014\u2014-"),
+    "characters nobody sees": lambda kind: pkcs8(kind).replace("\n", "\u200b\n\u00a0"),
+    "quotes and CRLF": lambda kind: '"' + pkcs8(kind).replace("\n", "\r\n") + '"\r\n',
+    "URL-safe base64 of the DER": lambda kind: base64.urlsafe_b64encode(der(kind)).decode().rstrip("="),
+    "base64 of the DER, spaces for plus": lambda kind: _b64(der(kind)).replace("+", " "),
+    "base64 of the DER, URL-encoded": lambda kind: quote(_b64(der(kind)), safe=""),
     "byte-order mark": lambda kind: "\ufeff" + pkcs8(kind),
     "JWK": lambda kind: json.dumps(jwk(kind)),
     "JWK on several lines": lambda kind: json.dumps(jwk(kind), indent=2),
@@ -95,6 +119,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "JWK escaped for JSON": lambda kind: json.dumps(json.dumps(jwk(kind)))[1:-1],
     "JWK quoted for JSON": lambda kind: json.dumps(json.dumps(jwk(kind))),
     "JWK of several lines quoted for JSON": lambda kind: json.dumps(json.dumps(jwk(kind), indent=2)),
+    "JWK with nulls": lambda kind: json.dumps(jwk(kind, kid=None, use=None, alg=None, key_ops=None, x5c=None)),
+    "JWK of WebCrypto": lambda kind: json.dumps(jwk(kind, ext=True, key_ops=["sign"])),
     "JWKS": lambda kind: json.dumps({"keys": [jwk(kind)]}),
     "JWKS as a bare list": lambda kind: json.dumps([jwk(kind)]),
 }

@@ -6,6 +6,8 @@ import base64
 import json
 import pickle
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus
 
 import pytest
 from cryptography import x509
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +142,87 @@ def test_encryption_keys_of_a_jwks_are_left_out() -> None:
     assert [key.kid for key in keys] == ["private"]
 
 
+OTHERS: dict[str, Any] = {
+    "a post-quantum key": {"kty": "AKP", "alg": "ML-DSA-65", "pub": "AAAA", "priv": "AAAA", "kid": "pq"},
+    "a symmetric key": {"kty": "oct", "k": "c2VjcmV0", "kid": "oct"},
+    "an Ed25519 key": {"kty": "OKP", "crv": "Ed25519", "d": "c2VjcmV0", "x": "eA", "kid": "okp"},
+    "a key on secp256k1": {"kty": "EC", "crv": "secp256k1", "d": "AA", "x": "AA", "y": "AA", "kid": "bitcoin"},
+    "a key on P-256": lambda: jwk("EC P-256", kid="p256"),
+    "a key for RS256": lambda: jwk("RSA 3072", kid="rs256", alg="RS256"),
+    "a key for encryption": lambda: jwk("RSA 3072", kid="enc", use="enc"),
+    "a key for RSA-OAEP": lambda: jwk("RSA 3072", kid="oaep", alg="RSA-OAEP"),
+    "an encrypted key": "eyJhbGciOiJQQkVTMiJ9.AA.AA.AA.AA",
+    "an encrypted key as JSON": {"protected": "AA", "encrypted_key": "AA", "iv": "AA", "ciphertext": "AA", "tag": "AA"},
+    "a null": None,
+    "an empty object": {},
+    "a key of nulls": {"kty": None, "d": None, "n": None, "e": None, "kid": None},
+    "its own public half": lambda: {n: v for n, v in jwk("RSA 2048", kid="ours").items() if n in ("kty", "n", "e", "kid")},
+}
+
+
+@pytest.mark.parametrize("kid", ["ours", None])
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_is_not_ours_in_a_jwks_is_passed_over(what: str, kid: str | None) -> None:
+    """A JWKS holds keys of others, too; ours signs, before and behind them, with and without its key ID given."""
+    other = OTHERS[what]() if callable(OTHERS[what]) else OTHERS[what]
+    for entries in ([other, jwk("RSA 2048", kid="ours")], [jwk("RSA 2048", kid="ours"), other]):
+        keys = parse_keys(json.dumps({"keys": entries}), kid=kid)
+        assert [key.kid for key in choose_keys(keys, kid=kid, algorithm=None)] == ["ours"]
+
+
+def test_a_damaged_key_of_others_is_passed_over_and_ours_is_not() -> None:
+    """With a key ID nothing else is read; without one, or where it is ours, damage is an error and no other key's turn."""
+    text = json.dumps({"keys": [jwk("RSA 3072", kid="other", d="*"), jwk("RSA 2048", kid="ours")]})
+    assert [key.kid for key in parse_keys(text, kid="ours")] == ["ours"]
+    for kid in (None, "other"):
+        with pytest.raises(RedoxConfigError, match="cannot be read"):
+            parse_keys(text, kid=kid)
+
+
+def test_a_key_id_that_is_missing_is_told_with_those_that_there_are() -> None:
+    """The refusal names the key IDs of the JWKS."""
+    text = json.dumps({"keys": [jwk("RSA 2048", kid="old"), jwk("RSA 3072", kid="new"), jwk("EC P-384", kid="x", d="*")]})
+    with pytest.raises(RedoxConfigError, match=r"^extra\.kid: no key in the JWKS has this key ID.*It has old, new$"):
+        choose_keys(parse_keys(text, kid="neu"), kid="neu", algorithm=None)
+
+
+def test_two_keys_of_one_key_id_are_refused() -> None:
+    """Two different private keys with one key ID are ambiguous; the same key twice is one."""
+    two = parse_keys(json.dumps({"keys": [jwk("RSA 2048", kid="k"), jwk("RSA 3072", kid="k")]}), kid="k")
+    with pytest.raises(RedoxConfigError, match="two private keys of the JWKS have one key ID"):
+        choose_keys(two, kid="k", algorithm=None)
+    same = parse_keys(json.dumps({"keys": [jwk("RSA 2048", kid="k")] * 2}), kid="k")
+    assert len(choose_keys(same, kid="k", algorithm=None)) == 1
+
+
+MANGLING = (
+    lambda text: text.replace("\n", "\r\n"),
+    lambda text: text.replace("\n", " "),
+    lambda text: text.replace("\n", "\\n"),
+    lambda text: text.replace("+", " "),
+    lambda text: text.replace(" ", "+"),
+    quote_plus,
+    unquote_plus,
+    lambda text: f'"{text}"',
+    lambda text: f"\ufeff{text} ",
+    lambda text: base64.b64encode(text.encode()).decode(),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(KINDS), st.lists(st.sampled_from(MANGLING), max_size=4))
+def test_a_mangled_key_is_itself_or_refused(kind: str, mangling: list[Any]) -> None:
+    """Whatever forms and shells make of a PEM, one after the other, it is read as the same key, or refused."""
+    text = pkcs8(kind)
+    for mangle in mangling:
+        text = mangle(text)
+    try:
+        (key,) = parse_keys(text)
+    except RedoxConfigError:
+        return
+    assert key.secret_numbers() == signing_key(kind).secret_numbers()
+
+
 def test_a_key_without_any_key_id_is_refused() -> None:
     """A PEM in a connection without extra.kid is refused before any request."""
     with pytest.raises(RedoxConfigError, match=r"^extra\.kid: missing"):
@@ -165,6 +249,14 @@ def test_other_algorithms_are_refused(algorithm: str) -> None:
 def _public_pem() -> str:
     public = private_key("RSA 2048").public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def _public_der() -> bytes:
+    return private_key("RSA 2048").public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _certificate() -> str:
@@ -235,6 +327,19 @@ UNUSABLE = {
         lambda: "-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----",
         "is a PEM of another kind;",
     ),
+    "a public key's DER": (lambda: _b64(_public_der()), "is a public key;"),
+    "a certificate's DER": (lambda: "".join(_certificate().splitlines()[1:-1]), "is a certificate;"),
+    "a public SSH key": (lambda: f"ssh-rsa {_b64(_public_der())} me@host", "is a public key;"),
+    "a PKCS#12 file": (
+        lambda: _b64(serialize_key_and_certificates(b"n", private_key("RSA 2048"), None, None, NoEncryption())),
+        "is a PKCS#12 file",
+    ),
+    "a PuTTY key": (lambda: "PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n" + "A" * 80, "is in PuTTY's own format;"),
+    "an encrypted JWK": (lambda: "eyJhbGciOiJQQkVTMiJ9." + ".".join(["secretsecret"] * 4), "is an encrypted JWK (JWE);"),
+    "a JWK for encryption": (lambda: json.dumps(jwk("RSA 2048", use="enc")), "is a JWK that is not for signing,"),
+    "a JWK that decrypts": (lambda: json.dumps(jwk("RSA 2048", key_ops=["decrypt"])), "is a JWK that is not for signing,"),
+    "two private keys": (lambda: pkcs8("RSA 2048") + pkcs8("RSA 3072"), "is one of several:"),
+    "two private keys of two kinds": (lambda: traditional("RSA 2048") + traditional("EC P-384"), "is one of several:"),
     "RSA of 1024 bits": (lambda: _private(rsa.generate_private_key(65537, 1024)), "has 1024 bits;"),
     "P-256": (lambda: _private(private_key("EC P-256")), "is on the curve secp256r1;"),
     "a JWK on P-256": (lambda: json.dumps(jwk("EC P-256")), "is on the curve secp256r1;"),
