@@ -13,7 +13,7 @@ from airflow_provider_redox.protocol import answers, data_model, documents, fhir
 from airflow_provider_redox.protocol.allowance import EVERYTHING
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, Intake, RedoxResponse, Request
-from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.exchange import Environment, ask, exchange
 from airflow_provider_redox.protocol.failures import raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.platform import log_request, read_log
@@ -103,7 +103,7 @@ class Calls:
         def asked_for(response: RedoxResponse) -> RedoxResponse:
             return answers.read_resource(response, resource_type, resource_id)
 
-        return exchange(request, asked_for, repeatable=True, env=self.env)
+        return ask(request, asked_for, env=self.env)
 
     def writeback(
         self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any
@@ -207,7 +207,7 @@ class Calls:
                 "payload: this data model and event type is not a known query; send it with the post operator"
             )
         request = self.prepared_message(message, headers)
-        return exchange(request, _answering, repeatable=True, env=self.env)
+        return ask(request, _answering, env=self.env)
 
     def complete_message(
         self,
@@ -233,7 +233,7 @@ class Calls:
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
         request = log_request(self.settings, log_id, organization_id=organization_id, headers=self._headers(None))
-        return exchange(request, read_log, repeatable=True, env=self.env)
+        return ask(request, read_log, env=self.env)
 
     def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
         """Give the described destinations, all or those with a tag or with a UUID for a data model."""

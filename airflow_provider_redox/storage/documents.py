@@ -119,7 +119,7 @@ def listed_files(layout: Layout, files: Files) -> set[str]:
     manifest = _decoded(files.read(layout.manifest))
     output = manifest.get("output") if isinstance(manifest, dict) else None
     folder = layout.result(_FILES, 0).rpartition("/")[0]
-    own = re.compile(re.escape(layout.result(_FILES, 0).removesuffix("00000.ndjson")) + r"\d{5,}\.[a-z]{1,4}")
+    own = re.compile(re.escape(layout.result(_FILES, 0).removesuffix("00000.ndjson")) + r"\d{5,}\.[a-z]{1,5}")
     found: set[str] = set()
     for listed in output if isinstance(output, list) else []:
         url = listed.get("url") if isinstance(listed, dict) and listed.get("type") == DOCUMENTS else None

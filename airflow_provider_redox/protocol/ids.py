@@ -1,0 +1,52 @@
+"""Logical IDs: tolerant in what servers hold, strict in what becomes a part of a URL.
+
+FHIR R4 allows 1 to 64 letters, digits, '-' and '.'. Servers hold others: Epic's STU3 IDs have up to 88 characters and '_',
+partitioned servers use ':' or '|'. So an ID is percent-encoded where it goes into a URL, and refused only where it could lead
+to another place than the resource that it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+LONGEST = 512
+"""Characters of an ID. Some servers and proxies take no URL of more than 2,000."""
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_SEPARATOR = re.compile(r"[/\\?#%;]")
+_PLAIN = re.compile(r"[A-Za-z0-9\-._:~|=+@]{1,255}")
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+
+
+def path_segment(identifier: Any) -> str | None:
+    """Return an ID as one segment of a URL's path; None for one that could make it another URL.
+
+    Refused is what separates parts of a URL, what a second decoding could make such a separator, dots alone, and the words
+    that FHIR puts in the place of an ID: `_history`, `_search` and the operations, which begin with `$`.
+    """
+    if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST or not _PRINTABLE.fullmatch(identifier):
+        return None
+    if _SEPARATOR.search(identifier) or identifier.startswith("$") or not identifier.strip("."):
+        return None
+    if identifier.lower() in ("_history", "_search"):
+        return None
+    return quote(identifier, safe="-._~:@")
+
+
+def shown(identifier: Any) -> str:
+    """Return an ID as a list or a report may show it: itself, a digest of one of odd form, `?` for none."""
+    if not isinstance(identifier, str) or not identifier:
+        return "?"
+    if _PLAIN.fullmatch(identifier):
+        return identifier
+    return f"sha256-{hashlib.sha256(identifier.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+
+def named(resource: Mapping[str, Any]) -> str:
+    """Return a resource's type and ID as a list or a report may show them, such as `DocumentReference/d2c4`."""
+    kind = resource.get("resourceType")
+    return f"{kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else '?'}/{shown(resource.get('id'))}"
