@@ -112,8 +112,8 @@ def checked_whole(response: RedoxResponse, statuses: Container[int] = (200,)) ->
     """Return an answer that its status and headers do not call a part. Raises `RedoxProtocolError` for any other."""
     if response.status not in statuses:
         raise RedoxProtocolError(
-            f"HTTP {response.status} is no whole answer, which has status 200: 206 is a part of one, 202 promises one, 203 was "
-            "changed on its way; look at what lies between this machine and the server"
+            f"HTTP {response.status} is no whole answer, which has status 200 (206 is a part, 202 a promise, 203 was "
+            "changed on its way); look at what lies between this machine and the server"
         )
     stated = response.headers.get("content-range")
     found = _RANGE.fullmatch(stated.strip()) if stated is not None else None

@@ -60,8 +60,8 @@ class Endpoint:
         segment = ids.path_segment(resource_id)
         if segment is None:
             raise RedoxConfigError(
-                "resource_id: must be the ID alone, without the type: printable ASCII, no '/', '?', '#', '%', ';', '\\' or space "
-                f"in it, no '$' at its start, 1 to {ids.LONGEST} characters"
+                "resource_id: must be the ID alone, without the type: printable ASCII, no '/', '?', '#', '%', ';', '\\' or "
+                f"space in it, no '$' at its start, 1 to {ids.LONGEST} characters"
             )
         return self._request(
             "GET", f"/{kind}/{segment}", f"GET {self.label}/{kind}/{{id}}", {**headers, "accept": FHIR_JSON}

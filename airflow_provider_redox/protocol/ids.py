@@ -1,8 +1,8 @@
 """Logical IDs: tolerant in what servers hold, strict in what becomes a part of a URL.
 
-FHIR R4 allows 1 to 64 letters, digits, '-' and '.'. Servers hold others: Epic's STU3 IDs have up to 88 characters and '_',
-partitioned servers use ':' or '|'. So an ID is percent-encoded where it goes into a URL, and refused only where it could lead
-to another place than the resource that it names.
+FHIR R4 allows 1 to 64 letters, digits, '-' and '.'. Servers hold others: of 88 characters (Epic), with '_' or ':'.
+So an ID is percent-encoded where it goes into a URL, and refused only where it could lead to another place than the resource
+that it names.
 """
 
 from __future__ import annotations
