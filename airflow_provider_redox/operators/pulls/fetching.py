@@ -238,4 +238,5 @@ def _at_hand(operator: RedoxDocumentDownloadOperator, attachment: Attachment, in
         kind, _, mismatch = judged(kind_of("", attachment.declared), content, attachment, on_mismatch=operator.on_mismatch)
         return Found(known, incoming.whole(kind, content, mismatch))
     except RedoxError as error:
+        error.retryable = False  # the resource lies in storage: it will say the same the next time
         return Found(known, error)
