@@ -42,7 +42,7 @@ _CODINGS: Mapping[str, tuple[Coding, str]] = {
 class Attachment:
     """A document as a resource holds it.
 
-    :param source: the resource, `DocumentReference/<id>`; of a Data Model answer, its model and event.
+    :param source: the resource, `DocumentReference/<id>`; of a Data Model answer, `Media.QueryResponse/<log ID>`.
     :param part: where in the resource, such as `content[0].attachment`.
     :param url: where it lies; None when it is in the resource.
     :param data: itself, as `coding` says; None when it lies elsewhere.
@@ -152,7 +152,7 @@ def _contained(source: str, part: str, name: str, declared: str, stated: Stated,
 
 
 def _of_message(message: Mapping[str, Any], meta: Mapping[str, Any]) -> Iterator[Attachment]:
-    source = " ".join(_word(_unspaced(meta.get(name))) for name in ("DataModel", "EventType"))
+    source = ids.named(message)
     event = plain(meta.get("EventType"))
     if event == "documentgetresponse" or (event == "documentget" and "Data" in message):
         yield _file(source, "Data", message.get("Data"), message)
@@ -192,10 +192,6 @@ def _file(source: str, part: str, text: Any, beside: Mapping[str, Any]) -> Attac
     if (_WEB_URI if coding is Coding.TEXT else _URI).fullmatch(text.strip()):
         return Attachment(source, part, url=text.strip(), declared=declared)
     return Attachment(source, part, data=text, declared=declared, coding=coding)
-
-
-def _unspaced(name: Any) -> Any:
-    return name.replace(" ", "") if isinstance(name, str) else name
 
 
 def _word(name: Any) -> str:

@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 LONGEST = 512
 """Characters of an ID. Some servers and proxies take no URL of more than 2,000."""
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _SEPARATOR = re.compile(r"[/\\?#%;]")
 _PLAIN = re.compile(r"[A-Za-z0-9\-._:~|=+@]{1,255}")
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 
 
 def path_segment(identifier: Any) -> str | None:
@@ -41,12 +43,33 @@ def shown(identifier: Any) -> str:
     """Return an ID as a list or a report may show it: itself, a digest of one of odd form, `?` for none."""
     if not isinstance(identifier, str) or not identifier:
         return "?"
-    if _PLAIN.fullmatch(identifier):
-        return identifier
-    return f"sha256-{hashlib.sha256(identifier.encode('utf-8', 'replace')).hexdigest()[:32]}"
+    return identifier if _PLAIN.fullmatch(identifier) else _digest(identifier.encode("utf-8", "replace"))
 
 
 def named(resource: Mapping[str, Any]) -> str:
-    """Return a resource's type and ID as a list or a report may show them, such as `DocumentReference/d2c4`."""
-    kind = resource.get("resourceType")
-    return f"{kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else '?'}/{shown(resource.get('id'))}"
+    """Return a name of a resource or a Data Model answer for lists: no two that are not the same have one name.
+
+    Of a resource it is `DocumentReference/<id>`, of an answer `Media.QueryResponse/<log ID>`; a digest stands for what is
+    missing. What was taken out of a resource is found again by this name, as when its patient is erased.
+    """
+    meta = resource.get("Meta")
+    if isinstance(meta, Mapping):
+        kind, identifier = ".".join(_word(meta.get(name)) for name in ("DataModel", "EventType")), _log_id(meta)
+    else:
+        kind, identifier = _word(resource.get("resourceType")), shown(resource.get("id"))
+    return f"{kind}/{_digest(msgspec.json.encode(resource)) if identifier == '?' else identifier}"
+
+
+def _word(name: Any) -> str:
+    word = name.replace(" ", "") if isinstance(name, str) else ""
+    return word if _WORD.fullmatch(word) else "?"
+
+
+def _log_id(meta: Mapping[str, Any]) -> str:
+    logs = meta.get("Logs")
+    first = logs[0] if isinstance(logs, list) and logs else None
+    return shown(first.get("ID") if isinstance(first, Mapping) else None)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256-{hashlib.sha256(content).hexdigest()[:32]}"
