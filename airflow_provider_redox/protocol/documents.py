@@ -109,19 +109,19 @@ def read(
         kind, content = _in_json(response, attachment, said)
         return judged(kind, content, attachment, on_mismatch=on_mismatch)
     _refuse_other(said, attachment.declared, measured.head, response.status)
-    mismatch = _mismatch(measured, on_mismatch, shows_end=shows_its_end(response.headers))
-    return Document(kind_of(said, attachment.declared), None, mismatch)
+    kind = kind_of(said, attachment.declared)
+    return Document(kind, None, _mismatch(measured, kind, on_mismatch, shows_end=shows_its_end(response.headers)))
 
 
 def judged(kind: str, content: bytes, attachment: Attachment, *, on_mismatch: OnMismatch = "fail") -> Document:
     """Judge a document that is here, as `read` does."""
     measured = Measured(attachment.stated)
     measured.update(content)
-    return Document(kind, content, _mismatch(measured, on_mismatch, shows_end=True))
+    return Document(kind, content, _mismatch(measured, kind, on_mismatch, shows_end=True))
 
 
-def _mismatch(measured: Measured, on_mismatch: OnMismatch, *, shows_end: bool) -> str:
-    words = measured.mismatch(shows_end=shows_end) if measured.size else ""  # an empty one is refused as such
+def _mismatch(measured: Measured, kind: str, on_mismatch: OnMismatch, *, shows_end: bool) -> str:
+    words = measured.mismatch(kind, shows_end=shows_end) if measured.size else ""  # an empty one is refused as such
     if words and on_mismatch == "fail":
         error = RedoxProtocolError(f"{words}; on_mismatch='warn' keeps it")
         error.retryable = shows_end or measured.stated.is_proof  # where nothing shows the end, nothing will

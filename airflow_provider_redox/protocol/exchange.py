@@ -105,7 +105,7 @@ def ask(
     return exchange(request, whole, repeatable=True, env=env, refused=refused)
 
 
-_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
 
 
 def checked_whole(response: RedoxResponse, statuses: Container[int] = (200,)) -> RedoxResponse:

@@ -16,6 +16,8 @@ from typing import Any
 _HEX = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _ALGORITHMS = {20: "sha1", 32: "sha256"}
 _HEAD = 1024
+_BOM = re.compile(rb"(?:\xef\xbb\xbf)?\s*")
+_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"RIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,14 @@ class Measured:
         """The SHA-256 of what came, in hexadecimal."""
         return self._sha256.hexdigest()
 
-    def mismatch(self, *, shows_end: bool) -> str:
-        """Return why what came may not be the whole document; empty where nothing says so.
+    def mismatch(self, kind: str, *, shows_end: bool) -> str:
+        """Return why what came may not be the whole document, or none of that kind; empty where nothing says so.
 
         :param shows_end: whether the answer shows where it ends.
         """
         stated = self.stated
+        if not begins_as(kind, self.head):
+            return f"the document is said to be {kind}, and does not begin as one"
         if stated.size is not None and stated.size != self.size:
             return f"the document has {self.size} bytes, and its resource states a size of {stated.size}"
         if stated.algorithm and stated.digest != (self._sha1 or self._sha256).digest():
@@ -81,6 +85,21 @@ class Measured:
         if not shows_end and not stated.is_proof:
             return "the answer does not say where it ends, so a part of the document would look like the whole"
         return ""
+
+
+def begins_as(kind: str, head: bytes) -> bool:
+    """Return whether a document may be of a media type by its first bytes; of a type that these do not tell, it may.
+
+    Gateways send base64 in place of the bytes, and pages in place of documents, under the document's own type. Which of the
+    image types it is does not count: servers mix these up.
+    """
+    if kind == "application/pdf":
+        return b"%PDF-" in head  # within the first 1,024 bytes, as readers take it
+    if kind in ("application/rtf", "text/rtf"):
+        return _BOM.sub(b"", head, count=1).startswith(b"{\\rtf")
+    if kind in ("image/png", "image/jpeg", "image/jpg", "image/gif", "image/tiff", "image/bmp"):
+        return head.startswith(_IMAGES)
+    return True
 
 
 def shows_its_end(headers: Mapping[str, str]) -> bool:

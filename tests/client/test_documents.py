@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import zlib
@@ -280,6 +281,10 @@ BESIDES = {
         b'<?xml version="1.0"?><Binary xmlns="http://hl7.org/fhir"><id/></Binary>', kind="application/xml"
     ),
     "an outcome as XML": http(b'<OperationOutcome xmlns="http://hl7.org/fhir"/>', kind="application/fhir+xml"),
+    "base64 of a PDF": http(base64.b64encode(PDF), kind="application/pdf"),
+    "base64 in base64": http(
+        b'{"resourceType": "Binary", "data": "%s"}' % base64.b64encode(base64.b64encode(PDF)), kind="application/fhir+json"
+    ),
     "several parts": http(b"--x\r\n\r\n%PDF-\r\n--x--", kind="multipart/related; boundary=x"),
     "a Binary without data": http(
         b'{"resourceType": "Binary", "contentType": "application/pdf"}', kind="application/fhir+json"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_redox.protocol.integrity import Measured, Stated, shows_its_end
+from airflow_provider_redox.protocol.integrity import Measured, Stated, begins_as, shows_its_end
 
 CONTENT = b"%PDF-1.7 and more"
 SHA1 = hashlib.sha1(CONTENT, usedforsecurity=False)
@@ -30,7 +30,7 @@ def mismatch(content: bytes, *, shows_end: bool = True, **attachment: Any) -> st
     measured = Measured(Stated.of(attachment))
     for start in range(0, len(content), 3):
         measured.update(content[start : start + 3])
-    return measured.mismatch(shows_end=shows_end)
+    return measured.mismatch("application/pdf", shows_end=shows_end)
 
 
 @pytest.mark.parametrize("stated", HASHES.values(), ids=HASHES)
@@ -61,11 +61,37 @@ def test_what_is_no_known_hash_states_nothing(value: Any) -> None:
     assert mismatch(CONTENT, hash=value, shows_end=False) != ""
 
 
+BASE64 = base64.b64encode(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "expected"),
+    [
+        ("application/pdf", CONTENT, True),
+        ("application/pdf", b"junk of a mail gateway\r\n" + CONTENT, True),
+        ("application/pdf", BASE64, False),
+        ("application/pdf", b"<html>Sign in", False),
+        ("image/png", b"\x89PNG\r\n\x1a\n", True),
+        ("image/jpeg", b"\x89PNG\r\n\x1a\n", True),
+        ("image/jpeg", base64.b64encode(b"\xff\xd8\xff\xe0"), False),
+        ("image/tiff", b"MM\0*", True),
+        ("application/rtf", b"\xef\xbb\xbf\n{\\rtf1", True),
+        ("text/rtf", b"plain", False),
+        ("text/plain", b"anything", True),
+        ("application/octet-stream", b"anything", True),
+        ("application/dicom", b"anything", True),
+    ],
+)
+def test_how_a_document_begins(kind: str, head: bytes, expected: bool) -> None:  # noqa: FBT001
+    """A PDF, RTF or an image is known by its first bytes: base64 or a page in its place is none."""
+    assert begins_as(kind, head) is expected
+
+
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_only_the_same_bytes_match_their_hash(content: bytes, other: bytes) -> None:
     """A document passes where it is the one that was hashed, and only there."""
-    stated = base64.b64encode(hashlib.sha1(other, usedforsecurity=False).digest()).decode()
-    assert (mismatch(content, hash=stated) == "") is (content == other)
+    stated = base64.b64encode(hashlib.sha1(CONTENT + other, usedforsecurity=False).digest()).decode()
+    assert (mismatch(CONTENT + content, hash=stated) == "") is (content == other)
 
 
 @pytest.mark.parametrize(
