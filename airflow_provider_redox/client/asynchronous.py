@@ -22,6 +22,7 @@ from airflow_provider_redox.client.bodies import (
     OversizeError,
     UndecodableError,
     body_of,
+    headers_of,
     opened,
 )
 from airflow_provider_redox.client.driver import Driver, explain
@@ -161,7 +162,7 @@ class AsyncClient(Driver):
             return await self._read(request, response)
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse) -> Happened:
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = headers_of(response.headers.items())
         try:
             async with asyncio.timeout(self.settings.timeout * 2):
                 body = await self._aside(request, body_of, request, response.status, headers, self.body_limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from airflow_provider_redox.protocol.effects import FileBody, Request
+from airflow_provider_redox.protocol.media_types import is_json, media_type
 
 LIMIT = 64 * 1024 * 1024
 """Bytes of one decoded body. Redox's own limit for a message is 40 MB."""
@@ -94,8 +95,9 @@ class NotTakenError(Exception):
 def body_of(request: Request, status: int, headers: Mapping[str, str], limit: int) -> Body:
     """Make what takes in the body of an answer. Raises `OversizeError` for one that says so itself."""
     coding, into = headers.get("content-encoding"), request.into
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if into is None or not 200 <= status < 300 or kind.endswith("json"):
+    if headers.get("transfer-encoding", "chunked").strip().lower() not in ("chunked", "identity", ""):
+        raise UndecodableError("it is transferred in a way that was not asked for")
+    if into is None or status != 200 or is_json(media_type(headers.get("content-type"))):
         return Body(coding, limit=limit)
     length = headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length) > into.limit:
@@ -103,6 +105,21 @@ def body_of(request: Request, status: int, headers: Mapping[str, str], limit: in
     with _taking():
         into.begin(headers)
     return Body(coding, limit=into.limit, take=into.write)
+
+
+_FRAMING = ("content-length", "content-encoding", "transfer-encoding", "content-range")
+
+
+def headers_of(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the headers of an answer, names in lower case.
+
+    Of a repeated one the last counts; of those that say where a body ends and how it is coded, all do (RFC 9110, 5.3).
+    """
+    headers: dict[str, str] = {}
+    for name, value in items:
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers and key in _FRAMING else value
+    return headers
 
 
 @contextlib.contextmanager
@@ -126,10 +143,10 @@ class Body:
     def __init__(
         self, content_encoding: str | None, *, limit: int = LIMIT, take: Callable[[bytes], None] | None = None
     ) -> None:
-        coding = (content_encoding or "identity").strip().lower()
-        if coding not in ("identity", "", "gzip", "x-gzip"):
+        codings = [one.strip() for one in (content_encoding or "").lower().split(",") if one.strip() not in ("identity", "")]
+        if codings not in ([], ["gzip"], ["x-gzip"]):
             raise UndecodableError("it is compressed in a way that was not asked for")
-        self._inflater = _new_inflater() if "gzip" in coding else None
+        self._inflater = _new_inflater() if codings else None
         self._members = 1
         self._chunks: list[bytes | bytearray] = []
         self._take = take

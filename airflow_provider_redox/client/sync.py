@@ -17,6 +17,7 @@ from airflow_provider_redox.client.bodies import (
     OversizeError,
     UndecodableError,
     body_of,
+    headers_of,
     opened,
 )
 from airflow_provider_redox.client.connections import bytes_left, new_pool, sending
@@ -138,7 +139,7 @@ class SyncClient(Driver):
                 return _failure(error, response)
 
     def _read(self, request: Request, response: urllib3.BaseHTTPResponse) -> Happened:
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = headers_of(response.headers.items())
         try:
             body = body_of(request, response.status, headers, self.body_limit)
             for chunk in response.stream(CHUNK, decode_content=False):
@@ -166,7 +167,7 @@ class SyncClient(Driver):
 def _failure(error: Exception, response: urllib3.BaseHTTPResponse | None) -> Failure:
     """Say how far the request got."""
     if response is not None:
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = headers_of(response.headers.items())
         return Failure(Stage.CUT, explain(error), response.status, headers)
     if bytes_left():
         return Failure(Stage.UNANSWERED, explain(error))

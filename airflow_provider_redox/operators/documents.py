@@ -39,6 +39,8 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     :param max_bytes: of one document; a larger one is an error. One that comes as base64 in JSON has 64 MB at most, and is
         in memory for a while.
     :param on_error: `fail`, or `record` to succeed with those that could be had.
+    :param on_mismatch: what to do with a document whose size or hash is not what its resource states, or whose answer does
+        not show where it ends: `fail` it, or `warn` and keep it, with the reason as `mismatch` in its line.
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
@@ -53,6 +55,7 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
         max_concurrency: int = 4,
         max_bytes: int = 100 * 1024 * 1024,
         on_error: Literal["fail", "record"] = "fail",
+        on_mismatch: Literal["fail", "warn"] = "fail",
         **kwargs: Unpack[RedoxArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -62,6 +65,7 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
         self.max_concurrency = max_concurrency
         self.max_bytes = max_bytes
         self.on_error = on_error
+        self.on_mismatch = on_mismatch
         self.depend_on(manifest, urls)
 
     def execute(self, context: Context) -> dict[str, Any]:

@@ -5,10 +5,11 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
     one request      effects, exchange, outcomes, failures, pacing, allowance
     who asks         settings, keys, key_material, assertion, token, sharing
     what is asked    calls, raw, accounted, answers
-    FHIR             fhir, pages, paging, terms, gathered, counting, windows, cohort, documents, message_header, validation
+    FHIR             fhir, pages, paging, terms, gathered, counting, windows, cohort, message_header, validation
+    documents        documents, attachments, contents, integrity, media_types
     Data Model       data_model, datamodels, destinations, uploads, pointers
     Platform API     platform, delivery, looking
     what is pushed   inbound, arrivals
     who is told      disclosure, patients, compartment, identities, deidentify
-    texts            jsontext, instants
+    texts            jsontext, instants, ids
 """

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol import answers, data_model, documents, fhir, message_header, raw, uploads
 from airflow_provider_redox.protocol.allowance import EVERYTHING
+from airflow_provider_redox.protocol.attachments import Attachment
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
-from airflow_provider_redox.protocol.effects import Flow, Intake, RedoxResponse, Request
-from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
+from airflow_provider_redox.protocol.exchange import Environment, ask, exchange
 from airflow_provider_redox.protocol.failures import raise_refusal
+from airflow_provider_redox.protocol.integrity import shows_its_end
+from airflow_provider_redox.protocol.media_types import is_json, media_type
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.platform import log_request, read_log
 from airflow_provider_redox.protocol.settings import Settings, checked_headers
@@ -54,7 +57,7 @@ class Calls:
     def send(self, request: Request, *, idempotent: bool | None = None) -> Flow[RedoxResponse]:
         """Send a request; by default its method, path and message say whether it may be repeated."""
         repeatable = raw.may_repeat(request.method, request.url, request.body) if idempotent is None else idempotent
-        return exchange(request, _whole, repeatable=repeatable, env=self.env)
+        return exchange(request, _ended if repeatable else _whole, repeatable=repeatable, env=self.env)
 
     def answered(self, request: Request) -> Flow[RedoxResponse]:
         """Send a ready request and give whatever status comes back in the end; for those who judge it themselves.
@@ -103,7 +106,7 @@ class Calls:
         def asked_for(response: RedoxResponse) -> RedoxResponse:
             return answers.read_resource(response, resource_type, resource_id)
 
-        return exchange(request, asked_for, repeatable=True, env=self.env)
+        return ask(request, asked_for, env=self.env)
 
     def writeback(
         self, resource_type: str, operation: str, bundle: Mapping[str, Any], **options: Any
@@ -164,14 +167,15 @@ class Calls:
 
     def document(
         self,
-        attachment: documents.Attachment,
-        into: Intake,
+        attachment: Attachment,
+        into: documents.DocumentIntake,
         *,
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Flow[tuple[str, bytes | None]]:
-        """Ask for a document; give its media type, and its bytes where they did not go `into` a file.
+        on_mismatch: documents.OnMismatch = "fail",
+    ) -> Flow[documents.Document]:
+        """Ask for a document; return its media type, and its bytes where they did not go `into` a file.
 
         Raises `RedoxSecurityError` for a URL that leads elsewhere, before anything is sent.
         """
@@ -179,7 +183,11 @@ class Calls:
         endpoint = lambda: self.endpoint(destination, environment)  # noqa: E731  (a file at blob_url needs none)
         request = documents.request(attachment, endpoint, self.settings.blob_url, self._headers(headers), into)
         self._check_document(request)
-        return exchange(request, lambda answer: documents.read(answer, attachment), repeatable=True, env=self.env)
+
+        def read(answer: RedoxResponse) -> documents.Document:
+            return documents.read(answer, attachment, into.measured, on_mismatch=on_mismatch)
+
+        return ask(request, read, env=self.env)
 
     def post_message(
         self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, repeatable: bool | None = None
@@ -207,7 +215,7 @@ class Calls:
                 "payload: this data model and event type is not a known query; send it with the post operator"
             )
         request = self.prepared_message(message, headers)
-        return exchange(request, _answering, repeatable=True, env=self.env)
+        return ask(request, _answering, env=self.env)
 
     def complete_message(
         self,
@@ -233,7 +241,7 @@ class Calls:
     def log(self, log_id: str, organization_id: str | None = None) -> Flow[dict[str, Any]]:
         """Look a log up in the Platform API (`GET v1/organizations/{organizationId}/logs/{logId}`)."""
         request = log_request(self.settings, log_id, organization_id=organization_id, headers=self._headers(None))
-        return exchange(request, read_log, repeatable=True, env=self.env)
+        return ask(request, read_log, env=self.env)
 
     def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
         """Give the described destinations, all or those with a tag or with a UUID for a data model."""
@@ -275,6 +283,18 @@ class Calls:
 
 def _whole(response: RedoxResponse) -> RedoxResponse:
     return response
+
+
+def _ended(response: RedoxResponse) -> RedoxResponse:
+    """Return an answer that was asked for, unless it may have been cut off: JSON shows its own end, other bodies do not."""
+    if not response.body or shows_its_end(response.headers):
+        return response
+    if is_json(media_type(response.headers.get("content-type"))):
+        response.json()
+        return response
+    raise RedoxProtocolError(
+        f"HTTP {response.status}, but the answer does not say where it ends, so a part of it would look like the whole"
+    )
 
 
 def _answering(response: RedoxResponse) -> RedoxResponse:

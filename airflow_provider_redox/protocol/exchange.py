@@ -5,7 +5,8 @@ Pure: the clocks, the jitter and the `jti` come with the `Environment`; what mus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -82,6 +83,43 @@ def exchange(
 
     turn = Turn(request.destination)
     return (yield from _persist(authorized, read, turn=turn, repeatable=repeatable, env=env, refused=refused))
+
+
+def ask(
+    request: Request,
+    read: Reader[T],
+    *,
+    env: Environment,
+    refused: Reader[T] = failures.raise_refusal,
+    statuses: Container[int] = (200,),
+) -> Flow[T]:
+    """Send a request that only asks, and return what `read` makes of its answer, which has to be a whole one.
+
+    Another status than 200 is tried again as an answer that cannot be read is: 206 is a part of an answer, 202 a promise of
+    one, 203 is not what the server sent, and 204 and 205 are none (RFC 9110 section 15.3).
+    """
+
+    def whole(response: RedoxResponse) -> T:
+        return read(checked_whole(response, statuses))
+
+    return exchange(request, whole, repeatable=True, env=env, refused=refused)
+
+
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
+
+
+def checked_whole(response: RedoxResponse, statuses: Container[int] = (200,)) -> RedoxResponse:
+    """Return an answer that its status and headers do not call a part. Raises `RedoxProtocolError` for any other."""
+    if response.status not in statuses:
+        raise RedoxProtocolError(
+            f"HTTP {response.status} is no whole answer, which has status 200 (206 is a part, 202 a promise, 203 was "
+            "changed on its way); look at what lies between this machine and the server"
+        )
+    stated = response.headers.get("content-range")
+    found = _RANGE.fullmatch(stated.strip()) if stated is not None else None
+    if stated is not None and (found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3])):
+        raise RedoxProtocolError("HTTP 200 with a Content-Range is a part of an answer; look at what lies before the server")
+    return response
 
 
 def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
@@ -191,7 +229,8 @@ def _judged(read: Reader[T], response: RedoxResponse, *, repeatable: bool) -> T 
     try:
         return read(response)
     except RedoxProtocolError as error:
-        return _Unreadable(error, UNREADABLE.repeatable if repeatable else UNREADABLE.unsafe)
+        again = UNREADABLE.repeatable if error.retryable else Step.FAIL
+        return _Unreadable(error, again if repeatable else UNREADABLE.unsafe)
     except RedoxDestinationError as error:
         if not (repeatable and error.retryable):
             raise

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
+from airflow_provider_redox.protocol import ids
 from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.settings import Settings, origin
 
@@ -22,13 +23,10 @@ FHIR_JSON = "application/fhir+json"
 FORM = "application/x-www-form-urlencoded"
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
-
-
-_ALIAS_TYPE = re.compile(r"[A-Z][A-Za-z]+")
-_ALIAS_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ALIAS_TYPE = re.compile(r"[A-Z]+[a-z][A-Za-z]*")
+"""A resource type in another server's path, where capitals alone are the name of its base: `/FHIR/api`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +57,14 @@ class Endpoint:
     def read(self, resource_type: str, resource_id: str, headers: Mapping[str, str]) -> Request:
         """Make the request that reads one resource by its logical ID."""
         kind = checked_type(resource_type)
-        if not isinstance(resource_id, str) or not _ID.fullmatch(resource_id) or set(resource_id) == {"."}:
-            raise RedoxConfigError("resource_id: must be 1 to 64 letters, digits, '-' and '.' (FHIR R4, id)")
+        segment = ids.path_segment(resource_id)
+        if segment is None:
+            raise RedoxConfigError(
+                "resource_id: must be the ID alone, without the type: printable ASCII, no '/', '?', '#', '%', ';', '\\' or "
+                f"space in it, no '$' at its start, 1 to {ids.LONGEST} characters"
+            )
         return self._request(
-            "GET", f"/{kind}/{resource_id}", f"GET {self.label}/{kind}/{{id}}", {**headers, "accept": FHIR_JSON}
+            "GET", f"/{kind}/{segment}", f"GET {self.label}/{kind}/{{id}}", {**headers, "accept": FHIR_JSON}
         )
 
     def writeback(self, resource_type: str, operation: str, bundle: bytes, headers: Mapping[str, str]) -> Request:
@@ -100,16 +102,19 @@ class Endpoint:
         return parts.geturl()
 
     def _own_path(self, path: str) -> str:
-        """Put an alias's path onto our base: what follows the last resource type or nothing of it."""
+        """Put an alias's path onto our base: from its resource type on; nothing of a path that names none.
+
+        What follows a type is an ID of whatever form: `climbs` has the last word on it.
+        """
         home = urlsplit(self.url).path
         if path.startswith(home):
             return path
-        *_, before, last = ["", "", *path.removesuffix("/").split("/")]
-        if last == "_search" and _ALIAS_TYPE.fullmatch(before):
-            return f"{home}/{before}/{last}"
-        if _ALIAS_TYPE.fullmatch(last):
-            return f"{home}/{last}"
-        return f"{home}/{before}/{last}" if _ALIAS_TYPE.fullmatch(before) and _ALIAS_ID.fullmatch(last) else home
+        steps = path.removesuffix("/").split("/")[-4:]
+        steps = steps[:-2] if steps[-2:-1] == ["_history"] else steps  # a reference may name a version (R4, references)
+        *_, before, last = ["", "", *steps]
+        if before == "Binary" or last == "_search" or not _ALIAS_TYPE.fullmatch(last):
+            return f"{home}/{before}/{last}" if last and _ALIAS_TYPE.fullmatch(before) else home
+        return f"{home}/{last}"
 
 
 def _joined(base: str, link: str) -> SplitResult | None:

@@ -26,7 +26,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.protocol import delivery, failures
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Tell, Turn, Wait
-from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.exchange import Environment, ask
 from airflow_provider_redox.protocol.platform import (
     PAGE,
     PAGES_AT_MOST,
@@ -264,7 +264,7 @@ def _ask(platform: Platform, log_id: str, knowledge: Knowledge, told: Told) -> F
         return read_log(response)
 
     request = log_request(platform.settings, log_id, data_mode=platform.data_mode)
-    log = yield from exchange(request, shown, repeatable=True, env=platform.env, refused=not_shown)
+    log = yield from ask(request, shown, env=platform.env, refused=not_shown)
     if isinstance(log, int):
         told({log_id: f"{delivery.NOT_FOUND}{log}"})
         return

@@ -20,7 +20,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxResponseError
 from airflow_provider_redox.protocol.effects import Count, Flow, Metric, RedoxResponse, Request, Tell
-from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.exchange import Environment, ask
 from airflow_provider_redox.protocol.failures import mentioned_names, refusal
 from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type, link_as_form
 from airflow_provider_redox.protocol.gathered import Gathered
@@ -145,7 +145,7 @@ class Walk:
 
     def _get_page(self, request: Request) -> Flow[Page]:
         self._requests += 1
-        page = yield from exchange(request, self._read, repeatable=True, env=self.env, refused=self._refused)
+        page = yield from ask(request, self._read, env=self.env, refused=self._refused)
         yield Count(Metric.RESOURCES, len(page.resources))
         return page
 

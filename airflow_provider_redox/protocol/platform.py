@@ -16,7 +16,7 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request, Wait
-from airflow_provider_redox.protocol.exchange import Environment, exchange
+from airflow_provider_redox.protocol.exchange import Environment, ask
 from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.protocol.settings import Settings
 
@@ -137,7 +137,7 @@ def page_of_logs(
     label = f"POST /platform/v1/environments/{{id}}/logs/search/{kind}"
     body = msgspec.json.encode(filters)
     request = Request("POST", f"{settings.base_url}{path}", label, {**headers, **kinds}, body)
-    answer = yield from exchange(request, _read, repeatable=True, env=env)
+    answer = yield from ask(request, _read, env=env, statuses=(200, 201))  # frameworks answer 201 to any POST
     return answer.payload.results, _next(answer)
 
 

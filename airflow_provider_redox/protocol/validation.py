@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.protocol import ids
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -27,7 +28,6 @@ CHOICES = ("off", "report")
 _ISSUES_AT_MOST = 50
 _CODES = {"missing": "required", "extra_forbidden": "structure", "unreadable": "structure", "unknown_type": "not-supported"}
 _NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}", re.ASCII)
-_ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 
 
 class Finding(NamedTuple):
@@ -60,7 +60,7 @@ class Validator:
             head = msgspec.json.decode(line, type=_Head)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return [Finding("?", "?", "?", "unreadable")]
-        kind, name = _shown(_NAME, head.resourceType), _shown(_ID, head.id)
+        kind, name = _shown(_NAME, head.resourceType), ids.shown(head.id)
         model = self._model(head.resourceType)
         if model is None:
             return [Finding(kind, name, kind, "unknown_type")]

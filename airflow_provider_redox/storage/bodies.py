@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from airflow_provider_redox.protocol.media_types import is_json, media_type
 from airflow_provider_redox.storage.files import Files
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class AnswerFile:
             self._files.remove(f"{self._stem}.{suffix}")
         if not response.body:
             return None
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        url = f"{self._stem}.{'json' if kind.endswith('json') else 'bin'}"
+        kind = media_type(response.headers.get("content-type"))
+        url = f"{self._stem}.{'json' if is_json(kind) else 'bin'}"
         self._files.write(url, response.body)
         return url
 

@@ -1,21 +1,23 @@
 """Documents on storage: each a file of its own, written while it comes, beside the list that says what they are.
 
-A file's name is made of the task, a number and an ending from a list of ours. It is visible under its name when it is whole,
+A file's name is made of the task, a number and a suffix from a list of ours. It is visible under its name when it is whole,
 on a disk as on a store; that it is part of a result is what the list says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import IO, Any
 
 import msgspec
 
-from airflow_provider_redox.protocol.documents import Attachment, beyond_help, ending, kind_of, media_type
+from airflow_provider_redox.protocol.attachments import Attachment
+from airflow_provider_redox.protocol.contents import beyond_help
+from airflow_provider_redox.protocol.integrity import Measured
 from airflow_provider_redox.protocol.jsontext import stored
+from airflow_provider_redox.protocol.media_types import kind_of, media_type, suffix
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 
@@ -31,6 +33,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     :param source: the resource that it came from, by type and ID.
     :param part: where in that resource.
     :param size: its bytes, and `sha256` of these.
+    :param mismatch: why it may not be the whole document, where the task keeps one all the same.
     """
 
     url: str
@@ -39,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     sha256: str
     source: str
     part: str
+    mismatch: str = ""
     type: str = msgspec.field(default=DOCUMENTS)
     count: int = 1
 
@@ -58,6 +62,7 @@ class Incoming:
         self._files, self._attachment = files, attachment
         self._stem = layout.result(_FILES, number).removesuffix(".ndjson")
         self.limit = limit
+        self.measured = Measured(attachment.stated)
         self._open = contextlib.ExitStack()
         self._file: IO[bytes] | None = None
 
@@ -68,8 +73,8 @@ class Incoming:
     def begin_as(self, kind: str) -> None:
         """Begin with a document of this media type; what an earlier try wrote is dropped."""
         self.drop()
-        self._kind, self._size, self._digest = kind, 0, hashlib.sha256()
-        self.url = f"{self._stem}.{ending(kind)}"
+        self._kind, self.measured = kind, Measured(self._attachment.stated)
+        self.url = f"{self._stem}.{suffix(kind)}"
         self._open = contextlib.ExitStack()
         self._file = self._open.enter_context(self._files.writing(self.url))
 
@@ -77,29 +82,28 @@ class Incoming:
         """Take what comes next."""
         if self._file is None:
             raise AssertionError
-        self._digest.update(chunk)
-        self._size += len(chunk)
+        self.measured.update(chunk)
         view = memoryview(chunk)
         while view:  # a file may take less than all
             view = view[self._file.write(view) :]
 
-    def whole(self, kind: str, content: bytes) -> Entry:
+    def whole(self, kind: str, content: bytes, mismatch: str = "") -> Entry:
         """Write a document that is here. Raises `RedoxProtocolError` when it is larger than it may be."""
         if len(content) > self.limit:
             raise beyond_help(f"the document has more than {self.limit} bytes")
         self.begin_as(kind)
         self.write(content)
-        return self.keep()
+        return self.keep(mismatch)
 
-    def keep(self) -> Entry:
+    def keep(self, mismatch: str = "") -> Entry:
         """Make the file visible. Raises `RedoxProtocolError` for an empty one."""
-        if self._file is None or not self._size:
+        if self._file is None or not self.measured.size:
             self.drop()
             raise beyond_help("the document is empty")
         self._file = None
         self._open.close()
         one = self._attachment
-        return Entry(self.url, self._kind, self._size, self._digest.hexdigest(), one.source, one.part)
+        return Entry(self.url, self._kind, self.measured.size, self.measured.sha256, one.source, one.part, mismatch)
 
     def drop(self) -> None:
         """Give up what was begun: no file is left of it."""
@@ -119,7 +123,7 @@ def listed_files(layout: Layout, files: Files) -> set[str]:
     manifest = _decoded(files.read(layout.manifest))
     output = manifest.get("output") if isinstance(manifest, dict) else None
     folder = layout.result(_FILES, 0).rpartition("/")[0]
-    own = re.compile(re.escape(layout.result(_FILES, 0).removesuffix("00000.ndjson")) + r"\d{5,}\.[a-z]{1,4}")
+    own = re.compile(re.escape(layout.result(_FILES, 0).removesuffix("00000.ndjson")) + r"\d{5,}\.[a-z]{1,5}")
     found: set[str] = set()
     for listed in output if isinstance(output, list) else []:
         url = listed.get("url") if isinstance(listed, dict) and listed.get("type") == DOCUMENTS else None

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
-from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol import ids, jsontext
 from airflow_provider_redox.protocol.identities import Identities
 from airflow_provider_redox.protocol.patients import mentions_of_body
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
@@ -34,7 +34,7 @@ from airflow_provider_redox.storage.reading import Listed, lines
 from airflow_provider_redox.storage.shapes import ENVELOPE, unwrapped
 
 _NDJSON = re.compile(r"(.+\.)(\d{5,})(\.ndjson(?:\.gz)?)")
-_DOCUMENT = re.compile(r".+\.DocumentFile\.\d{5,}\.[a-z]{1,4}")
+_DOCUMENT = re.compile(r".+\.DocumentFile\.\d{5,}\.[a-z]{1,5}")
 
 
 class Change(NamedTuple):
@@ -320,8 +320,7 @@ def _object(text: bytes) -> dict[str, Any]:
 
 def _source(resource: bytes) -> str:
     """Name a resource as the list of documents does."""
-    found = _object(resource)
-    return f"{found.get('resourceType')}/{found.get('id')}"
+    return ids.named(_object(resource))
 
 
 def _next(url: str, among: Iterable[Found]) -> str:

@@ -379,3 +379,56 @@ def test_a_redirect_to_the_same_server_is_not_followed_either(driver: Driver) ->
         with pytest.raises(RedoxSecurityError):
             driver(with_token(connection_to(wire.url))).post()
         assert len(wire.requests) == 1
+
+
+PAGE = b'{"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": {"resourceType": "Patient", "id": "1"}}]}'
+ANSWER = b'{"Meta": {"DataModel": "Scheduling", "EventType": "Booked"}}'
+LOG = b'{"payload": {"result": {"id": "1"}}}'
+NOT_WHOLE: dict[str, tuple[str, dict[str, str]]] = {
+    "206": ("206 Partial Content", {"Content-Range": "bytes 0-9/100"}),
+    "206 that says nothing": ("206 Partial Content", {}),
+    "200 with a range": ("200 OK", {"Content-Range": "bytes 0-9/100"}),
+    "202": ("202 Accepted", {}),
+    "203": ("203 Non-Authoritative Information", {}),
+    "204": ("204 No Content", {}),
+    "205": ("205 Reset Content", {}),
+}
+
+
+@pytest.mark.parametrize("status", NOT_WHOLE.values(), ids=NOT_WHOLE)
+@pytest.mark.parametrize("asked", ["page", "resource", "query", "log"])
+def test_a_part_of_an_answer_is_none(driver: Driver, asked: str, status: tuple[str, dict[str, str]]) -> None:
+    """What only asks takes status 200 alone for a whole answer: any other is asked for again, and then an error."""
+    body = {"page": PAGE, "resource": RESOURCE, "query": ANSWER, "log": LOG}[asked]
+    said, headers = status
+    part = http(b"" if said[:3] in ("204", "205") else body, status=said, **headers)
+    with Wire(breaks_after(part)) as wire:
+        drive = driver(with_token(connection_to(wire.url, organization_id="1")))
+        asks = {
+            "page": drive.search,
+            "resource": drive.read,
+            "query": lambda: drive.run(drive.calls.query(drive.calls.complete_message(QUESTION))),
+            "log": lambda: drive.run(drive.calls.log("1")),
+        }
+        with pytest.raises(RedoxProtocolError, match=r"no whole answer|Content-Range"):
+            asks[asked]()
+        assert seen(wire) == TRIES
+
+
+QUESTION = {"Meta": {"DataModel": "Scheduling", "EventType": "Booked", "Destinations": [{"ID": "0f4bd1d1-451d"}]}}
+
+
+@pytest.mark.parametrize("kind", ["text/csv", "application/fhir+ndjson", "application/json"])
+def test_a_raw_answer_that_may_have_been_cut_is_an_error(driver: Driver, kind: str) -> None:
+    """A GET of the author's own whose answer ends with its connection is no success, unless it is whole JSON."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode()
+    with Wire(breaks_after(head + b'{"a": 1}\n{"a": ')) as wire, pytest.raises(RedoxProtocolError):
+        drive = driver(with_token(connection_to(wire.url)))
+        drive.run(drive.calls.request("GET", "/fhir/x"))
+    with Wire(breaks_after(head + b'{"a": 1}')) as wire:
+        drive = driver(with_token(connection_to(wire.url)))
+        if kind == "application/json":
+            assert drive.run(drive.calls.request("GET", "/fhir/x")).json() == {"a": 1}
+        else:
+            with pytest.raises(RedoxProtocolError, match="does not say where it ends"):
+                drive.run(drive.calls.request("GET", "/fhir/x"))

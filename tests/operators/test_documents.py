@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
 import tracemalloc
 from pathlib import Path
@@ -19,9 +20,10 @@ from airflow_provider_redox.exceptions import RedoxIncompleteError, RedoxProtoco
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
+from tests.client.drivers import connection_to
 from tests.support.s3 import CONNECTION, Bucket
 from tests.support.sandbox import Sandbox
-from tests.support.wire import Line, Wire, token_answer
+from tests.support.wire import Line, Scene, Wire, answers, http, token_answer
 from tests.support.worker import Worker
 
 BASE = "/fhir/R4/general-hospital/Development"
@@ -120,13 +122,13 @@ def test_what_a_resource_holds_itself(redox_connection: Sandbox, tmp_path: Path)
     ]
     manifest = download(tmp_path / "out", manifest=manifests)
     found = entries(manifest)
-    assert [(entry["source"], entry["part"]) for entry in found] == [
+    assert [(entry["source"].partition("/sha256-")[0], entry["part"]) for entry in found] == [
         ("DocumentReference/doc-1", "content[0].attachment"),
         ("DiagnosticReport/rep", "presentedForm[0]"),
         ("Media/med", "content"),
         ("Binary/bin", "data"),
-        ("Media QueryResponse", "Media.FileContents"),
-        ("Results QueryResponse", "Orders[0].Results[0].Value"),
+        ("Media.QueryResponse", "Media.FileContents"),
+        ("Results.QueryResponse", "Orders[0].Results[0].Value"),
     ]
     assert {read_document(entry) for entry in found} == {PDF}
     assert [entry["url"].rpartition(".")[2] for entry in found] == ["pdf"] * 4 + ["bin"] * 2
@@ -167,7 +169,6 @@ ELSEWHERE = [
     "//evil.example/doc.pdf",
     "http://169.254.169.254/latest/meta-data",
     "file:///etc/passwd",
-    "data:text/plain;base64,SGVsbG8=",
     "../../../lakeside-clinic/Development/Binary/1",
     "Binary/..%2f..%2fv2/auth/token",
     "/v2/auth/token",
@@ -203,6 +204,155 @@ def test_an_alias_of_the_server_is_rewritten(redox_connection: Sandbox, tmp_path
     (entry,) = entries(download(tmp_path, urls=[f"https://ehr.hospital.example/FHIR/api/R4/Binary/{identifier}"]))
     assert read_document(entry).startswith(b"Visit summary")
     assert redox_connection.ledger("/Binary/")[-1]["path"] == f"{BASE}/Binary/{identifier}"
+
+
+def a_server(body: bytes, kind: str = "application/pdf") -> Wire:
+    return Wire(answers(http(body, kind=kind)))
+
+
+def on(wire: Wire, monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
+    connection = connection_to(wire.url, cache_backend="memory", **extra)
+    monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(connection))
+
+
+LONG = "eq" * 42 + "_a:b"
+AT_HOME = {
+    "relative": ("Binary/1", "Binary/1"),
+    "of 88 characters": (f"Binary/{LONG}", f"Binary/{LONG}"),
+    "from the root": ("/Binary/1", "Binary/1"),
+    "from the root of its own server": (f"/r4/ec2458f2/Binary/{LONG}", f"Binary/{LONG}"),
+    "from the root of a server whose base is fhir/R4": ("/fhir/R4/Binary/1", "Binary/1"),
+    "from our root": (f"{BASE}/Binary/1", "Binary/1"),
+    "absolute": ("{url}" + f"{BASE}/Binary/1", "Binary/1"),
+    "a version": ("/Binary/1/_history/2", "Binary/1"),
+    "a version on our base": ("Binary/1/_history/2", "Binary/1/_history/2"),
+    "on an alias": (f"https://ehr.example/api/FHIR/R4/Binary/{LONG}", f"Binary/{LONG}"),
+    "on an alias, with an ID like a type": ("https://ehr.example/api/FHIR/R4/Binary/AbC", "Binary/AbC"),
+}
+
+
+@pytest.mark.parametrize(("url", "path"), AT_HOME.values(), ids=AT_HOME)
+def test_a_binary_is_asked_for_on_our_own_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, path: str):
+    """However a server names its Binary, it is asked for below the destination's own base, and the document is listed."""
+    with a_server(PDF) as wire:
+        on(wire, monkeypatch, link_host_aliases="ehr.example")
+        (entry,) = entries(download(tmp_path, urls=[url.replace("{url}", wire.url)]))
+        asked = [one.split(b" ")[1].decode() for one in wire.requests if one.startswith(b"GET ")]
+    assert asked == [f"{BASE}/{path}"]
+    assert read_document(entry) == PDF
+
+
+NOT_A_DOCUMENT = [
+    "/fhir/R4/lakeside-clinic/Development/Binary/1",
+    "/FHIR/R4/lakeside-clinic/Development/Binary/1",
+    "/%66hir/R4/lakeside-clinic/Development/Binary/1",
+    "//evil.example/Binary/1",
+    "https://evil.example/Binary/1",
+    "{url}" + BASE,
+    "{url}" + f"{BASE}/?_getpages=1",
+    "https://ehr.example/api/FHIR/R4/",
+    "https://ehr.example/api/FHIR/R4/binary/1",
+    "?x=1",
+    "#x",
+]
+
+
+@pytest.mark.parametrize("url", NOT_A_DOCUMENT)
+def test_the_bare_base_is_never_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str):
+    """A URL that names no document on the destination's server, or one elsewhere, is refused: nothing leaves, no token."""
+    with a_server(PDF) as wire:
+        on(wire, monkeypatch, link_host_aliases="ehr.example")
+        with pytest.raises(AirflowFailException, match="1 of 1"):
+            download(tmp_path, urls=[url.replace("{url}", wire.url)])
+        assert wire.requests == []
+
+
+def test_a_binary_with_a_long_id_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A Binary that a search found by an ID of 88 characters is asked for by it."""
+    with a_server(PDF) as wire:
+        on(wire, monkeypatch)
+        (entry,) = entries(download(tmp_path / "out", manifest=listed(tmp_path, {"resourceType": "Binary", "id": LONG})))
+        assert wire.requests[-1].startswith(f"GET {BASE}/Binary/{LONG} ".encode())
+    assert (entry["source"], read_document(entry)) == (f"Binary/{LONG}", PDF)
+
+
+def test_size_and_hash_are_held_against_the_document(redox_connection: Sandbox, tmp_path: Path):
+    """A document of another size or hash fails, with the reason in its line; `warn` keeps it, and says so in its line."""
+    data = base64.b64encode(PDF).decode()
+    sha1 = base64.b64encode(hashlib.sha1(PDF, usedforsecurity=False).digest()).decode()
+    fetched = listed(
+        tmp_path / "in",
+        reference("good", {"data": data, "size": len(PDF), "hash": sha1}),
+        reference("short", {"data": data, "size": len(PDF) + 1}),
+        reference("other", {"data": data, "hash": sha1.swapcase()}),
+    )
+    with pytest.raises(AirflowFailException, match="2 of 3"):
+        download(tmp_path / "out", manifest=fetched)
+    (place,) = (tmp_path / "out").rglob("searches*.ndjson")
+    failed = [line for line in map(json.loads, place.read_text().splitlines()) if line["status"] == "error"]
+    assert {line["key"].split(" ")[0]: line["said"][:30] for line in failed} == {
+        "DocumentReference/short": "the document has 5129 bytes, a",
+        "DocumentReference/other": "the document is not the one wh",
+    }
+    kept = entries(download(tmp_path / "kept", manifest=fetched, on_mismatch="warn"))
+    assert [entry.get("mismatch", "")[:13] for entry in kept] == ["", "the document ", "the document "]
+    assert {read_document(entry) for entry in kept} == {PDF}
+
+
+def test_a_part_is_never_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """206, and a body that just ends with its connection: the task fails, and no file is left."""
+    ends = b"HTTP/1.1 200 OK\r\nContent-Type: application/pdf\r\n\r\n" + PDF
+    part = http(
+        PDF, status="206 Partial Content", kind="application/pdf", Content_Range="bytes 0-5128/9999", Connection="close"
+    )
+
+    def scene(answer: bytes) -> Scene:
+        def play(line: Line) -> None:
+            line.send(token_answer(line.request()) or answer)
+
+        return play
+
+    for name, answer in (("ends", ends), ("part", part)):
+        with Wire(scene(answer)) as wire:
+            on(wire, monkeypatch)
+            operator = RedoxDocumentDownloadOperator(
+                task_id="documents", output_path=str(tmp_path / name), urls=["Binary/1"]
+            )
+            operator.hook.client._sleep = lambda _: None
+            with pytest.raises((AirflowFailException, RedoxIncompleteError), match="1 of 1"):
+                operator.execute(context())  # type: ignore[arg-type]
+        assert files_in(tmp_path / name) == []
+
+
+def test_the_answer_of_a_document_get_is_written(redox_connection: Sandbox, tmp_path: Path):
+    """What a DocumentGet brought is a file of XML; what a DocumentQuery lists fails, with what to ask in its line."""
+    get = {"DataModel": "Clinical Summary", "EventType": "DocumentGetResponse"}
+    fetched = listed(tmp_path / "in", {"Meta": get, "FileType": "text/xml", "Data": "<ClinicalDocument/>"}, kind="Answer")
+    (entry,) = entries(download(tmp_path / "out", manifest=fetched))
+    assert (read_document(entry), entry["contentType"]) == (b"<ClinicalDocument/>", "text/xml")
+    assert entry["url"].endswith(".xml")
+    query = {"Meta": {"DataModel": "Clinical Summary", "EventType": "DocumentQueryResponse"}, "Documents": [{"ID": "1"}]}
+    with pytest.raises(AirflowFailException, match="1 of 1"):
+        download(tmp_path / "list", manifest=listed(tmp_path / "in2", query, kind="Answer"))
+    (place,) = (tmp_path / "list").rglob("searches*.ndjson")
+    assert "DocumentGet" in json.loads(place.read_text())["said"]
+
+
+def test_ndjson_is_written_in_flat_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bulk file of 20 MB goes into its file line by line as it is, and a few megabytes are held."""
+    lines = b'{"resourceType": "Patient", "id": "1"}\n' * 500_000
+    with a_server(lines, "application/fhir+ndjson") as wire:
+        on(wire, monkeypatch)
+        tracemalloc.start()
+        manifest = download(tmp_path, urls=["Binary/1"])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    (entry,) = entries(manifest)
+    assert (entry["sha256"], entry["contentType"]) == (hashlib.sha256(lines).hexdigest(), "application/fhir+ndjson")
+    assert entry["url"].endswith(".jsonl")
+    assert peak < 12 * 1024 * 1024
+    assert download(tmp_path, urls=[f"data:,{'x' * 9}"])["extension"]["documents"] == 1
+    assert [path.suffix for path in files_in(tmp_path)] == [".txt"]
 
 
 def test_a_bad_one_does_not_lose_the_rest(redox_connection: Sandbox, tmp_path: Path):
@@ -248,7 +398,6 @@ def test_a_document_is_never_larger_than_was_agreed(redox_connection: Sandbox, t
 
 def test_a_document_without_a_stated_length_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A server that pours without an end is left at the limit."""
-    from tests.client.drivers import connection_to
 
     def pours(line: Line) -> bool:
         request = line.request()
@@ -300,7 +449,8 @@ def test_no_part_of_a_name_comes_from_a_server(redox_connection: Sandbox, tmp_pa
     attachment = {"contentType": kind, "data": base64.b64encode(PDF).decode()}
     (entry,) = entries(download(tmp_path / "out", manifest=listed(tmp_path / "in", reference("../../x", attachment))))
     assert Path(entry["url"].removeprefix("file://")).name == "documents.DocumentFile.00000.bin"
-    assert (entry["contentType"], entry["source"]) == ("application/octet-stream", "DocumentReference/?")
+    assert entry["contentType"] == "application/octet-stream"
+    assert re.fullmatch("DocumentReference/sha256-[0-9a-f]{32}", entry["source"])
 
 
 def test_headers_reach_the_server(redox_connection: Sandbox, tmp_path: Path):
@@ -406,6 +556,7 @@ BAD: dict[str, dict[str, Any]] = {
     "no threads": {"urls": ["Binary/1"], "max_concurrency": 0},
     "no bytes": {"urls": ["Binary/1"], "max_bytes": True},
     "another choice": {"urls": ["Binary/1"], "on_error": "ignore"},
+    "another choice of what does not match": {"urls": ["Binary/1"], "on_mismatch": "ignore"},
     "no such destination": {"urls": ["Binary/1"], "destination": "not a slug!"},
 }
 

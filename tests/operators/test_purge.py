@@ -580,3 +580,27 @@ def test_a_send_that_ends_meanwhile_is_not_forgotten(output: str, monkeypatch: p
     monkeypatch.setattr(Journal, "_write", meanwhile)
     purge(output, of_dag_id="pull")
     assert json.loads(line.read_text())["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize("identifier", ["d1", "e" * 88, "a_b:c", "a/b c"])
+def test_documents_of_odd_ids_and_of_answers_go(output: str, tmp_path: Path, execute: Execute, identifier: str) -> None:
+    """The documents of a patient's references, whatever their IDs, and of answers, go with them; those of others stay."""
+    alice = {"resourceType": "DocumentReference", "id": identifier, "subject": {"reference": "Patient/1"}}
+    bob = {"resourceType": "DocumentReference", "id": f"{identifier}/2", "subject": {"reference": "Patient/2"}}
+    answers = [
+        {
+            "Meta": {"DataModel": "Media", "EventType": "QueryResponse"},
+            "Patient": {"Identifiers": [{"ID": mrn, "IDType": "MR"}]},
+            "Media": {"FileType": "TXT", "FileContents": data},
+        }
+        for mrn, data in (("mrn-1", "YWxpY2UncyBhbnN3ZXI="), ("mrn-2", "Ym9iJ3MgYW5zd2Vy"))
+    ]
+    attachments = [{"content": [{"attachment": {"data": data}}]} for data in ("YWxpY2UncyBmaWxl", "Ym9iJ3MgZmlsZQ==")]
+    stored(output, GENERAL, [{**alice, **attachments[0]}, {**bob, **attachments[1]}, *answers])
+    manifest = next(Path(output.removeprefix("file://")).rglob("manifest.json"))
+    execute(
+        RedoxDocumentDownloadOperator(task_id="files", manifest=str(manifest), output_path=output, destination="general")
+    )
+    purge(output, destination="general", patients_path=patients_file(tmp_path, "Patient/1", "mrn-1"))
+    documents = sorted(text for name, text in files(output).items() if ".DocumentFile." in name)
+    assert documents == ["bob's answer", "bob's file"]

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxResponseError
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.protocol.allowance import INTERACTIONS, parse_allowance
-from airflow_provider_redox.protocol.documents import Attachment
+from airflow_provider_redox.protocol.attachments import Attachment
 from airflow_provider_redox.protocol.looking import Knowledge, Platform, look
 from airflow_provider_redox.protocol.platform import Sought, find_logs
 from tests.support.sandbox import Sandbox

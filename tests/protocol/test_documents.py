@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_redox.protocol.documents import Attachment, is_in_blobs
+from airflow_provider_redox.protocol.attachments import Attachment
+from airflow_provider_redox.protocol.documents import is_in_blobs
 
 HOST = "https://gateway.example/redox"
 

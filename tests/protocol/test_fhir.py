@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.fhir import Endpoint, endpoint, link_as_form, search_form
+from airflow_provider_redox.protocol.fhir import Endpoint, climbs, endpoint, link_as_form, search_form
 
 from .flows import said_by
 from .material import settings
@@ -79,12 +79,43 @@ def test_a_name_that_is_no_resource_type_is_refused(kind: Any) -> None:
             make()
 
 
-@pytest.mark.parametrize("resource_id", [*TRAVERSALS, "a" * 65, "...", "a_b", "$x", None, 7])
+NO_IDS = [*TRAVERSALS, "a" * 513, "...", "$x", "_history", "_search", "a;b", "a b", "a\u00a0b", "a%41", "a\ud800", None, 7]
+
+
+@pytest.mark.parametrize("resource_id", NO_IDS)
 def test_a_text_that_is_no_resource_id_is_refused(resource_id: Any) -> None:
-    """A logical ID is 1 to 64 letters, digits, hyphens and dots, and not dots alone."""
-    with pytest.raises(RedoxConfigError, match=r"^resource_id: must be 1 to 64") as raised:
+    """What could make the URL another one is no logical ID."""
+    with pytest.raises(RedoxConfigError, match=r"^resource_id: must be the ID alone") as raised:
         BASE.read("Patient", resource_id, {})
     assert not isinstance(resource_id, str) or len(resource_id) < 4 or resource_id not in said_by(raised.value)
+
+
+IDS = {
+    "Tbt3KuCY0B5PSrJvCu2j-PlK.aiHsu2xUjUM8bWpetXoB": "Tbt3KuCY0B5PSrJvCu2j-PlK.aiHsu2xUjUM8bWpetXoB",
+    "e" * 88: "e" * 88,
+    "a_b:c": "a_b:c",
+    "a|b": "a%7Cb",
+    "a+1": "a%2B1",
+}
+
+
+@pytest.mark.parametrize("resource_id", IDS)
+def test_an_id_of_another_server_is_read(resource_id: str) -> None:
+    """An ID that a server gave is asked for, however long, percent-encoded where it has to be."""
+    assert BASE.read("Patient", resource_id, {}).url == f"{BASE.url}/Patient/{IDS[resource_id]}"
+
+
+@given(st.text(max_size=30) | st.text("._-:%/\\?#;$ ab\u0131", max_size=8))
+def test_whatever_the_id_the_url_is_that_of_one_resource(resource_id: str) -> None:
+    """The URL of a read has the base, the type and one segment that decodes to the ID; what has not is refused."""
+    try:
+        url = urlsplit(BASE.read("Patient", resource_id, {}).url)
+    except RedoxConfigError:
+        return
+    assert url.path.startswith(f"{urlsplit(BASE.url).path}/Patient/")
+    segment = url.path.removeprefix(f"{urlsplit(BASE.url).path}/Patient/")
+    assert (unquote(segment), "/" in segment, url.query, url.fragment) == (resource_id, False, "", "")
+    assert not climbs(url.path)
 
 
 @pytest.mark.parametrize("name", [*TRAVERSALS, "$", "$$x", "Observation-create", "-x", "a" * 65, "x/$y"])

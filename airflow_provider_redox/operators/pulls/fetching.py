@@ -19,8 +19,11 @@ from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.pulls.asks import Anew, Piece
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
+from airflow_provider_redox.protocol.attachments import Attachment, at, attachments_of
+from airflow_provider_redox.protocol.contents import beyond_help, content_of
 from airflow_provider_redox.protocol.disclosure import READ, Disclosure
-from airflow_provider_redox.protocol.documents import Attachment, attachments_of, decoded, is_in_blobs, kind_of
+from airflow_provider_redox.protocol.documents import is_in_blobs, judged
+from airflow_provider_redox.protocol.media_types import kind_of
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.protocol.paging import Position
 from airflow_provider_redox.protocol.patients import patients_of_body
@@ -73,10 +76,11 @@ class DocumentAsk:
             destination=self.operator.destination,
             environment=self.operator.environment,
             headers=self.operator.headers,
+            on_mismatch=self.operator.on_mismatch,
         )
         try:
-            kind, content = self.client.run(flow)
-            return self.incoming.keep() if content is None else self.incoming.whole(kind, content)
+            kind, content, mismatch = self.client.run(flow)
+            return self.incoming.keep(mismatch) if content is None else self.incoming.whole(kind, content, mismatch)
         except NotTakenError as error:
             raise error.__cause__ or error from None
         finally:
@@ -106,7 +110,7 @@ class Fetching:
         for number, one in enumerate(attachments):
             if number == DOCUMENTS_AT_MOST:
                 raise RedoxConfigError(f"manifest: more than {DOCUMENTS_AT_MOST} documents; divide them over several tasks")
-            found.append(_at_hand(one, Incoming(files, layout, number, one, limit=operator.max_bytes)))
+            found.append(_at_hand(operator, one, Incoming(files, layout, number, one, limit=operator.max_bytes)))
         if any(one.had is None and not is_in_blobs(one.attachment, client.settings.blob_url) for one in found):
             client.calls.endpoint(operator.destination, operator.environment)
         results = resumable_results(
@@ -167,7 +171,7 @@ class Fetching:
 def _check_arguments(operator: RedoxDocumentDownloadOperator) -> None:
     if (operator.manifest is None) == (operator.urls is None):
         raise RedoxConfigError("manifest, urls: give one of them")
-    check_choices(operator, on_error=("fail", "record"))
+    check_choices(operator, on_error=("fail", "record"), on_mismatch=("fail", "warn"))
     check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST), max_bytes=(1, 2**40))
 
 
@@ -184,7 +188,7 @@ def _named(urls: Any) -> list[Attachment]:
     for number, url in enumerate(urls):
         if not isinstance(url, str) or not url.strip():
             raise RedoxConfigError(f"urls[{number}]: must be text")
-    return [Attachment(f"urls[{number}]", "", url=url) for number, url in enumerate(urls)]
+    return [at(f"urls[{number}]", "", url) for number, url in enumerate(urls)]
 
 
 def _listed(manifest: Any, *, collects: bool) -> Iterator[Attachment]:
@@ -222,12 +226,17 @@ def _resource(line: bytes) -> Mapping[str, Any]:
     return resource
 
 
-def _at_hand(attachment: Attachment, incoming: Incoming) -> Found:
+def _at_hand(operator: RedoxDocumentDownloadOperator, attachment: Attachment, incoming: Incoming) -> Found:
     """Write what the resource holds itself, and let go of it."""
+    if attachment.fault:
+        return Found(attachment, beyond_help(attachment.fault))
     if attachment.data is None:
         return Found(attachment)
     known = replace(attachment, data=None)
     try:
-        return Found(known, incoming.whole(kind_of("", attachment.declared), decoded(attachment.data)))
+        content = content_of(attachment.data, attachment.coding, attachment.declared)
+        kind, _, mismatch = judged(kind_of("", attachment.declared), content, attachment, on_mismatch=operator.on_mismatch)
+        return Found(known, incoming.whole(kind, content, mismatch))
     except RedoxError as error:
+        error.retryable = False  # the resource lies in storage: it will say the same the next time
         return Found(known, error)

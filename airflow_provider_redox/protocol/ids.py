@@ -1,0 +1,75 @@
+"""Logical IDs: tolerant in what servers hold, strict in what becomes a part of a URL.
+
+FHIR R4 allows 1 to 64 letters, digits, '-' and '.'. Servers hold others: of 88 characters (Epic), with '_' or ':'.
+So an ID is percent-encoded where it goes into a URL, and refused only where it could lead to another place than the resource
+that it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+LONGEST = 512
+"""Characters of an ID. Some servers and proxies take no URL of more than 2,000."""
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_SEPARATOR = re.compile(r"[/\\?#%;]")
+_PLAIN = re.compile(r"[A-Za-z0-9\-._:~|=+@]{1,255}")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+
+
+def path_segment(identifier: Any) -> str | None:
+    """Return an ID as one segment of a URL's path; None for one that could make it another URL.
+
+    Refused is what separates parts of a URL, what a second decoding could make such a separator, dots alone, and the words
+    that FHIR puts in the place of an ID: `_history`, `_search` and the operations, which begin with `$`.
+    """
+    if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST or not _PRINTABLE.fullmatch(identifier):
+        return None
+    if _SEPARATOR.search(identifier) or identifier.startswith("$") or not identifier.strip("."):
+        return None
+    if identifier.lower() in ("_history", "_search"):
+        return None
+    return quote(identifier, safe="-._~:@")
+
+
+def shown(identifier: Any) -> str:
+    """Return an ID as a list or a report may show it: itself, a digest of one of odd form, `?` for none."""
+    if not isinstance(identifier, str) or not identifier:
+        return "?"
+    return identifier if _PLAIN.fullmatch(identifier) else _digest(identifier.encode("utf-8", "replace"))
+
+
+def named(resource: Mapping[str, Any]) -> str:
+    """Return a name of a resource or a Data Model answer for lists: no two that are not the same have one name.
+
+    Of a resource it is `DocumentReference/<id>`, of an answer `Media.QueryResponse/<log ID>`; a digest stands for what is
+    missing. What was taken out of a resource is found again by this name, as when its patient is erased.
+    """
+    meta = resource.get("Meta")
+    if isinstance(meta, Mapping):
+        kind, identifier = ".".join(_word(meta.get(name)) for name in ("DataModel", "EventType")), _log_id(meta)
+    else:
+        kind, identifier = _word(resource.get("resourceType")), shown(resource.get("id"))
+    return f"{kind}/{_digest(msgspec.json.encode(resource)) if identifier == '?' else identifier}"
+
+
+def _word(name: Any) -> str:
+    word = name.replace(" ", "") if isinstance(name, str) else ""
+    return word if _WORD.fullmatch(word) else "?"
+
+
+def _log_id(meta: Mapping[str, Any]) -> str:
+    logs = meta.get("Logs")
+    first = logs[0] if isinstance(logs, list) and logs else None
+    return shown(first.get("ID") if isinstance(first, Mapping) else None)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256-{hashlib.sha256(content).hexdigest()[:32]}"
