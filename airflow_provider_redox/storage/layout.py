@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 _LOCAL_EXECUTORS = {"LocalExecutor", "SequentialExecutor", "DebugExecutor", "InProcessExecutor"}
@@ -123,7 +124,8 @@ def output_root(output_path: str | None, *, name: str = "output_path") -> str:
     """
     from airflow.providers.common.compat.sdk import conf
 
-    return checked_root(str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root(), name=name)
+    root = conf.get("redox", "output_root", fallback="") or _home_root()
+    return checked_root(str(given(output_path, root, name=name)), name=name)
 
 
 def checked_root(root: str, *, name: str = "output_path") -> str:
