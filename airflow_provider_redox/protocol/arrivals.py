@@ -15,6 +15,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from airflow_provider_redox.checks import given
+
 _LONGEST = 64
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _STAMPED = re.compile(r"\d{8}T\d{12}Z_")
@@ -106,8 +108,11 @@ class Filter:
 
     @classmethod
     def of(cls, *, data_model: object, event_type: object, source: object) -> Filter:
-        """Make one of a text, a list of texts or None for each."""
-        return cls(*(frozenset(part(one) for one in _listed(wanted)) for wanted in (data_model, event_type, source)))
+        """Make one of a text, a list of texts or None for each. Empty is not None: see `checks.py`."""
+        wanted = {"data_model": data_model, "event_type": event_type, "source": source}
+        return cls(
+            *(frozenset(part(one) for one in _listed(given(value, None, name=name))) for name, value in wanted.items())
+        )
 
     def wants(self, arrival: Arrival) -> bool:
         """Say whether a message is wanted."""
@@ -122,6 +127,6 @@ class Filter:
 
 
 def _listed(wanted: object) -> list[object]:
-    if wanted is None or wanted == "":
+    if wanted is None:
         return []
     return list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]

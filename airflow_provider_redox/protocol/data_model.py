@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_redox.checks import given, is_empty
+from airflow_provider_redox.checks import given, is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
@@ -67,6 +67,15 @@ def is_query(message: Any) -> bool:
     if not isinstance(model, str) or not isinstance(event, str):
         return False
     return event in QUERY_EVENTS.get(model.replace(" ", "").lower(), frozenset())
+
+
+def meant_query(message: Mapping[str, Any]) -> str:
+    """Return the end of an error about what is no known query: the one that was meant, where one is like it."""
+    known = {f"{model}.{event}": event for model, events in QUERY_EVENTS.items() for event in sorted(events)}
+    meta = message["Meta"]
+    model = str(meta["DataModel"]).replace(" ", "").lower()
+    close = near(meta["EventType"], QUERY_EVENTS.get(model, ())) or near(f"{model}.{meta['EventType']}", known, cutoff=0.8)
+    return f". Did you mean {close}?" if close else ""
 
 
 def complete(
@@ -189,9 +198,8 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
 
 
 def _laid_over(lower: dict[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of both, the upper's where both have one; null, or an object of nulls, is as good as absent."""
-    kept = {name: value for name, value in upper.items() if name not in lower or not _says_nothing(value)}
-    return {**lower, **kept}
+    """Return the fields of both, the upper's where both have one and its is not null."""
+    return {**lower, **{name: value for name, value in upper.items() if name not in lower or value is not None}}
 
 
 def _fill(meta: dict[str, Any], name: str, value: Any) -> None:
@@ -200,7 +208,8 @@ def _fill(meta: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _says_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping) and all(map(_says_nothing, value.values())))
+    """Return whether a value is null, or an object of nulls, as a Source of a sample is."""
+    return value is None or (isinstance(value, Mapping) and all(one is None for one in value.values()))
 
 
 def _check_routing(meta: Mapping[str, Any]) -> None:

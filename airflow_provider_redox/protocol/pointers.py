@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_redox.checks import is_empty
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
@@ -18,7 +19,7 @@ def find(document: Any, pointer: str, *, where: str) -> str:
     value = document
     for token in pointer[1:].split("/"):
         value = _step(value, token.replace("~1", "/").replace("~0", "~"))
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+    if isinstance(value, bool) or not isinstance(value, str | int) or is_empty(str(value)):
         raise RedoxConfigError(f"{where}: {pointer} leads to no text or number in the payload")
     return str(value)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_redox.checks import given, meant, one_of
+from airflow_provider_redox.checks import empty, given, is_empty, meant, one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.allowance import EVERYTHING, Allowance, parse_allowance
 from airflow_provider_redox.protocol.destinations import Destination, parse_destinations
@@ -182,6 +182,8 @@ class Settings:
 
 def checked_headers(headers: Mapping[str, Any], *, where: str) -> dict[str, str]:
     """Check extra request headers; names come back in lower case. Raises `RedoxConfigError`."""
+    if not isinstance(headers, Mapping):
+        raise RedoxConfigError(f"{where}: must be a mapping of header names to texts")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise RedoxConfigError(f"{where}: a header name holds a character that no header name may have")
@@ -189,6 +191,8 @@ def checked_headers(headers: Mapping[str, Any], *, where: str) -> dict[str, str]
             raise RedoxConfigError(f"{where}: {name} is set by the provider itself; remove it")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise RedoxConfigError(f"{where}: the value of {name} must be one line of printable ASCII")
+        if is_empty(value):
+            raise RedoxConfigError(empty(f"{where}: {name}"))
     return {name.lower(): value for name, value in headers.items()}
 
 

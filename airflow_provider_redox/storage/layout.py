@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.configured import option
 
 _LOCAL_EXECUTORS = {"LocalExecutor", "SequentialExecutor", "DebugExecutor", "InProcessExecutor"}
 
@@ -122,9 +123,7 @@ def output_root(output_path: str | None, *, name: str = "output_path") -> str:
     Raises `RedoxConfigError` for a place that the other workers cannot see: a `file://` root with an executor that is
     not local, unless `[redox] output_root_is_shared` says that every worker mounts it.
     """
-    from airflow.providers.common.compat.sdk import conf
-
-    root = conf.get("redox", "output_root", fallback="") or _home_root()
+    root = option("output_root") or _home_root()
     return checked_root(str(given(output_path, root, name=name)), name=name)
 
 

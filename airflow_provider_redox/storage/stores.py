@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.storage.configured import option
 from airflow_provider_redox.storage.urls import KINDS, place_of
 
 EXTRAS = ("s3", "gcs", "azure")
@@ -52,9 +53,7 @@ def with_options(fs: Any, scheme: str) -> Any:
 
 
 def _configured_options() -> dict[str, dict[str, Any]]:
-    from airflow.providers.common.compat.sdk import conf
-
-    stated = conf.get("redox", "storage_options", fallback="") or "{}"
+    stated = option("storage_options") or "{}"
     try:
         options = json.loads(stated)
     except ValueError:
