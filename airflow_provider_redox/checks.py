@@ -13,6 +13,8 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 
 T = TypeVar("T")
 
+_LISTED = 12
+
 
 def is_empty(value: Any) -> bool:
     """Return whether a value is what an empty template leaves. Jinja writes None as the text `None`."""
@@ -32,7 +34,7 @@ def given(value: T | None, default: T, *, name: str) -> T:
 
 def empty(name: str) -> str:
     """Return what an error says of an argument that is empty."""
-    return f"{name}: is empty, as an empty template or result leaves it; give a value, or leave it out"
+    return f"{name}: is empty; give it a value, or leave it out. A template or a task may have come out as nothing"
 
 
 def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
@@ -48,11 +50,13 @@ def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
 
 
 def meant(name: Any, known: Iterable[str]) -> str:
-    """Return the end of an error about a name that is not known: the one that was meant, if any, and all that are known."""
+    """Return the end of an error about a name that is not known: the one that was meant, and all that are, if not many."""
     names = list(known)
     close = near(name, names)
     listed = f"known are {', '.join(names)}" if names else "none is known"
-    return f"did you mean {close}? {listed[0].upper()}{listed[1:]}" if close else listed
+    if close is None:
+        return listed
+    return f"did you mean {close}?" + (f" Known are {', '.join(names)}" if len(names) <= _LISTED else "")
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -35,7 +35,7 @@ class Destination:
     facility_code: str | None = None
     tags: tuple[str, ...] = ()
     max_concurrency: int | None = None
-    others: tuple[str, ...] | None = None
+    others: tuple[str, ...] | None = field(default=None, compare=False)
 
     def fhir_slug(self) -> str:
         """Give the slug. Raises `RedoxConfigError` when the destination has none."""
