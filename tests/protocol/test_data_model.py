@@ -489,3 +489,81 @@ def test_the_time_of_a_message_is_in_utc() -> None:
     """EventDateTime ends in Z and is the moment that was handed in."""
     stamp = completed(message())["Meta"]["EventDateTime"]
     assert datetime.fromisoformat(stamp.replace("Z", "+00:00")) == datetime.fromtimestamp(NOW, UTC)
+
+
+# ── null and empty ──
+
+FILLED_IN = ("EventDateTime", "Source", "FacilityCode", "Test", "Network", "Site")
+"""What is filled in: by us, from `meta` (Network), and from `extra.meta` (Site)."""
+
+
+@given(
+    nulls=st.sets(st.sampled_from(FILLED_IN)), source=st.sampled_from([None, {}, {"ID": None}, {"ID": None, "Name": None}])
+)
+def test_null_is_as_good_as_absent(nulls: set[str], source: Any) -> None:
+    """A field of Meta that we fill in is filled in where it is null, as in Redox's own samples."""
+    made = settings(destinations=DESTINATIONS, source_id=TWO, meta={"Site": "A"}, environment="Staging")
+
+    def whole(**meta: Any) -> dict[str, Any]:
+        return complete(
+            message(**meta),
+            made,
+            destinations=("coded",),
+            environment=None,
+            now=NOW,
+            defaults={"Network": "N", "Site": None},
+        )
+
+    stated = {name: source if name == "Source" else None for name in nulls}
+    assert whole(**stated) == whole()
+    assert whole()["Meta"]["FacilityCode"] == "FAC-7"
+
+
+def test_a_null_that_nothing_fills_in_stays() -> None:
+    """`"FacilityCode": null` means every facility to the record locator, and is sent as it was written."""
+    meta = completed(message(FacilityCode=None, Logs=None, Test=None))["Meta"]
+    assert (meta["FacilityCode"], meta["Logs"], meta["Test"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("stated", [[], "", {}, "  "])
+@pytest.mark.parametrize("destination", ["general", None])
+def test_no_destination_in_a_message_is_not_the_default(stated: Any, destination: str | None) -> None:
+    """A message that says it goes to nobody goes to nobody."""
+    error = refusal(message(Destinations=stated), destination=destination)
+    assert str(error) == "payload: Meta.Destinations is empty; give it a value, or leave it out"
+
+
+def test_null_destinations_leave_the_choice_to_the_author_and_not_to_the_default() -> None:
+    """Null comes from data; with an author's destination it chooses nothing."""
+    assert completed(message(Destinations=None))["Meta"]["Destinations"] == [{"ID": ONE, "Name": "general"}]
+    made = settings(destinations=DESTINATIONS, destination="general")
+    with pytest.raises(RedoxConfigError, match=r"^payload: Meta\.Destinations is null, which does not mean the default"):
+        complete(message(Destinations=None), made, destinations=None, environment=None, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["FacilityCode", "EventDateTime", "Source", "DataModel", "EventType"])
+@pytest.mark.parametrize("empty", ["", "  ", "None"])
+def test_an_empty_text_in_meta_is_refused(name: str, empty: str) -> None:
+    """It would go out as a place, a time or a kind that there is not."""
+    error = refusal({"Meta": {**message()["Meta"], name: empty}})
+    assert str(error).startswith(f"payload: Meta.{name} is ")
+
+
+def test_an_empty_source_id_is_refused() -> None:
+    """The source of the connection is not put over it."""
+    assert str(refusal(message(Source={"ID": ""}))).startswith("payload: Meta.Source.ID is empty")
+
+
+@pytest.mark.parametrize("names", [[""], ["general", ""], ["general", None], ["general", "None"], [None]])
+def test_none_of_several_destinations_is_the_default(names: Any) -> None:
+    """One that came out as nothing would send the message to the default hospital."""
+    made = settings(destinations=DESTINATIONS, destination="coded")
+    with pytest.raises(RedoxConfigError, match=r"^destination(s\[1\])?: is empty"):
+        complete(message(), made, destinations=names, environment=None, now=NOW)
+
+
+@pytest.mark.parametrize("defaults", ["", [], "Carequality"])
+def test_a_meta_of_the_operator_that_is_no_mapping_is_refused(defaults: Any) -> None:
+    """An empty text is none either."""
+    with pytest.raises(RedoxConfigError, match=r"^meta: must be a mapping"):
+        complete(message(), settings(), destinations=(ONE,), environment=None, now=NOW, defaults=defaults)
