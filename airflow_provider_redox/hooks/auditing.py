@@ -113,7 +113,7 @@ def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
     if wanted is None:
         return configured
     if wanted == "required" and not kept:
-        raise RedoxConfigError("audit: is 'required', and [redox] audit_path does not say where the record is kept")
+        raise RedoxConfigError("audit: is 'required', so set [redox] audit_path, which says where the record is kept")
     if kept and LEVELS.index(wanted) < LEVELS.index(configured):
         raise RedoxConfigError(
             f"audit: {wanted!r} is less than [redox] audit asks for, which is {configured!r}; leave it out"

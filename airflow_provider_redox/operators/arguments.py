@@ -165,13 +165,17 @@ class CheckedArguments:
             if name in self.rendered_privately:
                 continue
             if name in vars(self).get("_partly_empty", ()):
-                raise RedoxConfigError(f"{empty(name)}. A part of it in {{{{ }}}} came out as nothing")
+                raise RedoxConfigError(
+                    f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
+                )
             self.checked(name, getattr(self, name))
 
     def checked(self, name: str, value: Any) -> Any:
         """Return the value of an argument as it was rendered. Raises `RedoxConfigError` where it came out wrong."""
         if value is None and name in self._given:
-            raise RedoxConfigError(f"{empty(name)}. The template or the task that was to give it gave None")
+            raise RedoxConfigError(
+                f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
+            )
         self._check(name, value)
         return value
 

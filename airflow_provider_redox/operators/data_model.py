@@ -195,5 +195,5 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     def _check_correlation(self) -> None:
         if self.on_ambiguous == "reconcile" and self.correlation_key is None:
             raise RedoxConfigError(
-                "correlation_key: missing; without it the logs cannot tell one message of a file from another"
+                "correlation_key: missing; name what tells one message of a file from another in Redox's logs"
             )

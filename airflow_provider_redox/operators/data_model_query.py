@@ -95,7 +95,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         self.depend_on(payload)
         self.check_literals()
         if cohort_key is not None and cohort is None:
-            raise RedoxConfigError("cohort_key: needs a cohort")
+            raise RedoxConfigError("cohort_key: needs a cohort; give one, or leave it out")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask and give the manifest of the answers."""

@@ -183,7 +183,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         if self.window_parts is not None and (self.window is None or self.cohort is not None):
             raise RedoxConfigError("window_parts: needs a window, and no cohort, whose searches are side by side already")
         if self.cohort_key is not None and self.cohort is None:
-            raise RedoxConfigError("cohort_key: needs a cohort")
+            raise RedoxConfigError("cohort_key: needs a cohort; give one, or leave it out")
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  (OpenLineage's signature)
         """Tell OpenLineage what was read and written. On Airflow 3 this runs in a fork, which cannot ask for an XCom."""

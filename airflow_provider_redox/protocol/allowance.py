@@ -89,6 +89,5 @@ def _names(name: str, value: Any) -> frozenset[str]:
 
 def _refused(field: str, what: str) -> RedoxConfigError:
     return RedoxConfigError(
-        f"extra.allow.{field}: this connection is not to be used for {what}. Nothing was sent. Use another connection, or "
-        "have it allowed"
+        f"extra.allow.{field}: does not allow {what}; use another connection, or have it allowed. Nothing was sent"
     )

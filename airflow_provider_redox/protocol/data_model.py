@@ -116,7 +116,7 @@ def complete(
     _complete_test(meta, settings.environment_for(environment))
     whole["Meta"] = meta
     if is_query(whole) and len(meta["Destinations"]) != 1:
-        raise RedoxConfigError("payload: a query goes to exactly one destination; Meta.Destinations names several")
+        raise RedoxConfigError("payload: a query goes to exactly one destination; keep one in Meta.Destinations")
     return whole
 
 
@@ -216,7 +216,7 @@ def _check_routing(meta: Mapping[str, Any]) -> None:
     """Refuse fields that choose what a message is or where it goes, and are missing or empty."""
     for name in ("DataModel", "EventType"):
         if not isinstance(meta.get(name), str) or is_empty(meta[name]):
-            raise RedoxConfigError(f"payload: Meta.{name} is missing")
+            raise RedoxConfigError(f"payload: Meta.{name} is missing; Redox tells messages apart by it, so put it in")
     source = meta.get("Source")
     for name, value in (
         *((name, meta.get(name)) for name in ("Destinations", "FacilityCode", "EventDateTime", "Source")),
@@ -252,13 +252,13 @@ def _named(settings: Settings, names: Sequence[str]) -> list[Destination]:
 def _check_destinations(stated: Any) -> None:
     """Each has an ID, as text, and none stands there twice: Redox would deliver the message there twice."""
     if not isinstance(stated, list):
-        raise RedoxConfigError("payload: Meta.Destinations must be a list")
+        raise RedoxConfigError('payload: Meta.Destinations must be a list such as [{"ID": "<UUID>"}]')
     ids = [place.get("ID") if isinstance(place, Mapping) else None for place in stated]
     for number, one in enumerate(ids):
         if not isinstance(one, str) or not one.strip():
-            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] has no ID; Redox routes by it")
+            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] has no ID; put the destination's UUID there")
         if one.strip().lower() in (str(other).strip().lower() for other in ids[:number]):
-            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] names a destination a second time")
+            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] names a destination a second time; remove it")
 
 
 def _complete_test(meta: dict[str, Any], environment: str | None) -> None:

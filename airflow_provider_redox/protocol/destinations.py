@@ -121,10 +121,12 @@ def chosen(found: Sequence[Destination], names: Sequence[str] | None, *, known: 
         if name not in known:
             raise RedoxConfigError(f"names[{number}]: extra.destinations has no such name; {meant(name, known)}")
         if name in (names or ())[:number]:
-            raise RedoxConfigError(f"names[{number}]: {name} stands there a second time")
+            raise RedoxConfigError(f"names[{number}]: {name} stands there a second time; remove it")
     left = [one.name for one in found if names is None or one.name in names]
     if not left:
-        raise RedoxConfigError("redox_destinations: no destination of the connection has that tag and that data model")
+        raise RedoxConfigError(
+            "tag, data_model: no destination in extra.destinations fits; correct them, or describe one that does"
+        )
     return left
 
 

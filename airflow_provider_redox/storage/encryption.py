@@ -69,6 +69,6 @@ def _tell(root: str, why: str) -> None:
 
 def _in_clear(name: str, what: str) -> RedoxConfigError:
     return RedoxConfigError(
-        f"{name}: is {what}; [redox] require_encrypted_output wants it. Nothing was asked for. Name an encrypted bucket; "
-        "or, if the place is encrypted by other means, say so with [redox] require_encrypted_output = never"
+        f"{name}: name an encrypted bucket, as [redox] require_encrypted_output wants; this is {what}. Nothing was asked "
+        "for. If the place is encrypted by other means, say so with [redox] require_encrypted_output = never"
     )

@@ -154,9 +154,9 @@ def _refuse_unshared(name: str, executors: str) -> None:
     if fleet:
         option = ", or [redox] output_root," if name in ("output_path", "results_path") else ""
         raise RedoxConfigError(
-            f"{name}: a file:// path is on one machine only, and the executor is {fleet[0]}. Set {name}{option} to object "
-            "storage such as s3://bucket/redox; or, if every worker mounts this path, "
-            "set [redox] output_root_is_shared to True"
+            f"{name}: a file:// path is on one machine only; set {name}{option} to object storage such as "
+            f"s3://bucket/redox. The executor is {fleet[0]}. If every worker mounts this path, set [redox] "
+            "output_root_is_shared to True"
         )
 
 

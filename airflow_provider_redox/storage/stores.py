@@ -48,7 +48,7 @@ def with_options(fs: Any, scheme: str) -> Any:
         return type(fs)(*fs.storage_args, **{**fs.storage_options, **options})
     except TypeError:
         raise RedoxConfigError(
-            f"[redox] storage_options: the driver of {scheme}:// does not take one of its options"
+            f"[redox] storage_options: the driver of {scheme}:// does not take one of its options; remove it"
         ) from None
 
 
@@ -85,7 +85,7 @@ def naming(place: str, *, name: str = "output_path") -> Iterator[None]:
             raise
         code = code_of(error)
         if code == "NoSuchBucket":
-            raise RedoxConfigError(f"{name}: {place}: there is no such bucket") from None
+            raise RedoxConfigError(f"{name}: {place}: there is no such bucket; correct it, or create it") from None
         if isinstance(error, FileNotFoundError | FileExistsError):
             raise
         if isinstance(error, PermissionError):

@@ -85,7 +85,7 @@ def _asked(operator: RedoxDataModelQueryOperator, template: Message) -> list[tup
     if operator.cohort is None:
         return [("0", encode(_complete(operator, template)))]
     if not fields_in(template):
-        raise RedoxConfigError("cohort: payload names no {field} of its rows, so each question would be the same")
+        raise RedoxConfigError("cohort: payload names no {field} of its rows; write one, such as {mrn}, or leave cohort out")
 
     def message(row: Mapping[str, Any], number: int) -> bytes:
         try:

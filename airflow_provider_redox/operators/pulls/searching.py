@@ -94,8 +94,8 @@ def _params(operator: RedoxFhirSearchOperator, context: Context) -> list[Params]
     listed = isinstance(searches, Sequence) and not isinstance(searches, str)
     if not listed or not searches or not all(isinstance(one, Mapping) and one for one in searches):
         raise RedoxConfigError(
-            "search_params: must be a mapping with at least one parameter, or a list of such; it came out empty. "
-            "Leave it out to search for everything of this type"
+            "search_params: must be a mapping with at least one parameter, or a list of such; leave it out to search for "
+            "everything of this type"
         )
     return [_sized(operator, params) for params in searches]
 
@@ -180,7 +180,9 @@ def _cohort(operator: RedoxFhirSearchOperator, params: list[Params], bounds: lis
         raise RedoxConfigError("cohort: needs search_params that are one mapping, and one window at most")
     template = params[0]
     if not fields_in(template):
-        raise RedoxConfigError("cohort: search_params names no {field} of its rows, so each search would be the same")
+        raise RedoxConfigError(
+            "cohort: search_params names no {field} of its rows; write one, such as {mrn}, or leave cohort out"
+        )
 
     def form(row: Mapping[str, Any], number: int) -> bytes:
         filled = _bounded(search_of(template, row, number), name, bounds[0])

@@ -248,7 +248,9 @@ def _platform(operator: RedoxDataModelPostOperator) -> SyncClient | None:
 
     conn_id = given(operator.platform_conn_id, operator.hook.client.settings.platform_conn_id, name="platform_conn_id")
     if conn_id is None:
-        raise RedoxConfigError("platform_conn_id: missing; on_ambiguous='reconcile' asks the Platform API by a connection")
+        raise RedoxConfigError(
+            "platform_conn_id: missing; name the connection of the Platform API, which on_ambiguous='reconcile' asks"
+        )
     client = RedoxHook(conn_id).client
     if not client.settings.environment_id:
         raise RedoxConfigError(f"extra.environment_id: missing in the connection {conn_id}; the log search needs it")

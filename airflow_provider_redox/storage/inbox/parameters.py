@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_redox.checks import empty, is_empty, one_of
+from airflow_provider_redox.checks import empty, is_empty, meant, one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 _LEAST = {"max_messages": 1, "gather_seconds": 0, "poll_interval": 0.05, "lateness": 0}
@@ -41,8 +41,10 @@ def compiled(pattern: str) -> re.Pattern[str]:
     try:
         found = re.compile(pattern)
     except (re.error, TypeError):
-        raise RedoxConfigError("name_pattern: is no regular expression") from None
+        raise RedoxConfigError("name_pattern: must be a regular expression, and cannot be read as one") from None
     unknown = set(found.groupindex) - _GROUPS
     if unknown:
-        raise RedoxConfigError(f"name_pattern: has a group {min(unknown)}; there are {', '.join(sorted(_GROUPS))}")
+        raise RedoxConfigError(
+            f"name_pattern: has a group {min(unknown)}, which is not known; {meant(min(unknown), sorted(_GROUPS))}"
+        )
     return found
