@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ def read_messages(
     from airflow_provider_redox.storage.inbox.place import inbox_root
 
     whose = _consumer(consumer)
-    inbox = base_of(inbox_root(inbox_path)) if inbox_path else None
-    for one in list(events_of(event, inbox=inbox, state=inbox_root(state_path, name="state_path") if state_path else None)):
+    inbox = None if inbox_path is None else base_of(inbox_root(inbox_path))
+    state = None if state_path is None else inbox_root(state_path, name="state_path")
+    for one in list(events_of(event, inbox=inbox, state=state)):
         for message in Desk(one, whose).messages(max_tries=max_tries, done_too=include_done):
             yield message
             if message.is_open:
@@ -140,10 +142,11 @@ def _consumer(name: str | None) -> Consumer:
 
     from airflow_provider_redox.storage.inbox.consuming import Consumer
 
+    name = given(name, None, name="consumer")
     try:
         ti = get_current_context()["ti"]
     except Exception:  # noqa: BLE001  (each Airflow has its own error for "not in a task")
-        if not name:
+        if name is None:
             raise RedoxConfigError("consumer: must be named where no task is running") from None
         return Consumer(name, name)
     owner = "/".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))

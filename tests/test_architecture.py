@@ -17,6 +17,7 @@ from airflow_provider_redox.get_provider_info import get_provider_info
 PACKAGE = Path(__file__).parents[1] / "airflow_provider_redox"
 FLOORS = {
     "exceptions": 0,
+    "checks": 0,
     "types": 0,
     "protocol": 0,
     "client": 1,

@@ -71,7 +71,11 @@ def _keys(connection: Any, kid: str | None = None) -> tuple[SigningKey, ...]:
 
 
 def _find(options: argparse.Namespace) -> Any:
-    return from_json(read_text(options.conn_json, "--conn-json")) if options.conn_json else _from_airflow(options.conn_id)
+    return (
+        from_json(read_text(options.conn_json, "--conn-json"))
+        if options.conn_json is not None
+        else _from_airflow(options.conn_id)
+    )
 
 
 def from_json(text: str) -> Fields:

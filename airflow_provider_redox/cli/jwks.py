@@ -11,7 +11,7 @@ from airflow_provider_redox.protocol.keys import SigningKey, parse_keys
 
 def run(options: argparse.Namespace) -> int:
     """Print the JWKS."""
-    if options.key_file:
+    if options.key_file is not None:
         keys: tuple[SigningKey, ...] = parse_keys(read_text(options.key_file, "--key-file"), field_name="--key-file")
     else:
         keys = keys_of(options)

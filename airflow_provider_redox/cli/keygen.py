@@ -31,12 +31,12 @@ def run(options: argparse.Namespace) -> int:
     """Make the pair and write it to the folder or to stdout."""
     if options.bits and options.algorithm == "ES384":
         raise UsageError("--bits: an ES384 key lies on the curve P-384 and has no size to choose; leave it out")
-    if options.folder and options.print_private_key:
+    if options.folder is not None and options.print_private_key:
         raise UsageError("--print-private-key: is for use without --folder, which writes the key to a file")
-    if options.folder:
+    if options.folder is not None:
         _refuse_overwriting(Path(options.folder))
     key = new_key(options.algorithm, bits=options.bits or DEFAULT_BITS, kid=options.kid)
-    if options.folder:
+    if options.folder is not None:
         _write(Path(options.folder), key, options.client_id)
     elif options.print_private_key:
         put(as_json({"jwks": public_jwks((key,)), "private_key": key.pem()}))

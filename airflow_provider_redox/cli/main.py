@@ -6,6 +6,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 
+from airflow_provider_redox.checks import is_empty
 from airflow_provider_redox.cli.words import UsageError, say
 from airflow_provider_redox.exceptions import RedoxError, words_of
 
@@ -51,11 +52,13 @@ def _add_keygen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = _command(commands, "keygen", "Make a key pair: a JWKS for Redox and a private key for the connection.")
     parser.add_argument("--algorithm", choices=("RS384", "ES384"), default="RS384")
     parser.add_argument("--bits", type=int, choices=(2048, 3072, 4096), help="size of an RSA key (3072)")
-    parser.add_argument("--kid", metavar="ID", help="key ID (the key's thumbprint, shortened)")
+    parser.add_argument("--kid", type=_text, metavar="ID", help="key ID (the key's thumbprint, shortened)")
     parser.add_argument(
-        "--folder", metavar="DIR", help="write the key, the JWKS and a connection there; nothing is overwritten"
+        "--folder", type=_text, metavar="DIR", help="write the key, the JWKS and a connection there; nothing is overwritten"
     )
-    parser.add_argument("--client-id", metavar="ID", help="client ID to write into the connection, when it is known already")
+    parser.add_argument(
+        "--client-id", type=_text, metavar="ID", help="client ID to write into the connection, when it is known already"
+    )
     parser.add_argument("--print-private-key", action="store_true", help="without --folder: print the private key too")
 
 
@@ -68,31 +71,44 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_jwks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "jwks", "Print the public half of a connection's keys, as a JWKS to give to Redox.")
     source = _add_connection(parser)
-    source.add_argument("--key-file", metavar="FILE", help="a private key instead of a connection (- is stdin)")
-    parser.add_argument("--kid", metavar="ID", help="key ID of the key, when it has none")
+    source.add_argument("--key-file", type=_text, metavar="FILE", help="a private key instead of a connection (- is stdin)")
+    parser.add_argument("--kid", type=_text, metavar="ID", help="key ID of the key, when it has none")
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "sample", "Take a sample of a result without persons in it, for development.")
-    parser.add_argument("--manifest", required=True, action="append", metavar="URL", help="of a search; may be repeated")
-    parser.add_argument("--folder", required=True, metavar="DIR", help="where the sample goes: a new or empty folder")
+    parser.add_argument(
+        "--manifest", type=_text, required=True, action="append", metavar="URL", help="of a search; may be repeated"
+    )
+    parser.add_argument(
+        "--folder", type=_text, required=True, metavar="DIR", help="where the sample goes: a new or empty folder"
+    )
     parser.add_argument("--patients", type=int, default=20, metavar="N", help="patients of the sample at most (20)")
 
 
 def _add_purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(commands, "purge", "Destroy what was pulled, and write a certificate of it.")
-    parser.add_argument("--root", metavar="URL", help="the output path ([redox] output_root)")
+    parser.add_argument("--root", type=_text, metavar="URL", help="the output path ([redox] output_root)")
     for name, words in (("destination", "of this destination"), ("environment", "of this environment")):
-        parser.add_argument(f"--{name}", metavar="NAME", help=words)
+        parser.add_argument(f"--{name}", type=_text, metavar="NAME", help=words)
     for name in ("dag", "run", "task"):
-        parser.add_argument(f"--{name}-id", metavar="ID", help=f"of this {name}")
-    parser.add_argument("--patients", metavar="FILE", help="only what is about these: one logical ID or identifier a line")
+        parser.add_argument(f"--{name}-id", type=_text, metavar="ID", help=f"of this {name}")
+    parser.add_argument(
+        "--patients", type=_text, metavar="FILE", help="only what is about these: one logical ID or identifier a line"
+    )
     parser.add_argument("--everything", action="store_true", help="of all destinations, DAGs and patients")
     parser.add_argument("--on-empty", choices=("fail", "succeed"), default="fail", help="where nothing of it is there")
     parser.add_argument(
         "--older-than", type=_age, default=86_400, metavar="AGE", help="such as 30d or 12h (1d); 0 takes what is at work too"
     )
     parser.add_argument("--yes", action="store_true", help="destroy; without it the command says what it would destroy")
+
+
+def _text(value: str) -> str:
+    """Refuse what an unset variable of a shell leaves: it would be taken for "not given"."""
+    if is_empty(value):
+        raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
+    return value
 
 
 def _age(text: str) -> float:
@@ -113,13 +129,13 @@ def _add_probe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands, "probe", "Find out, with a few read requests, how a server behaves where Redox's pages are silent."
     )
     _add_connection(parser)
-    parser.add_argument("--destination", default=SANDBOX, metavar="NAME", help=f"name or slug ({SANDBOX})")
+    parser.add_argument("--destination", type=_text, default=SANDBOX, metavar="NAME", help=f"name or slug ({SANDBOX})")
     parser.add_argument("--environment", choices=("Development", "Staging"), default="Development")
-    parser.add_argument("--given", default="Keva", help="given name of the test patient (Keva)")
-    parser.add_argument("--family", default="Green", help="family name (Green)")
-    parser.add_argument("--birthdate", default="1995-08-26", metavar="DATE", help="birth date (1995-08-26)")
+    parser.add_argument("--given", type=_text, default="Keva", help="given name of the test patient (Keva)")
+    parser.add_argument("--family", type=_text, default="Green", help="family name (Green)")
+    parser.add_argument("--birthdate", type=_text, default="1995-08-26", metavar="DATE", help="birth date (1995-08-26)")
     parser.add_argument("--pause", type=_seconds, default=1.0, metavar="SECONDS", help="time between requests (1)")
-    parser.add_argument("--output", metavar="FILE", help="write the report there instead of to stdout")
+    parser.add_argument("--output", type=_text, metavar="FILE", help="write the report there instead of to stdout")
     parser.add_argument(
         "--yes", action="store_true", help="send the requests; without it the command says what it would send"
     )
@@ -128,9 +144,11 @@ def _add_probe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_connection(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        "--conn-id", metavar="ID", default=DEFAULT_CONN_ID, help=f"connection in Airflow ({DEFAULT_CONN_ID})"
+        "--conn-id", type=_text, metavar="ID", default=DEFAULT_CONN_ID, help=f"connection in Airflow ({DEFAULT_CONN_ID})"
     )
-    source.add_argument("--conn-json", metavar="FILE", help="a connection in Airflow's JSON form instead (- is stdin)")
+    source.add_argument(
+        "--conn-json", type=_text, metavar="FILE", help="a connection in Airflow's JSON form instead (- is stdin)"
+    )
     return source
 
 

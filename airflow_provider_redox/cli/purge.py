@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     patients = None if options.patients is None else patients_in(_place(options.patients), where="--patients")
     if not selection.told and patients is None and not options.everything:
         raise UsageError("Say what: --destination, --environment, --dag-id, --run-id, --task-id, --patients or --everything")
-    if patients is not None and not options.destination:
+    if patients is not None and options.destination is None:
         raise UsageError("--patients: needs --destination; logical IDs and identifiers are a hospital's own")
     root = output_root(None) if options.root is None else checked_root(options.root, name="--root")
     by = {"user": getpass.getuser(), "host": socket.gethostname()}

@@ -36,7 +36,9 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     try:
         return _context(chosen)
     except (OSError, ssl.SSLError):
-        raise RedoxConfigError(f"{name}: cannot be read as a bundle of PEM certificates on this worker") from None
+        raise RedoxConfigError(
+            f"{name}: cannot be read as a bundle of PEM certificates on this worker; correct the path"
+        ) from None
 
 
 @functools.lru_cache(maxsize=16)

@@ -16,12 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.client.driver import Recorder
 from airflow_provider_redox.exceptions import RedoxAuditError, RedoxConfigError, RedoxError
 from airflow_provider_redox.protocol.disclosure import Disclosure, Moment, Requester, events, summary
 from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.audit_log import AuditLog
+from airflow_provider_redox.storage.configured import option
 from airflow_provider_redox.storage.encryption import check_encrypted
 from airflow_provider_redox.storage.layout import checked_root
 
@@ -93,10 +95,8 @@ def auditor_of(settings: Settings, audit: str | None) -> Auditor:
 
     :param audit: what an author wants; it may be stricter than `[redox] audit`, not laxer.
     """
-    from airflow.providers.common.compat.sdk import conf
-
-    path = conf.get("redox", "audit_path", fallback="")
-    level = _level(conf.get("redox", "audit", fallback="") or "required", audit, kept=bool(path))
+    path = option("audit_path")
+    level = _level(option("audit") or "required", audit, kept=bool(path))
     log = _log_at(path, settings.environment) if path and level != "off" else None
     environment = settings.environment or ""
 
@@ -109,11 +109,11 @@ def auditor_of(settings: Settings, audit: str | None) -> Auditor:
 def _level(configured: str, wanted: str | None, *, kept: bool) -> str:
     for name, level in (("[redox] audit", configured), ("audit", wanted)):
         if level is not None and level not in LEVELS:
-            raise RedoxConfigError(f"{name}: must be one of {', '.join(reversed(LEVELS))}")
+            raise RedoxConfigError(one_of(name, level, reversed(LEVELS)))
     if wanted is None:
         return configured
     if wanted == "required" and not kept:
-        raise RedoxConfigError("audit: is 'required', and [redox] audit_path does not say where the record is kept")
+        raise RedoxConfigError("audit: is 'required', so set [redox] audit_path, which says where the record is kept")
     if kept and LEVELS.index(wanted) < LEVELS.index(configured):
         raise RedoxConfigError(
             f"audit: {wanted!r} is less than [redox] audit asks for, which is {configured!r}; leave it out"

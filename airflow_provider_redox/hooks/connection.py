@@ -76,7 +76,7 @@ def extra_of(connection: Connection) -> dict[str, Any]:
     except (ValueError, RecursionError):
         extra = None  # the complaint is made outside: a JSONDecodeError holds the whole text
     if not isinstance(extra, dict):
-        raise RedoxConfigError("extra: must be valid JSON, an object")
+        raise RedoxConfigError('extra: must be a JSON object such as {"client_id": "..."}')
     # Airflow 2's Test button sends each field a second time, under the name that it had before Airflow 2.3.
     return {name.removeprefix("extra__redox__"): value for name, value in extra.items()}
 
@@ -137,7 +137,9 @@ def key_text_of(connection: Connection, extra: dict[str, Any]) -> str:
         )
     text = _text_of(Path(str(path)))
     if text is None:
-        raise RedoxConfigError("extra.key_file: cannot be read as a text file on this worker")
+        raise RedoxConfigError(
+            "extra.key_file: cannot be read as a text file on this worker; put it there, or correct the path"
+        )
     return text
 
 

@@ -89,7 +89,9 @@ def run(
         raise RedoxConfigError("auth_type: must stay unset; a redox connection signs in with its own key")
     unknown = [name for name in extra_options if name not in _IGNORED]
     if unknown:
-        raise RedoxConfigError(f"extra_options: {', '.join(map(str, unknown))} cannot be set on a redox connection")
+        raise RedoxConfigError(
+            f"extra_options: {', '.join(map(str, unknown))} cannot be set on a redox connection; leave it out"
+        )
     url = checked_url(hook.client.settings.base_url, endpoint or "")
     place = {"params": data} if hook.method == "GET" else {"data": data}
     with session(hook.client, headers) as made:
@@ -102,8 +104,8 @@ def run(
 def no_advanced_retry() -> RedoxConfigError:
     """Make the error for HttpHook's blanket retry."""
     return RedoxConfigError(
-        "retry_args: not available on a redox connection; requests that may be repeated are retried by the hook itself, and "
-        "any other would be sent twice"
+        "retry_args: leave it out on a redox connection; the hook repeats what may be repeated, and any other request "
+        "would be sent twice"
     )
 
 

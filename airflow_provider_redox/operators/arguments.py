@@ -1,25 +1,226 @@
-"""Checks of operators' arguments: early, each complaint with the argument's name and what it may be."""
+"""What the arguments of operators and sensors may be, declared once for each class and checked at the door.
+
+Each class declares a rule for each argument of its own (`rules`). What is written literally is checked when the DAG is read,
+so that a typing error is an import error; a template or another task's result is checked when the task runs, before anything
+is sent. Only `None` means default: an argument that was given and came out as nothing is refused by its name.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from os import PathLike
+from typing import Any, ClassVar
 
+from airflow_provider_redox.checks import empty, is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 CONCURRENCY_AT_MOST = 64
 
 
-def check_choices(operator: Any, **choices: tuple[str | None, ...]) -> None:
-    """Check arguments that are one of some words; None among them may be left out. Raises `RedoxConfigError`."""
-    for name, allowed in choices.items():
-        if getattr(operator, name) not in allowed:
-            raise RedoxConfigError(f"{name}: must be one of {', '.join(filter(None, allowed))}")
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an argument may be.
+
+    :param wants: completes `must be …`.
+    :param fits: says whether a value that is neither None nor empty is right.
+    :param optional: whether None is right, and means the default.
+    :param may_be_empty: of content that chooses nothing.
+    :param known: the words that it may be, to show the one that was meant.
+    :param each: of a list, the rule of each entry.
+    :param parts: whether a part of a text, from `{{ ... }}` within it, may be empty.
+    """
+
+    wants: str
+    fits: Callable[[Any], bool]
+    optional: bool = True
+    may_be_empty: bool = False
+    known: Callable[[], Iterable[str]] | None = None
+    each: Rule | None = None
+    parts: bool = False
+
+    @property
+    def required(self) -> Rule:
+        """The same rule for an argument that has no default."""
+        return replace(self, optional=False)
+
+    def problem(self, name: str, value: Any) -> str | None:
+        """Return what is wrong with a value, beginning with the argument's name; None where it is right."""
+        if value is None:
+            return None if self.optional else f"{name}: must be {self.wants}, and is None"
+        if is_empty(value) and not self.may_be_empty:
+            return empty(name)
+        if self.each is not None and isinstance(value, list | tuple):
+            told = (self.each.problem(f"{name}[{number}]", one) for number, one in enumerate(value))
+            return next(filter(None, told), None)
+        if self.fits(value):
+            return None
+        close = near(value, self.known()) if self.known and isinstance(value, str) else None
+        return f"{name}: must be {self.wants}" + (f"; did you mean {close}?" if close else "")
 
 
-def check_whole_numbers(operator: Any, **ranges: tuple[int, int | None]) -> None:
-    """Check arguments that are whole numbers from the first on, up to the second. Raises `RedoxConfigError`."""
-    for name, (least, most) in ranges.items():
-        value = getattr(operator, name)
+def choice(*words: str, optional: bool = False) -> Rule:
+    """Return the rule for one of some words."""
+    return Rule(f"one of {', '.join(words)}", lambda value: value in words, optional, known=lambda: words)
+
+
+def whole(least: int, most: int | None = None, *, optional: bool = False) -> Rule:
+    """Return the rule for a whole number from the first on, up to the second."""
+
+    def fits(value: Any) -> bool:
         is_number = isinstance(value, int) and not isinstance(value, bool)
-        if not is_number or value < least or (most is not None and value > most):
-            raise RedoxConfigError(f"{name}: must be a whole number from {least}{'' if most is None else f' to {most}'}")
+        return is_number and least <= value and (most is None or value <= most)
+
+    return Rule(f"a whole number from {least}{'' if most is None else f' to {most}'}", fits, optional)
+
+
+def seconds(least: float) -> Rule:
+    """Return the rule for a length of time, as seconds or as a timedelta."""
+
+    def fits(value: Any) -> bool:
+        length = value.total_seconds() if isinstance(value, timedelta) else value
+        is_number = isinstance(length, int | float) and not isinstance(length, bool)
+        return is_number and math.isfinite(length) and length >= least
+
+    return Rule(f"seconds or a timedelta, from {least:g} s on", fits, optional=False)
+
+
+def number(least: float) -> Rule:
+    """Return the rule for a number from the first on."""
+    return Rule(
+        f"a number, {least:g} or more",
+        lambda value: not isinstance(value, timedelta) and seconds(least).fits(value),
+        optional=False,
+    )
+
+
+def _is_place(value: Any) -> bool:
+    if isinstance(value, str):
+        return "://" in value or value.startswith("/")
+    return isinstance(value, PathLike) or hasattr(value, "fs")
+
+
+def _is_headers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, str) and not is_empty(one) for one in value.values())
+
+
+def _types() -> Iterable[str]:
+    from airflow_provider_redox.protocol.resource_types import RESOURCE_TYPES
+
+    return RESOURCE_TYPES
+
+
+FLAG = Rule("True or False", lambda value: isinstance(value, bool), optional=False)
+OPTIONAL_FLAG = replace(FLAG, optional=True)
+TEXT = Rule("text", lambda value: isinstance(value, str))
+TEXTS = Rule("a list of texts", lambda _: False, each=TEXT.required)
+NAME_OR_NAMES = Rule("text, or a list of texts", lambda value: isinstance(value, str), each=TEXT.required)
+PLACE = Rule("an absolute path or a URL such as s3://conn_id@bucket/prefix", _is_place)
+PLACES = Rule("a list of at least one path", lambda _: False, each=PLACE.required)
+POINTER = Rule("a JSON Pointer such as /Order/Results/0/ID", lambda value: isinstance(value, str) and value.startswith("/"))
+ENVIRONMENT = choice("Development", "Staging", "Production", optional=True)
+AUDIT = choice("required", "best_effort", "off", optional=True)
+RESOURCE_TYPE = Rule(
+    "the name of a FHIR resource type, such as Patient", lambda value: value in _types(), optional=False, known=_types
+)
+HEADERS = Rule("a mapping of header names to texts that are not empty", _is_headers, may_be_empty=True)
+MAPPING = Rule("a mapping", lambda value: isinstance(value, Mapping), may_be_empty=True)
+FILTERS = Rule("a mapping of names to values", lambda value: isinstance(value, Mapping))
+CONTENT = Rule("anything", lambda _: True, may_be_empty=True)
+"""What is sent as it was written, and chooses neither a place nor a person nor a rule."""
+ITS_OWN = Rule("what its own check says", lambda _: True)
+"""What is not empty, and is checked further by what reads it."""
+WINDOW = replace(ITS_OWN, parts=True)
+"""Its own check names the cure for a run that has no data interval."""
+
+Rules = Mapping[str, Rule]
+
+
+class CheckedArguments:
+    """A task whose arguments are declared: `rules` names each that a class adds to those of its bases.
+
+    The constructor of a class that adds some ends with `self.check_literals()`, and `execute` begins with
+    `self.check_arguments()`.
+    """
+
+    rules: ClassVar[Rules] = {}
+    rendered_privately: ClassVar[Sequence[str]] = ()
+    """Arguments that are templates and no template fields, as they may hold a patient."""
+    template_fields: Sequence[str]
+
+    def check_literals(self) -> None:
+        """Check what is known when the DAG is read. Raises `RedoxConfigError`."""
+        here = [name for name in rules_of(type(self)) if name in vars(self)]
+        self._given = frozenset(name for name in here if getattr(self, name) is not None)
+        templated = {*self.template_fields, *self.rendered_privately}
+        for name in here:
+            if name not in templated or not _waits(getattr(self, name)):
+                self._check(name, getattr(self, name))
+
+    def check_arguments(self) -> None:
+        """Check what the task runs with, rendered, before anything is sent. Raises `RedoxConfigError`."""
+        for name in rules_of(type(self)):
+            if name in self.rendered_privately:
+                continue
+            if name in vars(self).get("_partly_empty", ()):
+                raise RedoxConfigError(
+                    f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
+                )
+            self.checked(name, getattr(self, name))
+
+    def checked(self, name: str, value: Any) -> Any:
+        """Return the value of an argument as it was rendered. Raises `RedoxConfigError` where it came out wrong."""
+        if value is None and name in self._given:
+            raise RedoxConfigError(
+                f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
+            )
+        self._check(name, value)
+        return value
+
+    def _check(self, name: str, value: Any) -> None:
+        problem = rules_of(type(self))[name].problem(name, value)
+        if problem is not None:
+            raise RedoxConfigError(problem)
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, *rest: Any, **options: Any
+    ) -> None:
+        """Render field by field, and note where a part of a text came out as nothing.
+
+        `s3://bucket/{{ tenant }}` without a tenant would be the root of all tenants. Jinja's `finalize` sees each part.
+        """
+        render = super()._do_render_template_fields  # type: ignore[misc]
+        rules, noted = rules_of(type(self)), vars(self).setdefault("_partly_empty", set())
+        for name in template_fields:
+            rule = rules.get(name) if parent is self else None
+            watched = jinja_env if rule is None or rule.parts else jinja_env.overlay(finalize=_noting(name, noted))
+            render(parent, (name,), context, watched, *rest, **options)
+
+
+def rules_of(kind: type) -> dict[str, Rule]:
+    """Return the rules of all arguments of a class, its bases' first."""
+    return {name: rule for cls in reversed(kind.__mro__) for name, rule in vars(cls).get("rules", {}).items()}
+
+
+def _noting(name: str, noted: set[str]) -> Callable[[Any], Any]:
+    def finalize(value: Any) -> Any:
+        if value is None or is_empty(value):
+            noted.add(name)
+        return value
+
+    return finalize
+
+
+def _waits(value: Any) -> bool:
+    """Return whether a value is known only when the task runs: a template, or another task's result."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return any(map(_waits, _inside(value)))
+    return callable(value) or (hasattr(value, "resolve") and not isinstance(value, PathLike))
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    yield from value.values() if isinstance(value, Mapping) else value

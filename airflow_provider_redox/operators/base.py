@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.checks import given
+from airflow_provider_redox.operators.arguments import AUDIT, ENVIRONMENT, HEADERS, TEXT, CheckedArguments, Rule
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import TaskArguments
     from airflow_provider_redox.storage.layout import Layout
 
+MESSAGE = Rule("one message, a mapping with a Meta object", lambda value: isinstance(value, Mapping))
 
-class RedoxOperator(BaseOperator):
+
+class RedoxOperator(CheckedArguments, BaseOperator):
     """The base of the Redox operators.
 
     :param redox_conn_id: the connection.
@@ -33,6 +37,13 @@ class RedoxOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("redox_conn_id", "destination", "environment")
+    rules: ClassVar[Rules] = {
+        "redox_conn_id": TEXT.required,
+        "destination": TEXT,
+        "environment": ENVIRONMENT,
+        "headers": HEADERS,
+        "audit": AUDIT,
+    }
     ui_color = "#f7d9d0"
 
     if TYPE_CHECKING:
@@ -57,6 +68,7 @@ class RedoxOperator(BaseOperator):
         self.environment = environment
         self.headers = headers
         self.audit = audit
+        self.check_literals()
 
     @cached_property
     def hook(self) -> RedoxHook:
@@ -86,16 +98,9 @@ class RedoxOperator(BaseOperator):
 
         ti = context["ti"]
         settings = self.hook.client.settings
-        chosen = destination or self.destination or settings.destination or "none"
-        environment = self.environment or settings.environment or "none"
+        chosen = destination or given(self.destination, settings.destination, name="destination") or "none"
+        environment = settings.environment_for(self.environment) or "none"
         root = output_root(path, name=argument)
         check_encrypted(root, environment, name=argument)
         owner = Owner(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
         return Layout(root, chosen, environment, owner, argument)
-
-
-def checked_payload(payload: Any) -> Mapping[str, Any]:
-    """Give a rendered payload as a mapping. Raises `RedoxConfigError`."""
-    if not isinstance(payload, Mapping):
-        raise RedoxConfigError("payload: must be one message, a mapping with a Meta object")
-    return payload

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.exceptions import RedoxTransportError
+from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class RedoxCheckConnectionOperator(RedoxOperator):
         """Check the connection and give the report."""
         from airflow_provider_redox.hooks import check
 
+        with failing_for_good():
+            self.check_arguments()
         report = check.connection(self.hook)
         if not report.ok and report.retryable:
             raise RedoxTransportError(report.message)

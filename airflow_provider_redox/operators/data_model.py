@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
-from airflow_provider_redox.operators.base import RedoxOperator, checked_payload
+from airflow_provider_redox.operators.arguments import (
+    CONCURRENCY_AT_MOST,
+    FLAG,
+    MAPPING,
+    PLACE,
+    POINTER,
+    TEXT,
+    TEXTS,
+    choice,
+    whole,
+)
+from airflow_provider_redox.operators.base import MESSAGE, RedoxOperator
 from airflow_provider_redox.operators.data_model_query import RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.delivering import DeliveringOperator
 
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import DeliveringArguments
 
 __all__ = ["RedoxDataModelPostOperator", "RedoxDataModelQueryOperator"]
@@ -78,6 +89,27 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         "results_path",
         "ledger_path",
     )
+    rendered_privately = ("payload",)
+    rules: ClassVar[Rules] = {
+        "payload": MESSAGE,
+        "payload_path": PLACE,
+        "meta": MAPPING,
+        "destinations": TEXTS,
+        "results_path": PLACE,
+        "idempotency_key": POINTER,
+        "ledger_path": PLACE,
+        "ordering_key": POINTER,
+        "max_concurrency": whole(1, CONCURRENCY_AT_MOST),
+        "segment_size": whole(1, 10_000),
+        "validate": choice("off", "lenient", "strict"),
+        "on_invalid": choice("fail", "refuse"),
+        "on_refused": choice("fail", "record"),
+        "on_ambiguous": choice("fail", "resend", "reconcile"),
+        "correlation_key": POINTER,
+        "correlation_category": TEXT,
+        "resend": FLAG,
+        "platform_conn_id": TEXT,
+    }
 
     def __init__(
         self,
@@ -122,10 +154,12 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         self.resend = resend
         self.platform_conn_id = platform_conn_id
         self.depend_on(payload)
+        self.check_literals()
+        self._check_together()
 
     def post(self, context: Context) -> dict[str, Any]:
         """Send the message, or the file of messages, and give the summary."""
-        self._check_arguments()
+        self._check_together()
         return self._post_one(context) if self.payload_path is None else self._post_file(context)
 
     def _post_file(self, context: Context) -> dict[str, Any]:
@@ -136,7 +170,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     def _post_one(self, context: Context) -> dict[str, Any]:
         from airflow_provider_redox.operators.sends.posting import Posting
 
-        posting = Posting.prepare(self, context, checked_payload(self.rendered(self.payload, context)))
+        posting = Posting.prepare(self, context, self.checked("payload", self.rendered(self.payload, context)))
         try:
             outcome = posting.run()
         except RedoxError as error:
@@ -146,18 +180,11 @@ class RedoxDataModelPostOperator(DeliveringOperator):
             return posting.refused_summary
         return posting.summary(outcome)
 
-    def _check_arguments(self) -> None:
-        check_choices(
-            self,
-            on_invalid=("fail", "refuse"),
-            on_refused=("fail", "record"),
-            on_ambiguous=("fail", "resend", "reconcile"),
-            validate=("off", "lenient", "strict"),
-        )
+    def _check_together(self) -> None:
         if (self.payload is None) == (self.payload_path is None):
             raise RedoxConfigError("payload, payload_path: give one of them")
         if self.payload_path is not None:
-            self._check_file_arguments()
+            self._check_correlation()
         elif self.ordering_key is not None:
             raise RedoxConfigError("ordering_key: is for the messages of a file; give payload_path")
         if self.destination is not None and self.destinations is not None:
@@ -165,9 +192,8 @@ class RedoxDataModelPostOperator(DeliveringOperator):
         if (self.idempotency_key is None) != (self.ledger_path is None):
             raise RedoxConfigError("idempotency_key, ledger_path: one needs the other")
 
-    def _check_file_arguments(self) -> None:
-        check_whole_numbers(self, max_concurrency=(1, CONCURRENCY_AT_MOST), segment_size=(1, 10_000))
+    def _check_correlation(self) -> None:
         if self.on_ambiguous == "reconcile" and self.correlation_key is None:
             raise RedoxConfigError(
-                "correlation_key: missing; without it the logs cannot tell one message of a file from another"
+                "correlation_key: missing; name what tells one message of a file from another in Redox's logs"
             )

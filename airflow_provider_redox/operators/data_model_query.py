@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.results import ResultsLink
-from airflow_provider_redox.operators.base import RedoxOperator
+from airflow_provider_redox.operators.arguments import (
+    CONCURRENCY_AT_MOST,
+    ITS_OWN,
+    MAPPING,
+    PLACE,
+    TEXT,
+    choice,
+    whole,
+)
+from airflow_provider_redox.operators.base import MESSAGE, RedoxOperator
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
@@ -43,6 +54,18 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "cohort", "output_path")
+    rendered_privately = ("payload",)
+    rules: ClassVar[Rules] = {
+        "payload": MESSAGE.required,
+        "meta": MAPPING,
+        "cohort": ITS_OWN,
+        "cohort_key": TEXT,
+        "output_path": PLACE,
+        "max_concurrency": whole(1, CONCURRENCY_AT_MOST),
+        "line_format": choice("raw", "envelope"),
+        "on_error": choice("fail", "record"),
+        "validate": choice("off", "lenient", "strict"),
+    }
     operator_extra_links = (ResultsLink(),)
 
     def __init__(
@@ -70,6 +93,9 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         self.on_error = on_error
         self.validate = validate
         self.depend_on(payload)
+        self.check_literals()
+        if cohort_key is not None and cohort is None:
+            raise RedoxConfigError("cohort_key: needs a cohort; give one, or leave it out")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask and give the manifest of the answers."""
@@ -77,6 +103,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         from airflow_provider_redox.operators.pulls.querying import prepare
 
         with failing_for_good():
+            self.check_arguments()
             querying = prepare(self, context)
             with querying.drain.results as results:
                 with self.hook.client.on_record(querying.drain.disclosure):

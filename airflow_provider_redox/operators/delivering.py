@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxDeliveryError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.logs import LogLink
+from airflow_provider_redox.operators.arguments import FLAG, seconds
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.delivery import Verdict
     from airflow_provider_redox.sensors.waiting import Asked, Deliveries
@@ -42,6 +45,12 @@ class DeliveringOperator(RedoxOperator):
     """
 
     operator_extra_links = (LogLink(),)
+    rules: ClassVar[Rules] = {
+        "wait_for_delivery": FLAG,
+        "deferrable": FLAG,
+        "delivery_timeout": seconds(1),
+        "poll_interval": seconds(0),
+    }
     platform_conn_id: str | None
 
     def __init__(
@@ -58,6 +67,7 @@ class DeliveringOperator(RedoxOperator):
         self.deferrable = deferrable
         self.delivery_timeout = delivery_timeout
         self.poll_interval = poll_interval
+        self.check_literals()
 
     def post(self, context: Context) -> dict[str, Any]:
         """Send, or find that it was sent, and give the summary."""
@@ -67,10 +77,12 @@ class DeliveringOperator(RedoxOperator):
         """Post and give the summary; wait for delivery where that is wanted."""
         if not self.wait_for_delivery:
             with failing_for_good():
+                self.check_arguments()
                 return self._linked(context, self.post(context))
         from airflow_provider_redox.triggers.events import check_provable
 
         with failing_for_good():
+            self.check_arguments()
             asked = self._asked()  # what is wrong with it is told before anything is sent
             if self.deferrable:
                 check_provable(asked.client.settings.keys)
@@ -89,6 +101,7 @@ class DeliveringOperator(RedoxOperator):
         from airflow_provider_redox.triggers.events import error_of, is_believed, parse_event
 
         with failing_for_good():
+            self.check_arguments()
             asked, told, posted = self._asked(), parse_event(event), self._posted(context)
             if told.status == "error":
                 raise error_of(told, asked.conn_id)
@@ -115,7 +128,7 @@ class DeliveringOperator(RedoxOperator):
     def _asked(self) -> Asked:
         from airflow_provider_redox.sensors.waiting import Asked
 
-        return Asked.by(self.platform_conn_id or self.redox_conn_id)
+        return Asked.by(given(self.platform_conn_id, self.redox_conn_id, name="platform_conn_id"))
 
     def _deliveries(self, context: Context, asked: Asked, summary: Mapping[str, Any]) -> Deliveries:
         """Say what is waited for: the log IDs of the one message, or the file of results, which names those of each."""

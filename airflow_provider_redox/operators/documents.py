@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.results import ResultsLink
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, ITS_OWN, PLACE, TEXTS, choice, whole
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
@@ -44,6 +47,16 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
+    rendered_privately = ("manifest", "urls")
+    rules: ClassVar[Rules] = {
+        "manifest": ITS_OWN,
+        "urls": TEXTS,
+        "output_path": PLACE,
+        "max_concurrency": whole(1, CONCURRENCY_AT_MOST),
+        "max_bytes": whole(1, 2**40),
+        "on_error": choice("fail", "record"),
+        "on_mismatch": choice("fail", "warn"),
+    }
     operator_extra_links = (ResultsLink(),)
 
     def __init__(
@@ -67,6 +80,9 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
         self.on_error = on_error
         self.on_mismatch = on_mismatch
         self.depend_on(manifest, urls)
+        self.check_literals()
+        if (manifest is None) == (urls is None):
+            raise RedoxConfigError("manifest, urls: give one of them")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the documents and give the manifest."""
@@ -74,6 +90,7 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
         from airflow_provider_redox.operators.pulls.fetching import Fetching
 
         with failing_for_good():
+            self.check_arguments()
             fetching = Fetching.prepare(self, context)
             manifest = fetching.run()
         self.log.info("Documents: %(documents)d, failed: %(failed)d.", manifest["extension"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import PLACE, RESOURCE_TYPE, TEXT
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
@@ -30,6 +32,8 @@ class RedoxFhirReadOperator(RedoxOperator):
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "resource_type", "output_path")
+    rendered_privately = ("resource_id",)
+    rules: ClassVar[Rules] = {"resource_type": RESOURCE_TYPE, "resource_id": TEXT.required, "output_path": PLACE}
 
     def __init__(
         self, *, resource_type: str, resource_id: str, output_path: str | None = None, **kwargs: Unpack[RedoxArguments]
@@ -39,6 +43,7 @@ class RedoxFhirReadOperator(RedoxOperator):
         self.resource_id = resource_id
         self.output_path = output_path
         self.depend_on(resource_id)
+        self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the resource and give the manifest."""
@@ -48,11 +53,11 @@ class RedoxFhirReadOperator(RedoxOperator):
         from airflow_provider_redox.storage.results import Results
 
         with failing_for_good():
+            self.check_arguments()
+            resource_id = self.checked("resource_id", self.rendered(self.resource_id, context))
             client = self.hook.client
             where = {"destination": self.destination, "environment": self.environment}
-            flow = client.accounted.read(
-                self.resource_type, self.rendered(self.resource_id, context), headers=self.headers, **where
-            )
+            flow = client.accounted.read(self.resource_type, resource_id, headers=self.headers, **where)
             with Results(self.layout(context, self.output_path)) as results:
                 response = client.run(flow)
                 line = msgspec.json.format(response.body.removeprefix(b"\xef\xbb\xbf").strip(), indent=-1)

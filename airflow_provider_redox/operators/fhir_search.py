@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.results import ResultsLink
+from airflow_provider_redox.operators.arguments import (
+    CONCURRENCY_AT_MOST,
+    ITS_OWN,
+    PLACE,
+    RESOURCE_TYPE,
+    TEXT,
+    WINDOW,
+    choice,
+    whole,
+)
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -14,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
 
 
@@ -70,6 +82,28 @@ class RedoxFhirSearchOperator(RedoxOperator):
         "window",
         "output_path",
     )
+    rendered_privately = ("search_params",)
+    rules: ClassVar[Rules] = {
+        "resource_type": RESOURCE_TYPE,
+        "search_params": ITS_OWN,
+        "cohort": ITS_OWN,
+        "cohort_key": TEXT,
+        "window": WINDOW,
+        "window_param": TEXT.required,
+        "window_parts": whole(1, optional=True),
+        "since": choice("last_success", optional=True),
+        "output_path": PLACE,
+        "max_concurrency": whole(1, CONCURRENCY_AT_MOST),
+        "page_size": whole(1, optional=True),
+        "max_pages": whole(1, optional=True),
+        "compression": choice("gzip", optional=True),
+        "max_file_bytes": whole(1024 * 1024, optional=True),
+        "line_format": choice("raw", "envelope"),
+        "on_error": choice("fail", "record"),
+        "on_total_mismatch": choice("fail", "warn"),
+        "handling": choice("strict", "lenient"),
+        "validate": choice("off", "report"),
+    }
     operator_extra_links = (ResultsLink(),)
 
     def __init__(
@@ -118,6 +152,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
         self.validate = validate
         self._manifest: dict[str, Any] | None = None
         self.depend_on(search_params)
+        self.check_literals()
+        self._check_together()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the searches and give the manifest."""
@@ -125,6 +161,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
         from airflow_provider_redox.operators.pulls.searching import Searching
 
         with failing_for_good():
+            self.check_arguments()
+            self._check_together()
             searching = Searching.prepare(self, context)
             manifest = searching.run()
         found = ", ".join(f"{count} {kind}" for kind, count in _counted(manifest).items()) or "nothing"
@@ -132,6 +170,20 @@ class RedoxFhirSearchOperator(RedoxOperator):
         tell_assets(context, manifest, manifest_url=searching.layout.manifest)
         self._manifest = manifest
         return manifest
+
+    def _check_together(self) -> None:
+        """Check what only the arguments together tell. Raises `RedoxConfigError`."""
+        if self.since is not None and self.window is not None:
+            raise RedoxConfigError("since, window: give one of them")
+        if self.since is not None and self.cohort is not None:
+            raise RedoxConfigError(
+                "since, cohort: not together; of a patient who is new in the cohort only the last changes would come. "
+                "Use window"
+            )
+        if self.window_parts is not None and (self.window is None or self.cohort is not None):
+            raise RedoxConfigError("window_parts: needs a window, and no cohort, whose searches are side by side already")
+        if self.cohort_key is not None and self.cohort is None:
+            raise RedoxConfigError("cohort_key: needs a cohort; give one, or leave it out")
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  (OpenLineage's signature)
         """Tell OpenLineage what was read and written. On Airflow 3 this runs in a fork, which cannot ask for an XCom."""

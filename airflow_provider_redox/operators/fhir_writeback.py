@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import PLACE, RESOURCE_TYPE, TEXT, Rule
 from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.sends.once import OnceOperator, answered, send_once, told
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
+
+BUNDLE = Rule("one message Bundle, a mapping", lambda value: isinstance(value, Mapping))
 
 
 class RedoxFhirWritebackOperator(OnceOperator):
@@ -52,6 +56,14 @@ class RedoxFhirWritebackOperator(OnceOperator):
         "bundle_path",
         "output_path",
     )
+    rendered_privately = ("bundle",)
+    rules: ClassVar[Rules] = {
+        "resource_type": RESOURCE_TYPE,
+        "operation": TEXT.required,
+        "bundle": BUNDLE,
+        "bundle_path": PLACE,
+        "output_path": PLACE,
+    }
 
     def __init__(
         self,
@@ -74,6 +86,9 @@ class RedoxFhirWritebackOperator(OnceOperator):
         self.on_ambiguous = on_ambiguous
         self.resend = resend
         self.depend_on(bundle)
+        self.check_literals()
+        if (bundle is None) == (bundle_path is None):
+            raise RedoxConfigError("bundle, bundle_path: give one of them")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the Bundle and give the answer's status, its trace ID and where its body is."""
@@ -81,7 +96,7 @@ class RedoxFhirWritebackOperator(OnceOperator):
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
-            self.check_on_ambiguous()
+            self.check_arguments()
             bundle, calls = self._bundle(context), self.hook.client.calls
             request = calls.prepared_writeback(
                 self.resource_type,
@@ -111,11 +126,9 @@ class RedoxFhirWritebackOperator(OnceOperator):
         from airflow_provider_redox.protocol.data_model import MAX_BYTES
         from airflow_provider_redox.storage.inputs import read_json
 
-        if (self.bundle is None) == (self.bundle_path is None):
-            raise RedoxConfigError("bundle, bundle_path: give one of them")
         if self.bundle_path is not None:
             return read_json(self.bundle_path, where="bundle_path", limit=MAX_BYTES)
-        return self.rendered(self.bundle, context)
+        return self.checked("bundle", self.rendered(self.bundle, context))
 
 
 def _message_id(ti: Any, bundle: Any) -> str:

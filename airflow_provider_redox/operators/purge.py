@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import ENVIRONMENT, FLAG, PLACE, TEXT, CheckedArguments, Rule, choice
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import TaskArguments
 
+AGE = Rule("a timedelta, zero or more", lambda value: isinstance(value, timedelta) and value >= timedelta(0), optional=False)
 
 _ARGUMENTS = {"dag_id": "of_dag_id", "run_id": "of_run_id", "task_id": "of_task_id"}
 
 
-class RedoxPurgeOperator(BaseOperator):
+class RedoxPurgeOperator(CheckedArguments, BaseOperator):
     """Destroy results, checkpoints and leftovers below an output path, and certify it.
 
     What says which messages were sent stays, reduced to hashes and outcomes, so that a task that is cleared later sends
@@ -55,6 +58,18 @@ class RedoxPurgeOperator(BaseOperator):
         "of_task_id",
         "patients_path",
     )
+    rules: ClassVar[Rules] = {
+        "output_path": PLACE,
+        "destination": TEXT,
+        "environment": ENVIRONMENT,
+        "of_dag_id": TEXT,
+        "of_run_id": TEXT,
+        "of_task_id": TEXT,
+        "older_than": AGE,
+        "patients_path": PLACE,
+        "plan_only": FLAG,
+        "on_empty": choice("fail", "succeed"),
+    }
     ui_color = "#f7d9d0"
 
     def __init__(
@@ -83,6 +98,7 @@ class RedoxPurgeOperator(BaseOperator):
         self.patients_path = patients_path
         self.plan_only = plan_only
         self.on_empty = on_empty
+        self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Destroy, and return the certificate's head."""
@@ -93,6 +109,7 @@ class RedoxPurgeOperator(BaseOperator):
         from airflow_provider_redox.storage.purging import Purge, patients_in, summary
 
         with failing_for_good():
+            self.check_arguments()
             ti = context["ti"]
             selection = Selection(
                 self.destination,

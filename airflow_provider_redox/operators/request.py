@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import (
+    CONTENT,
+    FILTERS,
+    OPTIONAL_FLAG,
+    PLACE,
+    TEXT,
+    Rule,
+)
 from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.sends.once import OnceOperator, answered, send_once, summary, told
 
@@ -16,8 +24,17 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.effects import Request
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHOD = Rule(
+    f"one of {', '.join(METHODS)}",
+    lambda value: isinstance(value, str) and value.upper() in METHODS,
+    optional=False,
+    known=lambda: METHODS,
+)
 
 
 class RedoxRequestOperator(OnceOperator):
@@ -49,6 +66,17 @@ class RedoxRequestOperator(OnceOperator):
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
+    rendered_privately = ("path", "query_params", "form", "json", "data")
+    rules: ClassVar[Rules] = {
+        "method": METHOD,
+        "path": TEXT.required,
+        "query_params": FILTERS,
+        "form": FILTERS,
+        "json": CONTENT,
+        "data": CONTENT,
+        "idempotent": OPTIONAL_FLAG,
+        "output_path": PLACE,
+    }
 
     def __init__(
         self,
@@ -77,6 +105,7 @@ class RedoxRequestOperator(OnceOperator):
         self.on_ambiguous = on_ambiguous
         self.resend = resend
         self.depend_on(path, query_params, form, json, data)
+        self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the request and give its status, its trace ID and where its body is."""
@@ -84,7 +113,7 @@ class RedoxRequestOperator(OnceOperator):
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
-            self.check_on_ambiguous()
+            self.check_arguments()
             request, calls = self._request(context), self.hook.client.calls
             layout = self.layout(context, self.output_path)
             file = AnswerFile(layout, "Response")
@@ -108,15 +137,15 @@ class RedoxRequestOperator(OnceOperator):
         return self.hook.client.calls.prepared(
             self.method,
             self._path(context),
-            params=self.rendered(self.query_params, context),
-            form=self.rendered(self.form, context),
-            json=self.rendered(self.json, context),
-            data=self.rendered(self.data, context),
+            params=self.checked("query_params", self.rendered(self.query_params, context)),
+            form=self.checked("form", self.rendered(self.form, context)),
+            json=self.checked("json", self.rendered(self.json, context)),
+            data=self.checked("data", self.rendered(self.data, context)),
             headers=self.headers,
         )
 
     def _path(self, context: Context) -> str:
-        path = self.rendered(self.path, context)
+        path = self.checked("path", self.rendered(self.path, context))
         if not isinstance(path, str) or not path.strip("/"):
             raise RedoxConfigError("path: must be text that names something below the connection's host")
         return path

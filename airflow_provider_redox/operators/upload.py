@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import FLAG, PLACE, PLACES
 from airflow_provider_redox.operators.base import RedoxOperator
 from airflow_provider_redox.operators.sends.once import OnceOperator, send_once
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.sends.sending import Sent
     from airflow_provider_redox.operators.signatures import RedoxArguments
     from airflow_provider_redox.protocol.effects import Flow
@@ -44,6 +46,7 @@ class RedoxUploadOperator(OnceOperator):
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "path", "paths", "output_path")
+    rules: ClassVar[Rules] = {"path": PLACE, "paths": PLACES, "idempotent": FLAG, "output_path": PLACE}
 
     def __init__(
         self,
@@ -63,13 +66,16 @@ class RedoxUploadOperator(OnceOperator):
         self.output_path = output_path
         self.on_ambiguous = on_ambiguous
         self.resend = resend
+        self.check_literals()
+        if (path is None) == (paths is None):
+            raise RedoxConfigError("path, paths: give one of them")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the files and give their URIs."""
         from airflow_provider_redox.storage.inputs import file_to_upload
 
         with failing_for_good():
-            self.check_on_ambiguous()
+            self.check_arguments()
             files = [file_to_upload(place, where=name) for name, place in self._places()]
             again = self.idempotent or self.on_ambiguous == "resend"
             flows = [self.hook.client.calls.upload(file, headers=self.headers, idempotent=again) for file in files]
@@ -107,12 +113,8 @@ class RedoxUploadOperator(OnceOperator):
 
     def _places(self) -> list[tuple[str, Any]]:
         """Give what errors call each file, and its place."""
-        if (self.path is None) == (self.paths is None):
-            raise RedoxConfigError("path, paths: give one of them")
-        if self.paths is None:
+        if not isinstance(self.paths, list | tuple):
             return [("path", self.path)]
-        if isinstance(self.paths, str) or not isinstance(self.paths, Sequence) or not self.paths:
-            raise RedoxConfigError("paths: must be a list of at least one path")
         return [(f"paths[{number}]", place) for number, place in enumerate(self.paths)]
 
 

@@ -6,6 +6,7 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
     who asks         settings, keys, key_material, assertion, token, sharing
     what is asked    calls, raw, accounted, answers
     FHIR             fhir, pages, paging, terms, gathered, counting, windows, cohort, message_header, validation
+    of FHIR R4       resource_types
     documents        documents, attachments, contents, integrity, media_types
     Data Model       data_model, datamodels, destinations, uploads, pointers
     Platform API     platform, delivery, looking

@@ -5,13 +5,14 @@ A guard rail, not a wall: who may edit the connection may edit this too, and the
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_redox.checks import meant, near
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.destinations import Destination
+from airflow_provider_redox.protocol.resource_types import RESOURCE_TYPES
 
 INTERACTIONS = ("search", "read", "query", "post", "writeback", "upload", "download", "log", "request")
 """What can be allowed. `request` is any method and path, so with `allow` it has to be allowed by name."""
@@ -71,15 +72,12 @@ def parse_allowance(stated: Mapping[str, Any]) -> Allowance:
     """Read `extra.allow`. Raises `RedoxConfigError`."""
     for name in stated:
         if name not in _LISTS:
-            near = difflib.get_close_matches(str(name), _LISTS, n=1)
-            meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(_LISTS)}"
-            raise RedoxConfigError(f"extra.allow: has a key that is not known; {meant}")
+            raise RedoxConfigError(f"extra.allow: has a key that is not known; {meant(name, _LISTS)}")
     lists = {name: _names(name, stated[name]) for name in stated}
-    for interaction in lists.get("interactions", ()):
-        if interaction not in INTERACTIONS:
-            raise RedoxConfigError(
-                f"extra.allow.interactions: has one that is not known; known are {', '.join(INTERACTIONS)}"
-            )
+    for name, known in (("interactions", INTERACTIONS), ("resource_types", RESOURCE_TYPES)):
+        for one in sorted(lists.get(name, frozenset()).difference(known)):
+            told = meant(one, known) if name == "interactions" else f"did you mean {near(one, known)}?"
+            raise RedoxConfigError(f"extra.allow.{name}: has one that is not known; {told}")
     return Allowance(**lists)
 
 
@@ -91,6 +89,5 @@ def _names(name: str, value: Any) -> frozenset[str]:
 
 def _refused(field: str, what: str) -> RedoxConfigError:
     return RedoxConfigError(
-        f"extra.allow.{field}: this connection is not to be used for {what}. Nothing was sent. Use another connection, or "
-        "have it allowed"
+        f"extra.allow.{field}: does not allow {what}; use another connection, or have it allowed. Nothing was sent"
     )

@@ -15,6 +15,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from airflow_provider_redox.checks import given
+
 _LONGEST = 64
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _STAMPED = re.compile(r"\d{8}T\d{12}Z_")
@@ -114,9 +116,11 @@ class Filter:
 
     @classmethod
     def of(cls, *, data_model: object, event_type: object, source: object) -> Filter:
-        """Return one of a text, a list of texts or None for each."""
-        named = ((word, data_model), (word, event_type), (part, source))
-        return cls(*(frozenset(read(one).lower() for one in _listed(wanted)) for read, wanted in named))
+        """Return one of a text, a list of texts or None for each. Empty is not None: see `checks.py`."""
+        named = ((word, "data_model", data_model), (word, "event_type", event_type), (part, "source", source))
+        return cls(
+            *(frozenset(read(one).lower() for one in _listed(given(value, None, name=name))) for read, name, value in named)
+        )
 
     def wants(self, arrival: Arrival) -> bool:
         """Return whether a message is wanted."""
@@ -131,6 +135,6 @@ class Filter:
 
 
 def _listed(wanted: object) -> list[object]:
-    if wanted is None or wanted == "":
+    if wanted is None:
         return []
     return list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]

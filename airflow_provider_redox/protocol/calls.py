@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol import answers, data_model, documents, fhir, message_header, raw, uploads
 from airflow_provider_redox.protocol.allowance import EVERYTHING
@@ -213,6 +214,7 @@ class Calls:
         if not data_model.is_query(message):
             raise RedoxConfigError(
                 "payload: this data model and event type is not a known query; send it with the post operator"
+                f"{data_model.meant_query(message)}"
             )
         request = self.prepared_message(message, headers)
         return ask(request, _answering, env=self.env)
@@ -245,6 +247,7 @@ class Calls:
 
     def destinations(self, *, tag: str | None = None, data_model: str | None = None) -> list[Destination]:
         """Give the described destinations, all or those with a tag or with a UUID for a data model."""
+        tag, data_model = given(tag, None, name="tag"), given(data_model, None, name="data_model")
         described = self.settings.destinations.values()
         tagged = [one for one in described if tag is None or tag in one.tags]
         return [one for one in tagged if data_model is None or one.has_id_for(data_model)]
@@ -278,7 +281,7 @@ class Calls:
 
     def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         own = {"redox-source-id": self.settings.source_id} if self.settings.source_id else {}
-        return {**own, **self.settings.headers, **checked_headers(headers or {}, where="headers")}
+        return {**own, **self.settings.headers, **checked_headers({} if headers is None else headers, where="headers")}
 
 
 def _whole(response: RedoxResponse) -> RedoxResponse:

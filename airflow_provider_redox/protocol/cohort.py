@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from airflow_provider_redox.checks import is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.\- ]{0,99}?)(:token)?\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\- ]{0,99}")
 _MEANING = re.compile(r"([\\,$|])")
 _MEANING_IN_A_TOKEN = re.compile(r"([\\,$])")
 
@@ -83,8 +85,10 @@ def _as_it_is(text: str, _is_token: bool) -> str:  # noqa: FBT001  (a writer's f
 def _value(row: Row, field: str, number: int, *, where: str = "the template") -> Any:
     """Find a field: by its name, else by a path such as `name.0.family`. Absent and empty are the same error."""
     value = row[field] if field in row else next(_along(row, field.split(".")), None)
-    if value is None or value == "" or value == [] or (isinstance(value, str) and not value.strip()):
-        raise RedoxConfigError(f"cohort: row {number} has no {field}, which {where} names")
+    if value is None or is_empty(value):
+        close = None if field in row else near(field, (one for one in row if _NAME.fullmatch(str(one))), cutoff=0.8)
+        meant = f"; did you mean {close}?" if close else ""
+        raise RedoxConfigError(f"cohort: row {number} has no {field}, which {where} names{meant}")
     return value
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.checks import given, is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
-from airflow_provider_redox.protocol.destinations import find_destination
+from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.failures import is_transient, meta_errors, traced
 from airflow_provider_redox.protocol.instants import utc
@@ -68,6 +69,15 @@ def is_query(message: Any) -> bool:
     return event in QUERY_EVENTS.get(model.replace(" ", "").lower(), frozenset())
 
 
+def meant_query(message: Mapping[str, Any]) -> str:
+    """Return the end of an error about what is no known query: the one that was meant, where one is like it."""
+    known = {f"{model}.{event}": event for model, events in QUERY_EVENTS.items() for event in sorted(events)}
+    meta = message["Meta"]
+    model = str(meta["DataModel"]).replace(" ", "").lower()
+    close = near(meta["EventType"], QUERY_EVENTS.get(model, ())) or near(f"{model}.{meta['EventType']}", known, cutoff=0.8)
+    return f". Did you mean {close}?" if close else ""
+
+
 def complete(
     message: Mapping[str, Any],
     settings: Settings,
@@ -77,32 +87,36 @@ def complete(
     now: float,
     defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Give a copy whose Meta has what Redox needs; what the author wrote stays.
+    """Return a copy whose Meta has what Redox needs; what the author wrote stays.
 
-    Filled in where absent: EventDateTime (UTC), Destinations, Source, Test, the `defaults`, and `extra.meta`.
-    Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a query with other
-    than one destination, and for a Test that contradicts the environment.
+    Filled in where absent or null: EventDateTime (UTC), Destinations, Source, FacilityCode, Test, the `defaults`, and
+    `extra.meta`. What stays null is sent as null, as in Redox's own samples.
+    Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a field of Meta that
+    chooses where the message goes and is empty, for a query with other than one destination, and for a Test that
+    contradicts the environment.
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
         raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
     whole: dict[str, Any] = {"Meta": {}, **copy.deepcopy(dict(message))}
-    if not isinstance(defaults or {}, Mapping):
+    if defaults is not None and not isinstance(defaults, Mapping):
         raise RedoxConfigError("meta: must be a mapping of fields of Meta")
-    stated = {**copy.deepcopy(dict(defaults or {})), **whole["Meta"]}
-    meta = {**copy.deepcopy(dict(settings.meta)), **stated}
-    for name in ("DataModel", "EventType"):
-        if not isinstance(meta.get(name), str) or not meta[name]:
-            raise RedoxConfigError(f"payload: Meta.{name} is missing")
-    meta.setdefault("EventDateTime", _iso(now))
-    if destinations is not None and stated.get("Destinations"):
+    stated = _laid_over(copy.deepcopy(dict(defaults or {})), whole["Meta"])
+    meta = _laid_over(copy.deepcopy(dict(settings.meta)), stated)
+    _check_routing(meta)
+    _fill(meta, "EventDateTime", _iso(now))
+    if destinations is not None and stated.get("Destinations") is not None:
         raise RedoxConfigError("destination: given in the operator and in Meta.Destinations; leave one of them out")
+    if destinations is None and meta.get("Destinations", ()) is None:
+        raise RedoxConfigError(
+            "payload: Meta.Destinations is null, which does not mean the default; leave it out, or name destination"
+        )
     _complete_destinations(meta, settings, destinations)
     if settings.source_id:
-        meta.setdefault("Source", {"ID": settings.source_id})
+        _fill(meta, "Source", {"ID": settings.source_id})
     _complete_test(meta, settings.environment_for(environment))
     whole["Meta"] = meta
     if is_query(whole) and len(meta["Destinations"]) != 1:
-        raise RedoxConfigError("payload: a query goes to exactly one destination; Meta.Destinations names several")
+        raise RedoxConfigError("payload: a query goes to exactly one destination; keep one in Meta.Destinations")
     return whole
 
 
@@ -183,39 +197,79 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
     return answer
 
 
+def _laid_over(lower: dict[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of both, the upper's where both have one and its is not null."""
+    return {**lower, **{name: value for name, value in upper.items() if name not in lower or value is not None}}
+
+
+def _fill(meta: dict[str, Any], name: str, value: Any) -> None:
+    if _says_nothing(meta.get(name)):
+        meta[name] = value
+
+
+def _says_nothing(value: Any) -> bool:
+    """Return whether a value is null, or an object of nulls, as a Source of a sample is."""
+    return value is None or (isinstance(value, Mapping) and all(one is None for one in value.values()))
+
+
+def _check_routing(meta: Mapping[str, Any]) -> None:
+    """Refuse fields that choose what a message is or where it goes, and are missing or empty."""
+    for name in ("DataModel", "EventType"):
+        if not isinstance(meta.get(name), str) or is_empty(meta[name]):
+            raise RedoxConfigError(f"payload: Meta.{name} is missing; Redox tells messages apart by it, so put it in")
+    source = meta.get("Source")
+    for name, value in (
+        *((name, meta.get(name)) for name in ("Destinations", "FacilityCode", "EventDateTime", "Source")),
+        ("Source.ID", source.get("ID") if isinstance(source, Mapping) else None),
+    ):
+        if is_empty(value) and not (name == "Source" and isinstance(value, Mapping)):
+            raise RedoxConfigError(f"payload: Meta.{name} is empty; give it a value, or leave it out")
+
+
 def _complete_destinations(meta: dict[str, Any], settings: Settings, names: Sequence[str] | None) -> None:
-    if names is None and meta.get("Destinations"):
+    if names is None and meta.get("Destinations") is not None:
         _check_destinations(meta["Destinations"])
         return
     if isinstance(names, str) or (names is not None and not names):
         raise RedoxConfigError("destinations: must be a list of names or UUIDs, with one at least")
-    found = [find_destination(settings.destinations, one, default=settings.destination) for one in names or (None,)]
+    found = [find_destination(settings.destinations, settings.destination)] if names is None else _named(settings, names)
     meta["Destinations"] = [{"ID": one.id_for(meta["DataModel"]), "Name": one.name} for one in found]
     _check_destinations(meta["Destinations"])
     if len(found) == 1 and found[0].facility_code:
-        meta.setdefault("FacilityCode", found[0].facility_code)
+        _fill(meta, "FacilityCode", found[0].facility_code)
+
+
+def _named(settings: Settings, names: Sequence[str]) -> list[Destination]:
+    """Find the destinations that an author named. None among several is no default: it would be one hospital twice."""
+    if len(names) == 1:
+        return [find_destination(settings.destinations, given(names[0], "", name="destination"))]
+    return [
+        find_destination(settings.destinations, "" if one is None else one, where=f"destinations[{number}]")
+        for number, one in enumerate(names)
+    ]
 
 
 def _check_destinations(stated: Any) -> None:
     """Each has an ID, as text, and none stands there twice: Redox would deliver the message there twice."""
     if not isinstance(stated, list):
-        raise RedoxConfigError("payload: Meta.Destinations must be a list")
+        raise RedoxConfigError('payload: Meta.Destinations must be a list such as [{"ID": "<UUID>"}]')
     ids = [place.get("ID") if isinstance(place, Mapping) else None for place in stated]
     for number, one in enumerate(ids):
         if not isinstance(one, str) or not one.strip():
-            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] has no ID; Redox routes by it")
+            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] has no ID; put the destination's UUID there")
         if one.strip().lower() in (str(other).strip().lower() for other in ids[:number]):
-            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] names a destination a second time")
+            raise RedoxConfigError(f"payload: Meta.Destinations[{number}] names a destination a second time; remove it")
 
 
 def _complete_test(meta: dict[str, Any], environment: str | None) -> None:
     """Fill in Meta.Test as the environment says: everything but Production is a test."""
     if environment is None:
-        if not isinstance(meta.get("Test", True), bool):
+        if not isinstance(meta.get("Test"), bool | None):
             raise RedoxConfigError("payload: Meta.Test must be true or false")
         return
     expected = environment != "Production"
-    stated = meta.setdefault("Test", expected)
+    _fill(meta, "Test", expected)
+    stated = meta["Test"]
     if not isinstance(stated, bool) or stated is not expected:
         raise RedoxConfigError(
             f"payload: Meta.Test must be {str(expected).lower()} in {environment}; correct it, or the environment"

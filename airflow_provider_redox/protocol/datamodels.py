@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.checks import near, one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.data_model import encode
 
@@ -75,13 +76,15 @@ def check(message: Mapping[str, Any], mode: str) -> None:
     of each problem and no value, and when the extra is not installed.
     """
     if mode not in MODES:
-        raise RedoxConfigError(f"validate: must be one of {', '.join(MODES)}")
+        raise RedoxConfigError(one_of("validate", mode, MODES))
     if mode == "off":
         return
     found = model_of(message)
     if found is None:
         if mode == "strict":
-            raise RedoxConfigError('payload: there is no model for this DataModel and EventType; say validate="lenient"')
+            raise RedoxConfigError(
+                f"payload: there is no model for this DataModel and EventType{_meant(message)}; say validate='lenient'"
+            )
         return
     problems = list(_problems(_class(*found), msgspec.json.decode(encode(message)), mode))
     if problems:
@@ -95,6 +98,14 @@ def model_of(message: Mapping[str, Any]) -> tuple[str, str] | None:
     model, event = (_plain(meta.get(name)) for name in ("DataModel", "EventType")) if isinstance(meta, Mapping) else ("", "")
     known = {_plain(name): name for name in EVENTS.get(model, "").split()}
     return (model, known[event]) if event in known else None
+
+
+def _meant(message: Mapping[str, Any]) -> str:
+    """Return which event, or which data model, was most likely meant."""
+    meta = message["Meta"]
+    model = _plain(meta.get("DataModel"))
+    close = near(str(meta.get("EventType")), EVENTS[model].split()) if model in EVENTS else near(model, EVENTS)
+    return f", did you mean {close}?" if close else ""
 
 
 def _plain(name: Any) -> str:

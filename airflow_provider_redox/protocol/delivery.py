@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDeliveryError
 from airflow_provider_redox.protocol.platform import SETTLED_AFTER
 
@@ -60,7 +61,7 @@ class Rules:
     def __post_init__(self) -> None:
         for name, allowed in (("filtered", ("fail", "accept")), ("failed", ("wait", "fail"))):
             if getattr(self, name) not in allowed:
-                raise RedoxConfigError(f"{name}: must be {' or '.join(allowed)}")
+                raise RedoxConfigError(one_of(name, getattr(self, name), allowed))
 
     def fate(self, status: str, *, new: bool) -> Fate:
         """Say what a status means. `new` is whether a log may still appear."""
@@ -204,8 +205,9 @@ def plain(status: str) -> str:
 def checked_log_ids(log_ids: Iterable[Any]) -> list[str]:
     """Check log IDs, each once. Raises `RedoxConfigError`, without the text of what is none."""
     listed = list(log_ids)
-    if not all(isinstance(one, str) and _LOG_ID.fullmatch(one) for one in listed):
-        raise RedoxConfigError("log_ids: holds what is not a log ID; take them from a post's result")
+    for number, one in enumerate(listed):
+        if not isinstance(one, str) or not _LOG_ID.fullmatch(one):
+            raise RedoxConfigError(f"log_ids[{number}]: is not a log ID; take them from a post's result")
     return list(dict.fromkeys(listed))
 
 

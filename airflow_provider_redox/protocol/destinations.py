@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_redox.checks import empty, given, is_empty, meant, near
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_MISSPELT = 0.8
+"""How like a name a text has to be (difflib) to be taken for that name misspelt, and not for a slug."""
 _KEYS = ("slug", "id", "ids", "facility_code", "tags", "max_concurrency")
 
 
@@ -23,6 +25,7 @@ class Destination:
     :param slug: its part of a FHIR URL.
     :param id: its UUID for every data model that `ids` does not name.
     :param ids: UUIDs by data model.
+    :param others: of one that the connection does not describe, the names that it does.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Destination:
     facility_code: str | None = None
     tags: tuple[str, ...] = ()
     max_concurrency: int | None = None
+    others: tuple[str, ...] | None = field(default=None, compare=False)
 
     def fhir_slug(self) -> str:
         """Give the slug. Raises `RedoxConfigError` when the destination has none."""
@@ -42,6 +46,11 @@ class Destination:
     def id_for(self, data_model: str) -> str:
         """Give the UUID for a data model. Raises `RedoxConfigError` when the destination has none."""
         found = self._ids_by_model().get(_plain(data_model), self.id)
+        if found is None and self.others is not None:
+            raise RedoxConfigError(
+                "destination: no such name in extra.destinations, and Data Models need a UUID; "
+                f"{meant(self.name, self.others)}"
+            )
         if found is None:
             raise RedoxConfigError(
                 f"extra.destinations: {self.name} has no id for {data_model}, which the Data Model API needs; add it"
@@ -67,23 +76,36 @@ def _plain(data_model: str) -> str:
 
 
 def find_destination(
-    destinations: Mapping[str, Destination], name: str | None, *, default: str | None = None
+    destinations: Mapping[str, Destination], name: str | None, *, default: str | None = None, where: str = "destination"
 ) -> Destination:
-    """Find a destination by its name, or take the text itself for a slug or a UUID.
+    """Return a destination by its name, or take the text itself for a slug or a UUID.
 
-    Raises `RedoxConfigError` when nothing is named, or when the text is neither a name nor a slug nor a UUID.
+    Raises `RedoxConfigError` when nothing is named, and for a text that is neither a name nor a slug nor a UUID, or that is
+    nearly a name: what is misspelt goes to nobody.
+
+    :param where: what an error calls it.
     """
-    chosen = name or default
-    if not chosen:
-        raise RedoxConfigError("destination: name one in the operator, or set extra.destination in the connection")
+    chosen = given(name, default, name=where)
+    if chosen is None:
+        raise RedoxConfigError(f"{where}: name one in the operator, or set extra.destination in the connection")
+    if not isinstance(chosen, str):
+        raise RedoxConfigError(f"{where}: must be text: a name from extra.destinations, a slug or a UUID")
     if chosen in destinations:
         return destinations[chosen]
+    others = tuple(sorted(destinations))
     if _UUID.fullmatch(chosen):
-        return Destination(chosen, id=chosen)
+        return Destination(chosen, id=chosen, others=others)
     if not _SLUG.fullmatch(chosen):
-        known = f"; known names are {', '.join(sorted(destinations))}" if destinations else ""
-        raise RedoxConfigError(f"destination: not a known name, a slug or a UUID{known}")
-    return Destination(chosen, slug=chosen)
+        raise RedoxConfigError(f"{where}: not a known name, a slug or a UUID; {meant(chosen, others)}")
+    if chosen in (one.slug for one in destinations.values()):
+        return Destination(chosen, slug=chosen, others=others)
+    close = near(chosen, others, cutoff=_MISSPELT)
+    if close is not None:
+        raise RedoxConfigError(
+            f"{where}: no such name in extra.destinations; did you mean {close}? Known are {', '.join(others)}. If it is "
+            "the slug of another destination, describe that there, too"
+        )
+    return Destination(chosen, slug=chosen, others=others)
 
 
 def chosen(found: Sequence[Destination], names: Sequence[str] | None, *, known: Sequence[str]) -> list[str]:
@@ -91,20 +113,20 @@ def chosen(found: Sequence[Destination], names: Sequence[str] | None, *, known: 
 
     Raises `RedoxConfigError` for a name that is not `known`, for one that stands there twice, and when none is left.
     """
+    if names is not None and is_empty(names):
+        raise RedoxConfigError(empty("names"))
     if isinstance(names, str) or (names is not None and not all(isinstance(name, str) for name in names)):
         raise RedoxConfigError("names: must be a list of names")
     for number, name in enumerate(names or ()):
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise RedoxConfigError(
-                f"names[{number}]: extra.destinations has no such name; "
-                + (f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}")
-            )
+            raise RedoxConfigError(f"names[{number}]: extra.destinations has no such name; {meant(name, known)}")
         if name in (names or ())[:number]:
-            raise RedoxConfigError(f"names[{number}]: {name} stands there a second time")
+            raise RedoxConfigError(f"names[{number}]: {name} stands there a second time; remove it")
     left = [one.name for one in found if names is None or one.name in names]
     if not left:
-        raise RedoxConfigError("redox_destinations: no destination of the connection has that tag and that data model")
+        raise RedoxConfigError(
+            "tag, data_model: no destination in extra.destinations fits; correct them, or describe one that does"
+        )
     return left
 
 
@@ -136,7 +158,7 @@ def _parse(name: str, entry: Any) -> Destination:
         raise RedoxConfigError(f'{where} must be an object such as {{"slug": "...", "id": "..."}}')
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
-        raise RedoxConfigError(f"{where} has a key that is not known; known are {', '.join(_KEYS)}")
+        raise RedoxConfigError(f"{where} has a key that is not known; {meant(unknown[0], _KEYS)}")
     slug, ids, tags, limit = (
         entry.get("slug"),
         entry.get("ids", {}),

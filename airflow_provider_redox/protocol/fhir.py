@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit
 
+from airflow_provider_redox.checks import is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
 from airflow_provider_redox.protocol import ids
 from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.resource_types import RESOURCE_TYPES
 from airflow_provider_redox.protocol.settings import Settings, origin
 
 FHIR_JSON = "application/fhir+json"
 FORM = "application/x-www-form-urlencoded"
 
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
 _ALIAS_TYPE = re.compile(r"[A-Z]+[a-z][A-Za-z]*")
@@ -146,8 +147,10 @@ def endpoint(settings: Settings, slug: str, environment: str | None) -> Endpoint
 
 def checked_type(resource_type: str) -> str:
     """Check the name of a resource type. Raises `RedoxConfigError`."""
-    if not isinstance(resource_type, str) or not _TYPE.fullmatch(resource_type):
-        raise RedoxConfigError("resource_type: must be the name of a FHIR resource type, such as Patient")
+    if not isinstance(resource_type, str) or resource_type not in RESOURCE_TYPES:
+        close = near(resource_type, RESOURCE_TYPES)
+        meant = f"; did you mean {close}?" if close else ""
+        raise RedoxConfigError(f"resource_type: must be the name of a FHIR resource type, such as Patient{meant}")
     return resource_type
 
 
@@ -179,7 +182,7 @@ def _pairs(name: Any, value: Any, where: str) -> Iterator[tuple[str, str]]:
 def _is_usable(value: Any) -> bool:
     """Text that is not blank and can be sent, or a number; NaN is how data frames say that there is none."""
     if isinstance(value, str):
-        return bool(value.strip()) and not re.search(r"[\ud800-\udfff]", value)
+        return not is_empty(value) and not re.search(r"[\ud800-\udfff]", value)
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 

@@ -76,9 +76,9 @@ def _checked_resources(bundle: Any) -> Sequence[Mapping[str, Any]]:
     resources: list[Any] = [entry.get("resource") if isinstance(entry, Mapping) else None for entry in entries]
     for number, resource in enumerate(resources):
         if not isinstance(resource, Mapping) or not isinstance(resource.get("resourceType"), str):
-            raise RedoxConfigError(f"bundle: entry[{number}] has no resource with a resourceType")
+            raise RedoxConfigError(f"bundle: entry[{number}] has no resource with a resourceType; give it one")
         if number and resource["resourceType"] == "MessageHeader":
-            raise RedoxConfigError(f"bundle: entry[{number}] is a MessageHeader; there is one, and it is the first entry")
+            raise RedoxConfigError(f"bundle: entry[{number}] is a MessageHeader; keep one, as the first entry")
     return resources
 
 
@@ -87,8 +87,8 @@ def _event(resource_type: str, operation: str) -> str:
     kind, _, verb = operation.removeprefix("$").partition("-")
     if kind != resource_type.lower() or not verb.replace("-", "").isalpha():
         raise RedoxConfigError(
-            "bundle: has no MessageHeader, and one is built only for operations such as $observation-create on Observation; "
-            "put a MessageHeader with the event's own eventUri or eventCoding first"
+            "bundle: has no MessageHeader; put a MessageHeader with the event's own eventUri or eventCoding first. One is "
+            "built only for operations such as $observation-create on Observation"
         )
     return resource_type + "".join(word.capitalize() for word in verb.split("-"))
 
@@ -103,7 +103,7 @@ def _focus(entries: Sequence[Any], resource_type: str) -> list[dict[str, str]]:
     """Refer to the resources that are written, where the Bundle gives them a name."""
     written = [entry for entry in entries if entry["resource"]["resourceType"] == resource_type]
     if not written:
-        raise RedoxConfigError(f"bundle: holds no {resource_type}, which is what the operation writes")
+        raise RedoxConfigError(f"bundle: holds no {resource_type}, which the operation writes; add it, or correct operation")
     names = [_reference(entry) for entry in written]
     return [{"reference": name} for name in names if name]
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import msgspec
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request, Wait
 from airflow_provider_redox.protocol.exchange import Environment, ask
@@ -151,8 +152,8 @@ def log_request(
 ) -> Request:
     """Ask for one log (`GET v1/organizations/{organizationId}/logs/{logId}`). Raises `RedoxConfigError`."""
     settings.allow.check("log")
-    organization = organization_id or settings.organization_id
-    if not organization:
+    organization = given(organization_id, settings.organization_id, name="organization_id")
+    if organization is None:
         raise RedoxConfigError("extra.organization_id: missing; the Platform API needs it")
     path = f"/platform/v1/organizations/{_segment(organization)}/logs/{_segment(log_id)}"
     query = f"?{urlencode({'dataMode': data_mode})}" if data_mode else ""

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from airflow_provider_redox.checks import is_empty, one_of
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
 from airflow_provider_redox.protocol import data_model, fhir
 from airflow_provider_redox.protocol.effects import Request
@@ -34,7 +35,7 @@ def request(
 ) -> Request:
     """Make the request. Raises `RedoxConfigError` and `RedoxSecurityError`."""
     if method.upper() not in _METHODS:
-        raise RedoxConfigError(f"method: must be one of {', '.join(_METHODS)}")
+        raise RedoxConfigError(one_of("method", method, _METHODS))
     url = checked_url(base_url, path)
     if params:
         url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"
@@ -42,11 +43,14 @@ def request(
 
 
 def _query(params: Mapping[str, Any]) -> str:
-    """Encode query parameters; a list is a repeated key. Raises `RedoxConfigError` for None, which would go as a word."""
-    flat = [one for value in params.values() for one in (value if isinstance(value, list | tuple) else [value])]
-    if any(one is None for one in flat):
-        raise RedoxConfigError("params: a value is None; leave the parameter out, or give it text or a number")
-    _check_text("params", *params, *flat)
+    """Encode query parameters; a list is a repeated key. Raises `RedoxConfigError` for a value that is None or empty."""
+    flat: list[Any] = []
+    for name, value in params.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if not values or any(one is None or is_empty(one) for one in values):
+            raise RedoxConfigError(f"query_params: {name} is None or empty; give it text or a number, or leave it out")
+        flat += values
+    _check_text("query_params", *params, *flat)
     return urlencode(dict(params), doseq=True)
 
 

@@ -7,7 +7,6 @@ and never the value: a value pasted into the wrong field may be a key.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import ipaddress
 import json
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from airflow_provider_redox.checks import empty, given, is_empty, meant, one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.allowance import EVERYTHING, Allowance, parse_allowance
 from airflow_provider_redox.protocol.destinations import Destination, parse_destinations
@@ -103,10 +103,10 @@ class Settings:
     plain_http_allowed: bool = False
 
     def environment_for(self, named: str | None) -> str | None:
-        """Give the environment that an author named, or the connection's. Raises `RedoxConfigError` for an unknown one."""
-        chosen = named or self.environment
+        """Return the environment that an author named, or the connection's. Raises `RedoxConfigError` for an unknown one."""
+        chosen = given(named, self.environment, name="environment")
         if chosen is not None and chosen not in ENVIRONMENTS:
-            raise RedoxConfigError(f"environment: must be one of {', '.join(ENVIRONMENTS)} (upper and lower case matter)")
+            raise RedoxConfigError(one_of("environment", chosen, ENVIRONMENTS))
         return chosen
 
     @property
@@ -187,6 +187,8 @@ class Settings:
 
 def checked_headers(headers: Mapping[str, Any], *, where: str) -> dict[str, str]:
     """Check extra request headers; names come back in lower case. Raises `RedoxConfigError`."""
+    if not isinstance(headers, Mapping):
+        raise RedoxConfigError(f"{where}: must be a mapping of header names to texts")
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise RedoxConfigError(f"{where}: a header name holds a character that no header name may have")
@@ -194,6 +196,8 @@ def checked_headers(headers: Mapping[str, Any], *, where: str) -> dict[str, str]
             raise RedoxConfigError(f"{where}: {name} is set by the provider itself; remove it")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise RedoxConfigError(f"{where}: the value of {name} must be one line of printable ASCII")
+        if is_empty(value):
+            raise RedoxConfigError(empty(f"{where}: {name}"))
     return {name.lower(): value for name, value in headers.items()}
 
 
@@ -208,9 +212,7 @@ def is_loopback(host: str) -> bool:
 def _refuse_unknown(extra: Mapping[str, Any]) -> None:
     for name in extra:
         if name not in EXTRA_FIELDS:
-            near = difflib.get_close_matches(name, EXTRA_FIELDS, n=1)
-            cure = f"did you mean {near[0]}?" if near else f"known are {', '.join(EXTRA_FIELDS)}"
-            raise RedoxConfigError(f"extra.{_printable(name)}: no such field; {cure}")
+            raise RedoxConfigError(f"extra.{_printable(name)}: no such field; {meant(name, EXTRA_FIELDS)}")
 
 
 def _printable(name: object) -> str:
@@ -303,7 +305,7 @@ def _purpose(extra: Mapping[str, Any]) -> str | None:
 def _choice(extra: Mapping[str, Any], name: str, choices: Iterable[str]) -> str | None:
     value = _text(extra, name)
     if value is not None and value not in choices:
-        raise RedoxConfigError(f"extra.{name}: must be one of {', '.join(choices)} (upper and lower case matter)")
+        raise RedoxConfigError(one_of(f"extra.{name}", value, choices))
     return value
 
 

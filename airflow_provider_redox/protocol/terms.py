@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 PAGES_AT_MOST = 100_000
@@ -52,7 +53,7 @@ def terms(*, max_pages: int | None = None, on_total_mismatch: str = "fail", hand
         raise RedoxConfigError("max_pages: must be a whole number from 1, or left out")
     for name, value in (("on_total_mismatch", on_total_mismatch), ("handling", handling)):
         if value not in CHOICES[name]:
-            raise RedoxConfigError(f"{name}: must be {' or '.join(CHOICES[name])}")
+            raise RedoxConfigError(one_of(name, value, CHOICES[name]))
     return Terms(max_pages or PAGES_AT_MOST, on_total_mismatch, handling)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol import ids
 
@@ -52,7 +53,7 @@ class Validator:
     def __init__(self, resource_type: str) -> None:
         self._models: dict[str, type[BaseModel]] = {}
         if self._model(resource_type) is None:
-            raise RedoxConfigError("resource_type: fhir.resources has no model of this type, so it cannot be validated")
+            raise RedoxConfigError("resource_type: fhir.resources has no model of this type; set validate='off' for it")
 
     def check(self, line: bytes) -> list[Finding]:
         """Give what is wrong with a resource, nothing when it fits its model."""
@@ -120,7 +121,7 @@ class Report:
 def report_of(validate: str, resource_type: str) -> Report | None:
     """Make the report that an operator's `validate` asks for, None for `off`. Raises `RedoxConfigError`."""
     if validate not in CHOICES:
-        raise RedoxConfigError(f"validate: must be {' or '.join(CHOICES)}")
+        raise RedoxConfigError(one_of("validate", validate, CHOICES))
     return Report(Validator(resource_type)) if validate == "report" else None
 
 

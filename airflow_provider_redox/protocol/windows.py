@@ -83,7 +83,7 @@ def _window(pair: Any, where: str) -> Window:
     if start == end:
         raise RedoxConfigError(f"{where}: it is empty, its end is its start. {_CURE}")
     if end < start:
-        raise RedoxConfigError(f"{where}: its end lies before its start")
+        raise RedoxConfigError(f"{where}: its end lies before its start; swap them")
     return Window(start, end)
 
 

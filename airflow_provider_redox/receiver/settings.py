@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_redox.checks import is_empty, meant
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.inbound import Tokens
 from airflow_provider_redox.storage.inbox.place import inbox_root
@@ -81,9 +82,16 @@ class _Told:
         # Kubernetes tells every pod of a service `redox-receiver` by variables that begin so, too.
         unknown = {name for name in named if not name.startswith(("SERVICE_", "PORT"))} - set(VARIABLES)
         if unknown:
-            raise RedoxConfigError(f"{PREFIX}{min(unknown)[:40]}: there is no such setting of the receiver")
+            wrong = min(unknown)
+            raise RedoxConfigError(
+                f"{PREFIX}{wrong[:40]}: there is no such setting of the receiver; {meant(wrong, VARIABLES)}"
+            )
+        for name in sorted(named & set(VARIABLES)):
+            if is_empty(environ[PREFIX + name]):
+                raise RedoxConfigError(f"{PREFIX}{name}: is set and empty; give it a value, or unset it")
 
     def text(self, name: str) -> str:
+        """Return a variable; an empty text where it is not set."""
         return self._environ.get(PREFIX + name, "").strip()
 
     def read(self, name: str, how: Callable[[str], Any], default: str) -> Any:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, conf
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import FLAG, TEXT, CheckedArguments
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_redox.hooks.redox import RedoxHook
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import SensorArguments
     from airflow_provider_redox.protocol.keys import SigningKey
     from airflow_provider_redox.triggers.events import Event
 
 
-class RedoxSensor(BaseSensorOperator):
+class RedoxSensor(CheckedArguments, BaseSensorOperator):
     """The base of the Redox sensors.
 
     :param redox_conn_id: the connection.
@@ -32,6 +34,7 @@ class RedoxSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("redox_conn_id",)
+    rules: ClassVar[Rules] = {"redox_conn_id": TEXT.required, "deferrable": FLAG}
     ui_color = "#f7d9d0"
     audit: str | None = None
 
@@ -51,6 +54,7 @@ class RedoxSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.redox_conn_id = redox_conn_id
         self.deferrable = deferrable
+        self.check_literals()
 
     @cached_property
     def hook(self) -> RedoxHook:
@@ -61,6 +65,8 @@ class RedoxSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait here, or defer and have the triggerer wait."""
+        with failing_for_good():
+            self.check_arguments()
         if not self.deferrable:
             try:
                 return super().execute(context)
@@ -73,6 +79,7 @@ class RedoxSensor(BaseSensorOperator):
         from airflow_provider_redox.triggers.events import error_of, is_believed, parse_event
 
         with failing_for_good():
+            self.check_arguments()
             told = parse_event(event)
             if told.status == "error":
                 raise error_of(told, self.redox_conn_id)

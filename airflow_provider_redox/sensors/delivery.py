@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.logs import LogLink
+from airflow_provider_redox.operators.arguments import ITS_OWN, TEXT, WINDOW, choice
 from airflow_provider_redox.sensors.base import RedoxSensor
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue, XComArg
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxSensorArguments
     from airflow_provider_redox.protocol.keys import SigningKey
     from airflow_provider_redox.sensors.waiting import Asked, Deliveries
@@ -50,6 +52,15 @@ class RedoxDeliverySensor(RedoxSensor):
     """
 
     template_fields: Sequence[str] = (*RedoxSensor.template_fields, "log_ids", "results_path", "destination", "window")
+    rules: ClassVar[Rules] = {
+        "log_ids": ITS_OWN,
+        "results_path": ITS_OWN,
+        "destination": TEXT,
+        "window": WINDOW,
+        "filtered": choice("fail", "accept"),
+        "failed": choice("wait", "fail"),
+        "data_mode": choice("realtime", "backfill", optional=True),
+    }
     operator_extra_links = (LogLink(),)
 
     def __init__(
@@ -73,12 +84,16 @@ class RedoxDeliverySensor(RedoxSensor):
         self.failed = failed
         self.data_mode = data_mode
         self._deliveries: Deliveries | None = None
+        self.check_literals()
+        self._check_together()
 
     def execute(self, context: Context) -> Any:
         """Wait here, or defer and have the triggerer wait."""
         from airflow_provider_redox.sensors.waiting import result_of
 
         self._deliveries = None
+        with failing_for_good():
+            self.check_arguments()
         if self.deferrable:
             with failing_for_good():
                 self._deliveries = self._begin(context)
@@ -151,10 +166,6 @@ class RedoxDeliverySensor(RedoxSensor):
         from airflow_provider_redox.protocol.delivery import Rules
         from airflow_provider_redox.sensors.waiting import Asked, Deliveries, Order, earliest, window_of
 
-        if [self.log_ids, self.results_path, self.destination].count(None) != 2:
-            raise RedoxConfigError("log_ids, results_path, destination: give one of them")
-        if self.window is not None and self.destination is None:
-            raise RedoxConfigError("window: needs a destination")
         asked, since, began = Asked.by(self.redox_conn_id), earliest(context), self._began(context)
         logs = None if self.log_ids is None else self._listed()
         window = None
@@ -163,6 +174,12 @@ class RedoxDeliverySensor(RedoxSensor):
         rules = Rules(self.filtered, self.failed)
         order = Order(rules, since, logs, self._results_url(), window, self.data_mode)
         return Deliveries.begin(asked, order, began=began)
+
+    def _check_together(self) -> None:
+        if [self.log_ids is None, self.results_path is None, self.destination is None].count(True) != 2:
+            raise RedoxConfigError("log_ids, results_path, destination: give one of them")
+        if self.window is not None and self.destination is None:
+            raise RedoxConfigError("window: needs a destination")
 
     def _results_url(self) -> str | None:
         path = cast("str | Mapping[str, Any] | None", self.results_path)  # rendered by now

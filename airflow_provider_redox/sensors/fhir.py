@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import XComArg
 
-from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
-from airflow_provider_redox.operators.arguments import check_whole_numbers
+from airflow_provider_redox.operators.arguments import (
+    AUDIT,
+    ENVIRONMENT,
+    FILTERS,
+    HEADERS,
+    RESOURCE_TYPE,
+    TEXT,
+    choice,
+    whole,
+)
 from airflow_provider_redox.sensors.base import RedoxSensor
 
 if TYPE_CHECKING:
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, PokeReturnValue
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxSensorArguments
     from airflow_provider_redox.protocol.counting import Search
     from airflow_provider_redox.triggers.events import Event
@@ -42,6 +51,17 @@ class RedoxFhirSearchSensor(RedoxSensor):
     """
 
     template_fields: Sequence[str] = (*RedoxSensor.template_fields, "resource_type", "destination", "environment")
+    rendered_privately = ("search_params",)
+    rules: ClassVar[Rules] = {
+        "resource_type": RESOURCE_TYPE,
+        "search_params": FILTERS.required,
+        "min_count": whole(1),
+        "destination": TEXT,
+        "environment": ENVIRONMENT,
+        "headers": HEADERS,
+        "audit": AUDIT,
+        "handling": choice("strict", "lenient"),
+    }
 
     def __init__(
         self,
@@ -66,6 +86,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         self.audit = audit
         self.handling = handling
         self._is_on_record = False
+        self.check_literals()
         XComArg.apply_upstream_relationship(self, search_params)
 
     def poke(self, context: Context) -> PokeReturnValue:
@@ -117,13 +138,8 @@ class RedoxFhirSearchSensor(RedoxSensor):
     def _search(self, context: Context) -> Search:
         """Render and check the search before anything is asked or stored."""
         from airflow_provider_redox.protocol.counting import Search
-        from airflow_provider_redox.protocol.terms import terms
 
-        params = self.render_template(self.search_params, context)
-        if not isinstance(params, Mapping) or not params:
-            raise RedoxConfigError("search_params: must be a mapping with at least one parameter; it came out empty")
-        check_whole_numbers(self, min_count=(1, None))
-        terms(handling=self.handling)
+        params = self.checked("search_params", self.render_template(self.search_params, context))
         search = Search(self.resource_type, dict(params), self.destination, self.environment, self.headers, self.handling)
         search.walk(self.hook.client.calls)  # checks names and values, sends nothing
         return search

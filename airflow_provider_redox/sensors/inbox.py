@@ -5,11 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import (
+    FLAG,
+    NAME_OR_NAMES,
+    PLACE,
+    TEXT,
+    CheckedArguments,
+    number,
+    whole,
+)
 from airflow_provider_redox.storage.inbox.parameters import check_parameters
 
 if TYPE_CHECKING:
@@ -17,11 +26,12 @@ if TYPE_CHECKING:
 
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import WaitingArguments
     from airflow_provider_redox.storage.inbox.watching import Wanted
 
 
-class RedoxInboxSensor(BaseSensorOperator):
+class RedoxInboxSensor(CheckedArguments, BaseSensorOperator):
     """Waits until there are messages that this task has not told of, and returns an event for `read_messages`.
 
     A task that is tried again, or cleared, returns what it returned before. The next run of the DAG goes on after it. Give
@@ -35,6 +45,19 @@ class RedoxInboxSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("inbox_path", "name", "data_model", "event_type", "source", "state_path")
+    rules: ClassVar[Rules] = {
+        "inbox_path": PLACE.required,
+        "name": TEXT,
+        "data_model": NAME_OR_NAMES,
+        "event_type": NAME_OR_NAMES,
+        "source": NAME_OR_NAMES,
+        "max_messages": whole(1),
+        "gather_seconds": number(0),
+        "lateness": number(0),
+        "name_pattern": TEXT,
+        "state_path": PLACE,
+        "deferrable": FLAG,
+    }
     ui_color = "#f7d9d0"
 
     if TYPE_CHECKING:
@@ -47,7 +70,7 @@ class RedoxInboxSensor(BaseSensorOperator):
         self,
         *,
         inbox_path: str,
-        name: str = "",
+        name: str | None = None,
         data_model: str | Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
         source: str | Sequence[str] | None = None,
@@ -74,10 +97,13 @@ class RedoxInboxSensor(BaseSensorOperator):
         self.deferrable = (
             conf.getboolean("operators", "default_deferrable", fallback=False) if deferrable is None else deferrable
         )
-        check_parameters(self._parameters(""))
+        self.check_literals()
+        check_parameters(self._parameters(name))
 
     def execute(self, context: Context) -> Any:
         """Return an event when there are messages, at once or later."""
+        with failing_for_good():
+            self.check_arguments()
         if not self.deferrable:
             return super().execute(context)
         return self._taken(context) or self._wait(context)
@@ -116,9 +142,9 @@ class RedoxInboxSensor(BaseSensorOperator):
         return Wanted(**{key: value for key, value in self._parameters(self._name(context)).items() if key not in own})
 
     def _name(self, context: Context) -> str:
-        return self.name or f"{context['ti'].dag_id}.{context['ti'].task_id}"
+        return self.name if self.name is not None else f"{context['ti'].dag_id}.{context['ti'].task_id}"
 
-    def _parameters(self, name: str) -> dict[str, Any]:
+    def _parameters(self, name: str | None) -> dict[str, Any]:
         return {
             "inbox_path": self.inbox_path,
             "name": name,

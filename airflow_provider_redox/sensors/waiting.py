@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDeliveryError
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.links.logs import KEY, log_url
@@ -66,7 +67,7 @@ class Order:
 
     def __post_init__(self) -> None:
         if self.data_mode not in (None, *DATA_MODES):
-            raise RedoxConfigError(f"data_mode: must be one of {', '.join(DATA_MODES)}, or left out")
+            raise RedoxConfigError(one_of("data_mode", self.data_mode, DATA_MODES))
         if self.logs is not None and len(self.logs) > LISTED:
             raise RedoxConfigError(f"log_ids: holds more than {LISTED}; wait by results_path instead")
 
@@ -171,7 +172,7 @@ def window_of(window: Sequence[Any] | None, destination: str, asked: Asked, *, s
         raise RedoxConfigError("window: must be two times, from and until")
     start, end = (_moment(one) for one in window)
     if start >= end:
-        raise RedoxConfigError("window: ends before it begins")
+        raise RedoxConfigError("window: its end lies before its start; swap them")
     return Window(found.id, start, end)
 
 

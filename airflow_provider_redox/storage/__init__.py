@@ -8,5 +8,5 @@ staged parts beside them under `_redox/`. Nothing is kept on a worker's own disk
     sends      send_record, send_marker, send_batch, send_ledger, sent_logs, moved
     inbox      a room of its own
     record     audit_log, encryption, holdings, purging, purge_journal, purge_misses, erasing
-    stores     files, stores, urls
+    stores     files, stores, urls, configured
 """

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.configured import option
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.urls import place_of
 
@@ -25,11 +27,9 @@ def check_encrypted(root: str, environment: str | None, *, name: str = "output_p
     :param environment: of what is going to be put there; by default only Production is held to it.
     :param name: what errors call the place.
     """
-    from airflow.providers.common.compat.sdk import conf
-
-    wanted = conf.get("redox", "require_encrypted_output", fallback="") or "production"
+    wanted = option("require_encrypted_output") or "production"
     if wanted not in CHOICES:
-        raise RedoxConfigError(f"[redox] require_encrypted_output: must be one of {', '.join(CHOICES)}")
+        raise RedoxConfigError(one_of("[redox] require_encrypted_output", wanted, CHOICES))
     if wanted == "never" or (wanted == "production" and environment != "Production"):
         return
     place = place_of(root)
@@ -69,6 +69,6 @@ def _tell(root: str, why: str) -> None:
 
 def _in_clear(name: str, what: str) -> RedoxConfigError:
     return RedoxConfigError(
-        f"{name}: is {what}; [redox] require_encrypted_output wants it. Nothing was asked for. Name an encrypted bucket; "
-        "or, if the place is encrypted by other means, say so with [redox] require_encrypted_output = never"
+        f"{name}: name an encrypted bucket, as [redox] require_encrypted_output wants; this is {what}. Nothing was asked "
+        "for. If the place is encrypted by other means, say so with [redox] require_encrypted_output = never"
     )

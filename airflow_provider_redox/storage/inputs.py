@@ -89,14 +89,14 @@ def _unnamed(ask: Callable[[], T], where: str) -> T:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, RedoxConfigError):  # the last: no such bucket
         error = _gone(where)
     except PermissionError:
-        error = RedoxConfigError(f"{where}: this worker may not read the file")
+        error = RedoxConfigError(f"{where}: this worker may not read the file; let it")
     except OSError as raised:
         error = OSError(f"{where}: the store of the file could not be used ({type(raised).__name__})")
     raise error
 
 
 def _gone(where: str) -> RedoxConfigError:
-    return RedoxConfigError(f"{where}: there is no file at this place, or none that this worker can see")
+    return RedoxConfigError(f"{where}: there is no file at this place, or none that this worker can see; correct it")
 
 
 class _Sized(Files):

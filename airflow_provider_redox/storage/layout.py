@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage.configured import option
 
 _LOCAL_EXECUTORS = {"LocalExecutor", "SequentialExecutor", "DebugExecutor", "InProcessExecutor"}
 
@@ -121,9 +123,8 @@ def output_root(output_path: str | None, *, name: str = "output_path") -> str:
     Raises `RedoxConfigError` for a place that the other workers cannot see: a `file://` root with an executor that is
     not local, unless `[redox] output_root_is_shared` says that every worker mounts it.
     """
-    from airflow.providers.common.compat.sdk import conf
-
-    return checked_root(str(output_path or "") or conf.get("redox", "output_root", fallback="") or _home_root(), name=name)
+    root = option("output_root") or _home_root()
+    return checked_root(str(given(output_path, root, name=name)), name=name)
 
 
 def checked_root(root: str, *, name: str = "output_path") -> str:
@@ -153,9 +154,9 @@ def _refuse_unshared(name: str, executors: str) -> None:
     if fleet:
         option = ", or [redox] output_root," if name in ("output_path", "results_path") else ""
         raise RedoxConfigError(
-            f"{name}: a file:// path is on one machine only, and the executor is {fleet[0]}. Set {name}{option} to object "
-            "storage such as s3://bucket/redox; or, if every worker mounts this path, "
-            "set [redox] output_root_is_shared to True"
+            f"{name}: a file:// path is on one machine only; set {name}{option} to object storage such as "
+            f"s3://bucket/redox. The executor is {fleet[0]}. If every worker mounts this path, set [redox] "
+            "output_root_is_shared to True"
         )
 
 

@@ -96,7 +96,7 @@ class Part:
 def suffix_of(compression: str | None) -> str:
     """Give the end of the files' names. Raises `RedoxConfigError` for an unknown compression."""
     if compression not in COMPRESSIONS:
-        raise RedoxConfigError("compression: must be gzip, or left out")
+        raise RedoxConfigError("compression: must be one of gzip, or left out")
     return COMPRESSIONS[compression]
 
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import msgspec
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.storage.documents import DOCUMENTS
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def files(self, resource_type: str | None) -> list[tuple[str, Listed]]:
         """Give the files of a type, or all under `output`, each with the name that errors call it by."""
+        resource_type = given(resource_type, None, name="resource_type")
         listed = self.output if resource_type is None else [*self.output, *self.error]
         return [(name, file) for name, file in self.numbered(listed) if resource_type in (None, file.type)]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.pages import Resource, read_line
 
@@ -93,5 +94,5 @@ def unwrapped(line: bytes) -> bytes:
 def checked_format(line_format: object) -> str:
     """Check the argument. Raises `RedoxConfigError`."""
     if line_format not in (RAW, ENVELOPE):
-        raise RedoxConfigError("line_format: must be raw or envelope")
+        raise RedoxConfigError(one_of("line_format", line_format, (RAW, ENVELOPE)))
     return str(line_format)

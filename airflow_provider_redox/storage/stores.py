@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
+from airflow_provider_redox.storage.configured import option
 from airflow_provider_redox.storage.urls import KINDS, place_of
 
 EXTRAS = ("s3", "gcs", "azure")
@@ -47,14 +48,12 @@ def with_options(fs: Any, scheme: str) -> Any:
         return type(fs)(*fs.storage_args, **{**fs.storage_options, **options})
     except TypeError:
         raise RedoxConfigError(
-            f"[redox] storage_options: the driver of {scheme}:// does not take one of its options"
+            f"[redox] storage_options: the driver of {scheme}:// does not take one of its options; remove it"
         ) from None
 
 
 def _configured_options() -> dict[str, dict[str, Any]]:
-    from airflow.providers.common.compat.sdk import conf
-
-    stated = conf.get("redox", "storage_options", fallback="") or "{}"
+    stated = option("storage_options") or "{}"
     try:
         options = json.loads(stated)
     except ValueError:
@@ -86,7 +85,7 @@ def naming(place: str, *, name: str = "output_path") -> Iterator[None]:
             raise
         code = code_of(error)
         if code == "NoSuchBucket":
-            raise RedoxConfigError(f"{name}: {place}: there is no such bucket") from None
+            raise RedoxConfigError(f"{name}: {place}: there is no such bucket; correct it, or create it") from None
         if isinstance(error, FileNotFoundError | FileExistsError):
             raise
         if isinstance(error, PermissionError):

@@ -98,7 +98,7 @@ class RedoxInboxTrigger(_Watching, BaseEventTrigger):
         self,
         inbox_path: str,
         *,
-        name: str = "",
+        name: str | None = None,
         data_model: str | Sequence[str] | None = None,
         event_type: str | Sequence[str] | None = None,
         source: str | Sequence[str] | None = None,

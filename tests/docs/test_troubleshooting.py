@@ -30,7 +30,7 @@ NEEDS_NO_ENTRY = {
         r"its end lies before its start|ends before it begins",
         r"holds half of a character|a header name holds a character|an empty or dotted ID",
         r"cannot be set on a redox connection",
-        r"stands there a second time|has that tag and that data model",
+        r"stands there a second time",
         r"gave no manifest$|is not JSON, or no object",
         r"has more than .* bytes|is longer than any resource",
         r"points outside the connection's host|knows no such version of the key|not a line of the list of documents",

@@ -28,6 +28,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.storage.send_marker import Mark
+from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
 
 needs_models = pytest.mark.skipif(find_spec("redox") is None, reason="the extra [datamodels] is not installed")
@@ -108,7 +109,7 @@ def test_a_destination_and_another_in_meta_contradict_each_other(execute: Callab
 
 def test_a_meta_that_is_no_mapping_is_named(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """Before anything is sent."""
-    with pytest.raises(AirflowFailException, match="meta: must be a mapping"):
+    with refused("meta: must be a mapping"):
         execute(post(output, meta="Carequality"))
     assert sandbox.ledger("/endpoint") == []
 
@@ -476,10 +477,8 @@ def test_bad_messages_are_named_before_anything_is_sent(
     execute: Callable[..., Any], output: str, sandbox: Sandbox, arguments: dict[str, Any], words: str
 ):
     """A message that cannot be right is a RedoxConfigError, with no request sent and no record made."""
-    with pytest.raises(AirflowFailException) as caught:
+    with refused(words):
         execute(post(output, **arguments))
-    assert isinstance(caught.value.__cause__, RedoxConfigError)
-    assert words in str(caught.value)
     assert sandbox.ledger() == []
     assert not Path(output.removeprefix("file://")).exists()
 
@@ -552,6 +551,6 @@ def test_a_question_that_is_wrong_is_not_asked(execute: Callable[..., Any], outp
 
 def test_a_check_that_is_not_known_is_refused(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """A misspelt mode is no mode."""
-    with pytest.raises(AirflowFailException, match="validate: must be one of off, lenient, strict"):
+    with refused("validate: must be one of off, lenient, strict; did you mean strict?"):
         execute(query(output, validate="Strict"))
     assert sandbox.ledger() == []

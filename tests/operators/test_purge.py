@@ -464,7 +464,7 @@ def test_a_task_that_is_at_work_again_keeps_its_result(output: str, monkeypatch:
         os.utime(manifest, (time.time() + 5,) * 2)
 
     monkeypatch.setattr(Journal, "_write", meanwhile)
-    told = purge(output, of_dag_id="pull", older_than=timedelta(seconds=-5))
+    told = purge(output, of_dag_id="pull", older_than=timedelta(0))
     assert told["counts"]["destroyed"] == 0
     assert file.exists()
     assert json.loads(Path(told["url"].removeprefix("file://")).read_text())["left_because_changed"] == 1

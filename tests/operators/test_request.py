@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
     RedoxConfigError,
+    RedoxError,
     RedoxResponseError,
     RedoxSecurityError,
     RedoxServerError,
@@ -23,6 +24,7 @@ from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.storage.send_marker import Mark
 from tests.client.drivers import connection_to, with_token
+from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
 from tests.support.wire import Wire, answers, breaks_after, http
 
@@ -137,7 +139,7 @@ ONCE: list[dict[str, Any]] = [
     {"method": "DELETE", "path": "x/1"},
     {"method": "POST", "path": "endpoint?x=/_search", "json": MESSAGE},
     {"method": "GET", "path": "x", "idempotent": False},
-    {"method": "POST", "path": "x/_search", "form": {}, "idempotent": False},
+    {"method": "POST", "path": "x/_search", "form": {"_id": "1"}, "idempotent": False},
 ]
 
 
@@ -270,12 +272,11 @@ def test_an_error_status_is_an_error(execute: Callable[..., Any], output: str, s
     ids=str,
 )
 def test_bad_requests_are_named_before_anything_is_sent(
-    execute: Callable[..., Any], output: str, sandbox: Sandbox, arguments: dict[str, Any], error: type[Exception]
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, arguments: dict[str, Any], error: type[RedoxError]
 ):
     """A request that cannot be right fails for good, with nothing sent and nothing written."""
-    with pytest.raises(AirflowFailException) as caught:
+    with refused(error=error):
         execute(operator(output, **arguments))
-    assert isinstance(caught.value.__cause__, error)
     assert sandbox.ledger() == []
     assert not Path(output.removeprefix("file://")).exists()
 

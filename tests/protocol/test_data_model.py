@@ -227,7 +227,7 @@ def test_a_destination_of_the_author_is_named_once() -> None:
     assert str(error) == "payload: Meta.Destinations[2] names a destination a second time"
 
 
-@pytest.mark.parametrize("stated", ["true", 1, 0, None, "Canary"])
+@pytest.mark.parametrize("stated", ["true", 1, 0, "Canary"])
 def test_a_test_flag_is_true_or_false(stated: Any) -> None:
     """Without an environment too: Redox would read anything else as it likes."""
     error = refusal(message(Test=stated))
@@ -235,10 +235,16 @@ def test_a_test_flag_is_true_or_false(stated: Any) -> None:
     assert "Canary" not in said_by(error)
 
 
-@pytest.mark.parametrize("name", ["fhir-only", "unknown-slug"])
-def test_a_destination_without_an_id_is_refused(name: str) -> None:
+def test_a_destination_without_an_id_is_refused() -> None:
     """The Data Model API wants a UUID, and a slug alone is none."""
-    assert "has no id for PatientAdmin" in str(refusal(message(), destination=name))
+    assert "has no id for PatientAdmin" in str(refusal(message(), destination="fhir-only"))
+
+
+def test_a_destination_that_is_not_described_is_refused_with_the_names_that_are() -> None:
+    """A name that nobody described has no UUID either, and the error says which names there are."""
+    assert str(refusal(message(), destination="unknown-slug")) == (
+        "destination: no such name in extra.destinations, and Data Models need a UUID; known are coded, fhir-only, general"
+    )
 
 
 def test_a_query_goes_to_exactly_one_destination() -> None:
@@ -483,3 +489,81 @@ def test_the_time_of_a_message_is_in_utc() -> None:
     """EventDateTime ends in Z and is the moment that was handed in."""
     stamp = completed(message())["Meta"]["EventDateTime"]
     assert datetime.fromisoformat(stamp.replace("Z", "+00:00")) == datetime.fromtimestamp(NOW, UTC)
+
+
+# ── null and empty ──
+
+FILLED_IN = ("EventDateTime", "Source", "FacilityCode", "Test", "Network", "Site")
+"""What is filled in: by us, from `meta` (Network), and from `extra.meta` (Site)."""
+
+
+@given(
+    nulls=st.sets(st.sampled_from(FILLED_IN)), source=st.sampled_from([None, {}, {"ID": None}, {"ID": None, "Name": None}])
+)
+def test_null_is_as_good_as_absent(nulls: set[str], source: Any) -> None:
+    """A field of Meta that we fill in is filled in where it is null, as in Redox's own samples."""
+    made = settings(destinations=DESTINATIONS, source_id=TWO, meta={"Site": "A"}, environment="Staging")
+
+    def whole(**meta: Any) -> dict[str, Any]:
+        return complete(
+            message(**meta),
+            made,
+            destinations=("coded",),
+            environment=None,
+            now=NOW,
+            defaults={"Network": "N", "Site": None},
+        )
+
+    stated = {name: source if name == "Source" else None for name in nulls}
+    assert whole(**stated) == whole()
+    assert whole()["Meta"]["FacilityCode"] == "FAC-7"
+
+
+def test_a_null_that_nothing_fills_in_stays() -> None:
+    """`"FacilityCode": null` means every facility to the record locator, and is sent as it was written."""
+    meta = completed(message(FacilityCode=None, Logs=None, Test=None))["Meta"]
+    assert (meta["FacilityCode"], meta["Logs"], meta["Test"]) == (None, None, None)
+
+
+@pytest.mark.parametrize("stated", [[], "", {}, "  "])
+@pytest.mark.parametrize("destination", ["general", None])
+def test_no_destination_in_a_message_is_not_the_default(stated: Any, destination: str | None) -> None:
+    """A message that says it goes to nobody goes to nobody."""
+    error = refusal(message(Destinations=stated), destination=destination)
+    assert str(error) == "payload: Meta.Destinations is empty; give it a value, or leave it out"
+
+
+def test_null_destinations_leave_the_choice_to_the_author_and_not_to_the_default() -> None:
+    """Null comes from data; with an author's destination it chooses nothing."""
+    assert completed(message(Destinations=None))["Meta"]["Destinations"] == [{"ID": ONE, "Name": "general"}]
+    made = settings(destinations=DESTINATIONS, destination="general")
+    with pytest.raises(RedoxConfigError, match=r"^payload: Meta\.Destinations is null, which does not mean the default"):
+        complete(message(Destinations=None), made, destinations=None, environment=None, now=NOW)
+
+
+@pytest.mark.parametrize("name", ["FacilityCode", "EventDateTime", "Source", "DataModel", "EventType"])
+@pytest.mark.parametrize("empty", ["", "  ", "None"])
+def test_an_empty_text_in_meta_is_refused(name: str, empty: str) -> None:
+    """It would go out as a place, a time or a kind that there is not."""
+    error = refusal({"Meta": {**message()["Meta"], name: empty}})
+    assert str(error).startswith(f"payload: Meta.{name} is ")
+
+
+def test_an_empty_source_id_is_refused() -> None:
+    """The source of the connection is not put over it."""
+    assert str(refusal(message(Source={"ID": ""}))).startswith("payload: Meta.Source.ID is empty")
+
+
+@pytest.mark.parametrize("names", [[""], ["general", ""], ["general", None], ["general", "None"], [None]])
+def test_none_of_several_destinations_is_the_default(names: Any) -> None:
+    """One that came out as nothing would send the message to the default hospital."""
+    made = settings(destinations=DESTINATIONS, destination="coded")
+    with pytest.raises(RedoxConfigError, match=r"^destination(s\[1\])?: is empty"):
+        complete(message(), made, destinations=names, environment=None, now=NOW)
+
+
+@pytest.mark.parametrize("defaults", ["", [], "Carequality"])
+def test_a_meta_of_the_operator_that_is_no_mapping_is_refused(defaults: Any) -> None:
+    """An empty text is none either."""
+    with pytest.raises(RedoxConfigError, match=r"^meta: must be a mapping"):
+        complete(message(), settings(), destinations=(ONE,), environment=None, now=NOW, defaults=defaults)

@@ -120,7 +120,6 @@ KNOWN = {"general": Destination("general", slug="hospital"), "lab": Destination(
         ("general", None, KNOWN["general"]),
         ("general", "lab", KNOWN["general"]),
         (None, "lab", KNOWN["lab"]),
-        ("", "lab", KNOWN["lab"]),
         (TWO, None, Destination(TWO, id=TWO)),
         ("other-slug", None, Destination("other-slug", slug="other-slug")),
     ],
@@ -139,7 +138,30 @@ def test_no_destination_is_refused() -> None:
 @pytest.mark.parametrize("name", ["../canary", "can ary", "canary?", "canary#", "%2e", "canary\r\n", "/", "..", "cänary"])
 def test_a_text_that_is_no_destination_is_refused(name: str) -> None:
     """What is neither name nor slug nor UUID gets into no URL; the known names are listed."""
-    with pytest.raises(
-        RedoxConfigError, match=r"^destination: not a known name, a slug or a UUID; known names are general, lab"
-    ):
+    with pytest.raises(RedoxConfigError, match=r"^destination: not a known name, a slug or a UUID; known are general, lab"):
         find_destination(KNOWN, name)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "None"])
+def test_an_empty_name_is_not_the_default(name: str) -> None:
+    """What an empty template leaves goes to nobody, and not to the connection's own destination."""
+    with pytest.raises(RedoxConfigError, match=r"^destination: is empty; give it a value, or leave it out"):
+        find_destination({"lab": Destination("lab", id=ONE)}, name, default="lab")
+
+
+@pytest.mark.parametrize("name", ["lakesid", "Lakeside", "lake-side", "generall"])
+def test_a_misspelt_name_is_shown_the_one_that_was_meant(name: str) -> None:
+    """It looks like a slug, and would ask a hospital of that slug, or none."""
+    described = {"lakeside": Destination("lakeside", slug="lakeside-clinic"), "general": Destination("general", slug="g")}
+    with pytest.raises(RedoxConfigError) as raised:
+        find_destination(described, name)
+    said = str(raised.value)
+    assert said.startswith("destination: no such name in extra.destinations; did you mean ")
+    assert "Known are general, lakeside" in said
+
+
+@pytest.mark.parametrize("name", ["lakeside-clinic", "redox-fhir-sandbox", TWO])
+def test_a_slug_that_is_like_no_name_is_a_slug(name: str) -> None:
+    """Who describes some destinations may name others by their slug or UUID."""
+    described = {"lakeside": Destination("lakeside", slug="lakeside-clinic")}
+    assert name in (find_destination(described, name).slug, find_destination(described, name).id)

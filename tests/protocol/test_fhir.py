@@ -144,11 +144,17 @@ def test_an_environment_that_redox_does_not_know_is_refused(environment: str | N
         endpoint(settings(), "slug", environment)
 
 
-@pytest.mark.parametrize("environment", ["", None])
-def test_a_search_needs_an_environment(environment: str | None) -> None:
+def test_a_search_needs_an_environment() -> None:
     """No environment, in the operator or in the connection, is an error that says where to set it."""
     with pytest.raises(RedoxConfigError, match=r"^environment: set it in the operator"):
-        endpoint(settings(), "slug", environment)
+        endpoint(settings(), "slug", None)
+
+
+@pytest.mark.parametrize("environment", ["", "  ", "None"])
+def test_an_empty_environment_is_not_the_connections(environment: str) -> None:
+    """Only None means the connection's own."""
+    with pytest.raises(RedoxConfigError, match=r"^environment: is empty"):
+        endpoint(settings(environment="Production"), "slug", environment)
 
 
 def test_the_hosts_that_links_may_name_come_from_the_connection() -> None:

@@ -47,10 +47,14 @@ def imported(source: Path) -> set[str]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_module_of_the_protocol_imports_downwards_only(source: Path) -> None:
-    """A module of the ground floor imports its own floor, the exceptions and pure libraries, lazily neither."""
+    """A module of the ground floor imports its own floor, the exceptions, the checks and pure libraries, lazily neither."""
     own = {name for name in imported(source) if name.startswith("airflow_provider_redox")}
     assert not [
-        name for name in own if not name.startswith(("airflow_provider_redox.protocol", "airflow_provider_redox.exceptions"))
+        name
+        for name in own
+        if not name.startswith(
+            ("airflow_provider_redox.protocol", "airflow_provider_redox.exceptions", "airflow_provider_redox.checks")
+        )
     ]
     for foreign in FOREIGN:
         assert not [name for name in imported(source) if name == foreign or name.startswith(f"{foreign}.")]

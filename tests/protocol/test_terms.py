@@ -75,8 +75,8 @@ def test_a_search_for_a_number_or_an_estimate_has_no_total_to_hold_against(form:
         ({"max_pages": 0}, "max_pages"),
         ({"max_pages": True}, "max_pages"),
         ({"max_pages": "5"}, "max_pages"),
-        ({"on_total_mismatch": "ignore"}, "on_total_mismatch: must be fail or warn"),
-        ({"handling": "Strict"}, "handling: must be strict or lenient"),
+        ({"on_total_mismatch": "ignore"}, "on_total_mismatch: must be one of fail, warn"),
+        ({"handling": "Strict"}, "handling: must be one of strict, lenient; did you mean strict?"),
         ({"handling": None}, "handling"),
     ],
 )

@@ -39,12 +39,14 @@ def keyed_rows(cohort: Any, cohort_key: str | None, make: Callable[[Row, int], A
     for number, row in cohort_rows(cohort):
         key = key_of_row(row, cohort_key, number)
         if numbers.setdefault(key, number) != number:
-            raise RedoxConfigError(f"cohort: row {number} has the same {cohort_key} as row {numbers[key]} (cohort_key)")
+            raise RedoxConfigError(
+                f"cohort: row {number} has the same {cohort_key} as row {numbers[key]} (cohort_key); remove one of them"
+            )
         if len(made) == ROWS_AT_MOST:
             raise RedoxConfigError(f"cohort: has more than {ROWS_AT_MOST} rows; divide it over several tasks")
         made.append((key, make(row, number)))
     if not made:
-        raise RedoxConfigError("cohort: there is no row in it")
+        raise RedoxConfigError("cohort: there is no row in it; mend the file, or skip the task where it may be empty")
     return made
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.client.bodies import NotTakenError
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
 from airflow_provider_redox.operators.pulls.asks import Anew, Piece
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
 from airflow_provider_redox.protocol.attachments import Attachment, at, attachments_of
@@ -101,7 +101,6 @@ class Fetching:
     @classmethod
     def prepare(cls, operator: RedoxDocumentDownloadOperator, context: Context) -> Fetching:
         """Find the documents, and check all that can be checked before the first request. Raises `RedoxConfigError`."""
-        _check_arguments(operator)
         layout, client = operator.layout(context, operator.output_path), operator.hook.client
         files = Files(layout.root, name=layout.argument)
         earlier = listed_files(layout, files)
@@ -168,34 +167,20 @@ class Fetching:
             self.files.remove(url)
 
 
-def _check_arguments(operator: RedoxDocumentDownloadOperator) -> None:
-    if (operator.manifest is None) == (operator.urls is None):
-        raise RedoxConfigError("manifest, urls: give one of them")
-    check_choices(operator, on_error=("fail", "record"), on_mismatch=("fail", "warn"))
-    check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST), max_bytes=(1, 2**40))
-
-
 def _attachments(operator: RedoxDocumentDownloadOperator, context: Context, *, collects: bool) -> Iterable[Attachment]:
     if operator.urls is not None:
-        return _named(operator.rendered(operator.urls, context))
-    rendered = operator.rendered(operator.manifest, context)
+        return _named(operator.checked("urls", operator.rendered(operator.urls, context)))
+    rendered = operator.checked("manifest", operator.rendered(operator.manifest, context))
     return _listed(rendered, collects=collects)
 
 
-def _named(urls: Any) -> list[Attachment]:
-    if isinstance(urls, str) or not isinstance(urls, Sequence) or not urls:
-        raise RedoxConfigError("urls: must be a list of at least one URL")
-    for number, url in enumerate(urls):
-        if not isinstance(url, str) or not url.strip():
-            raise RedoxConfigError(f"urls[{number}]: must be text")
+def _named(urls: Sequence[str]) -> list[Attachment]:
     return [at(f"urls[{number}]", "", url) for number, url in enumerate(urls)]
 
 
 def _listed(manifest: Any, *, collects: bool) -> Iterator[Attachment]:
     one = isinstance(manifest, str | Mapping | PathLike) or hasattr(manifest, "fs")
     manifests = [manifest] if one else list(manifest)
-    if not manifests:
-        raise RedoxConfigError("manifest: is an empty list; the task before gave no manifest")
     for part in manifests:
         for _, line in parse_manifest(part).resources(None):
             people = tuple(patients_of_body(line)) if collects else ()
@@ -206,7 +191,7 @@ def _listed(manifest: Any, *, collects: bool) -> Iterator[Attachment]:
 def _disclosure(operator: RedoxDocumentDownloadOperator, found: Sequence[Found]) -> Disclosure:
     """Begin the record: all documents that are asked for, and whom they are about."""
     calls = operator.hook.client.calls
-    named = operator.destination or calls.settings.destination
+    named = given(operator.destination, calls.settings.destination, name="destination")
     server = calls.endpoint(named, operator.environment).url if named else calls.settings.base_url
     environment = calls.settings.environment_for(operator.environment) or ""
     asked = b"\n".join((one.attachment.url or one.attachment.source).encode() for one in found)

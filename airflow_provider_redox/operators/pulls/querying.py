@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
-from airflow_provider_redox.operators.base import checked_payload
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST
 from airflow_provider_redox.operators.pulls.asks import QueryAsk
 from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
@@ -51,9 +50,7 @@ class Querying:
 
 def prepare(operator: RedoxDataModelQueryOperator, context: Context) -> Querying:
     """Check all that can be checked before the first request. Raises `RedoxConfigError`."""
-    check_choices(operator, on_error=("fail", "record"), validate=("off", "lenient", "strict"))
-    check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST))
-    asked = _asked(operator, checked_payload(operator.rendered(operator.payload, context)))
+    asked = _asked(operator, operator.checked("payload", operator.rendered(operator.payload, context)))
     client, first = operator.hook.client, _message(asked[0][1])
     layout = operator.layout(context, operator.output_path, addressee(first))
     shape = Shape(checked_format(operator.line_format), layout.destination, layout.environment, layout.owner.run_id)
@@ -86,11 +83,9 @@ def prepare(operator: RedoxDataModelQueryOperator, context: Context) -> Querying
 def _asked(operator: RedoxDataModelQueryOperator, template: Message) -> list[tuple[str, bytes]]:
     """Give the key of each question and its message, encoded, which is what takes the least memory."""
     if operator.cohort is None:
-        if operator.cohort_key is not None:
-            raise RedoxConfigError("cohort_key: needs a cohort")
         return [("0", encode(_complete(operator, template)))]
     if not fields_in(template):
-        raise RedoxConfigError("cohort: payload names no {field} of its rows, so each question would be the same")
+        raise RedoxConfigError("cohort: payload names no {field} of its rows; write one, such as {mrn}, or leave cohort out")
 
     def message(row: Mapping[str, Any], number: int) -> bytes:
         try:

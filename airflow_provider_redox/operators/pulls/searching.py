@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, check_choices, check_whole_numbers
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST
 from airflow_provider_redox.operators.pulls.asks import FhirAsk
 from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 LAST_SUCCESS = "last_success"
 
-SMALLEST_FILE = 1024 * 1024
-
 _log = logging.getLogger(__name__)
 
 Params = Mapping[str, Any]
@@ -63,7 +61,6 @@ class Searching:
     @classmethod
     def prepare(cls, operator: RedoxFhirSearchOperator, context: Context) -> Searching:
         """Check all that can be checked before the first request. Raises `RedoxConfigError`."""
-        _check_arguments(operator)
         layout = operator.layout(context, operator.output_path)
         params = _params(operator, context)
         increment = _increment(operator, layout, params) if _is_incremental(operator, context) else None
@@ -88,35 +85,17 @@ class Searching:
         return manifest
 
 
-def _check_arguments(operator: RedoxFhirSearchOperator) -> None:
-    check_choices(operator, on_error=("fail", "record"), since=(None, LAST_SUCCESS))
-    check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST))
-    least = {"page_size": 1, "window_parts": 1, "max_file_bytes": SMALLEST_FILE}
-    given = {name: (low, None) for name, low in least.items() if getattr(operator, name) is not None}
-    check_whole_numbers(operator, **given)
-    if operator.since is not None and operator.window is not None:
-        raise RedoxConfigError("since, window: give one of them")
-    if operator.since is not None and operator.cohort is not None:
-        raise RedoxConfigError(
-            "since, cohort: not together; of a patient who is new in the cohort only the last changes would come. Use window"
-        )
-    if operator.window_parts is not None and (operator.window is None or operator.cohort is not None):
-        raise RedoxConfigError("window_parts: needs a window, and no cohort, whose searches are side by side already")
-    if operator.cohort_key is not None and operator.cohort is None:
-        raise RedoxConfigError("cohort_key: needs a cohort")
-
-
 def _params(operator: RedoxFhirSearchOperator, context: Context) -> list[Params]:
     """Render the search parameters. Parameters that were given and came out empty would ask for everybody."""
     if operator.search_params is None:
         return [_sized(operator, {})]
-    rendered = operator.rendered(operator.search_params, context)
+    rendered = operator.checked("search_params", operator.rendered(operator.search_params, context))
     searches = [rendered] if isinstance(rendered, Mapping) else rendered
     listed = isinstance(searches, Sequence) and not isinstance(searches, str)
     if not listed or not searches or not all(isinstance(one, Mapping) and one for one in searches):
         raise RedoxConfigError(
-            "search_params: must be a mapping with at least one parameter, or a list of such; it came out empty. "
-            "Leave it out to search for everything of this type"
+            "search_params: must be a mapping with at least one parameter, or a list of such; leave it out to search for "
+            "everything of this type"
         )
     return [_sized(operator, params) for params in searches]
 
@@ -201,7 +180,9 @@ def _cohort(operator: RedoxFhirSearchOperator, params: list[Params], bounds: lis
         raise RedoxConfigError("cohort: needs search_params that are one mapping, and one window at most")
     template = params[0]
     if not fields_in(template):
-        raise RedoxConfigError("cohort: search_params names no {field} of its rows, so each search would be the same")
+        raise RedoxConfigError(
+            "cohort: search_params names no {field} of its rows; write one, such as {mrn}, or leave cohort out"
+        )
 
     def form(row: Mapping[str, Any], number: int) -> bytes:
         filled = _bounded(search_of(template, row, number), name, bounds[0])

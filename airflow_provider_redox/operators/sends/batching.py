@@ -99,9 +99,9 @@ class Batching:
         survey = self._survey(last.size, last.weight)
         if (self._hash(survey), survey.count) != (last.hash, last.count):
             raise RedoxConfigError(
-                "payload_path: the file, or the connection's key, is not that of the earlier tries, some of whose messages "
-                "may have been sent. Nothing was sent now. Put the file back; or clear the task with resend=True, which "
-                "sends all of it; or send what is new by another run"
+                "payload_path: not the file, or not the key, of the earlier tries; put it back, or clear with resend=True, "
+                "which sends all of it. Some of the messages may have been sent; nothing was sent now. What is new can be "
+                "sent by another run"
             )
         return last, survey
 

@@ -7,22 +7,20 @@ A line in the task's workspace and a marker in Airflow's database are written be
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_redox.operators.arguments import check_choices
+from airflow_provider_redox.operators.arguments import FLAG, choice
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.sends.sending import Outcome, Sent
     from airflow_provider_redox.protocol.disclosure import Disclosure
     from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
     from airflow_provider_redox.storage.bodies import AnswerFile
     from airflow_provider_redox.storage.layout import Layout
-
-CHOICES = ("fail", "resend")
-"""What `on_ambiguous` may be."""
 
 
 class OnceOperator(RedoxOperator):
@@ -32,12 +30,9 @@ class OnceOperator(RedoxOperator):
     :param resend: whether the first try after a clear sends, whatever earlier tries did.
     """
 
+    rules: ClassVar[Rules] = {"on_ambiguous": choice("fail", "resend"), "resend": FLAG}
     on_ambiguous: str
     resend: bool
-
-    def check_on_ambiguous(self) -> None:
-        """Refuse what it cannot be. Raises `RedoxConfigError`."""
-        check_choices(self, on_ambiguous=CHOICES)
 
 
 def send_once(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
     RedoxAuthError,
@@ -60,7 +61,7 @@ class Poster:
         self.by = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
         self.again = True if operator.on_ambiguous == "resend" else None
         self._platform = _platform(operator)
-        self._ledger = _ledger(operator.ledger_path) if operator.ledger_path else None
+        self._ledger = None if operator.ledger_path is None else _ledger(operator.ledger_path)
 
     def completed(self, payload: Mapping[str, Any], begun: float) -> dict[str, Any]:
         """Fill in what the message's Meta lacks, with the time at which it was begun, on a copy."""
@@ -245,9 +246,11 @@ def _platform(operator: RedoxDataModelPostOperator) -> SyncClient | None:
         return None
     from airflow_provider_redox.hooks.redox import RedoxHook
 
-    conn_id = operator.platform_conn_id or operator.hook.client.settings.platform_conn_id
-    if not conn_id:
-        raise RedoxConfigError("platform_conn_id: missing; on_ambiguous='reconcile' asks the Platform API by a connection")
+    conn_id = given(operator.platform_conn_id, operator.hook.client.settings.platform_conn_id, name="platform_conn_id")
+    if conn_id is None:
+        raise RedoxConfigError(
+            "platform_conn_id: missing; name the connection of the Platform API, which on_ambiguous='reconcile' asks"
+        )
     client = RedoxHook(conn_id).client
     if not client.settings.environment_id:
         raise RedoxConfigError(f"extra.environment_id: missing in the connection {conn_id}; the log search needs it")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_redox.checks import empty, is_empty
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.storage.files import Files, _partial, _private, written_at
 from airflow_provider_redox.storage.urls import place_of
@@ -102,6 +103,8 @@ class InboxFiles(Files):
 
 def inbox_root(place: Any, *, name: str = "inbox_path") -> str:
     """Give the URL of an inbox or of its state. Raises `RedoxConfigError` for what is neither a URL nor an absolute path."""
+    if is_empty(place):
+        raise RedoxConfigError(empty(name))
     root = str(place or "").rstrip("/")
     if "://" not in root:
         if not root.startswith("/"):

@@ -41,7 +41,7 @@ class Wanted:
     """
 
     inbox_path: str
-    name: str = ""
+    name: str | None = None
     data_model: str | Sequence[str] | None = None
     event_type: str | Sequence[str] | None = None
     source: str | Sequence[str] | None = None
@@ -57,15 +57,15 @@ class Wanted:
     @property
     def state(self) -> str:
         """The URL of the folder of cursors and claims."""
-        if self.state_path:
+        if self.state_path is not None:
             return inbox_root(self.state_path, name="state_path")
-        return f"{self.inbox}/_redox" if self.name_pattern else self.inbox
+        return self.inbox if self.name_pattern is None else f"{self.inbox}/_redox"
 
     def open(self) -> Watch:
         """Open the inbox, and begin where its cursor says. Asks Airflow for the connections that the paths name."""
-        state_files = InboxFiles(self.state, name="state_path" if self.state_path else "inbox_path")
+        state_files = InboxFiles(self.state, name="inbox_path" if self.state_path is None else "state_path")
         listing: Listing = OwnListing(state_files, self.state)
-        if self.name_pattern:
+        if self.name_pattern is not None:
             root = inbox_root(self.inbox_path)
             listing = ForeignListing(InboxFiles(self.inbox), root, self.name_pattern, OwnListing(state_files, self.state))
         wanted = arrivals.Filter.of(data_model=self.data_model, event_type=self.event_type, source=self.source)
@@ -79,7 +79,7 @@ class Wanted:
 
     @property
     def _cursor_name(self) -> str:
-        if self.name:
+        if self.name is not None:
             return safe_name(self.name)
         parts = [self.inbox_path, self.data_model, self.event_type, self.source, self.name_pattern]
         return f"watch-{hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]}"
