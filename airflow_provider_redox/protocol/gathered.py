@@ -112,6 +112,11 @@ class Gathered:
             self._versions = {one: [_digest_of_version(other) for other in few if other != one] for one in met}
 
 
+def is_match(resource: Resource, resource_type: str) -> bool:
+    """Return whether a resource is one that a search for this type found, and none that was included."""
+    return resource.mode == "match" or (resource.mode is None and resource.type == resource_type)
+
+
 def identity_of(resource: Resource) -> tuple[int, int]:
     """Tell resources apart by two numbers of 120 bits, one of type and ID, one of the version; together, by exclusive or.
 
