@@ -10,8 +10,7 @@ The type, the ID and the subject are held on every page; the rest where the serv
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,14 +18,21 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from airflow_provider_redox.protocol.datespans import bound_of, span_of, span_of_value
+from airflow_provider_redox.protocol.comparing import (
+    Test,
+    codes,
+    codings,
+    identifiers,
+    of_dates,
+    of_ids,
+    of_references,
+    of_tokens,
+)
+from airflow_provider_redox.protocol.datespans import span_of
 from airflow_provider_redox.protocol.filters import alternatives
 from airflow_provider_redox.protocol.pages import Resource
 
 TYPE = "resource_type"
-
-_REFERENCE = re.compile(r"(?:https?://[^?#]*/)?(?:([A-Z][A-Za-z]{1,63})/)?([^/?#|]+)(?:/_history/[^/?#]*)?")
-_MASKED = re.compile(r"[*•]|[xX#-]{3}")
 
 _SUBJECTS = {"Coverage": "beneficiary", "Task": "for", "ResearchSubject": "individual"}
 _EFFECTIVE = ("effectiveDateTime", "effectivePeriod", "effectiveInstant")
@@ -49,9 +55,6 @@ _DATES = {
     "_lastUpdated": ("lastUpdated",),
 }
 
-Test = Callable[[list[Any]], bool]
-"""Takes what a resource holds in some members, at least one value, and returns whether none can be what was asked for."""
-
 
 class Check(NamedTuple):
     """One parameter, to be held against resources.
@@ -69,7 +72,7 @@ class Check(NamedTuple):
 class Strays(NamedTuple):
     """Resources of a page that were not asked for: how many, and the parameters that they do not meet."""
 
-    count: int
+    number: int
     parameters: list[str]
 
 
@@ -100,13 +103,13 @@ class Evidence:
         """
         held = tuple(check for check in self.checks if check.always or not confirmed)
         read = _reader(tuple(sorted({member for check in held for member in check.members if member not in _HEAD})))
-        count, parameters = 0, set[str]()
+        number, parameters = 0, set[str]()
         for resource in resources:
             found = self._missed(resource, held, read, confirmed=confirmed)
             if found and not _is_excused(resource, found, began):
-                count += 1
+                number += 1
                 parameters.update(check.parameter for check in found)
-        return Strays(count, sorted(parameters))
+        return Strays(number, sorted(parameters))
 
     def _missed(self, resource: Resource, held: tuple[Check, ...], read: Read, *, confirmed: bool) -> list[Check]:
         """Return the checks that a resource fails; none for what is not a match."""
@@ -177,115 +180,20 @@ def _check(resource_type: str, name: str, value: str) -> Check | None:
     base, _, modifier = name.partition(":")
     if base in ("patient", "subject") and (not modifier or modifier == "Patient"):
         members = ("subject", "patient", *filter(None, [_SUBJECTS.get(resource_type)]))
-        return _if_any(name, members, _of_references(wanted), always=True)
+        return _if_any(name, members, of_references(wanted), always=True)
     if modifier:
         return None
     if name == "_id":
-        return _if_any(name, ("id",), _of_ids(wanted), always=True)
+        return _if_any(name, ("id",), of_ids(wanted), always=True)
     if name == "identifier":
-        return _if_any(name, ("identifier",), _of_tokens(wanted, _identifiers))
+        return _if_any(name, ("identifier",), of_tokens(wanted, identifiers))
     if name in ("code", "category") and (resource_type, name) != ("AllergyIntolerance", "code"):
-        return _if_any(name, (name,), _of_tokens(wanted, _codings))
+        return _if_any(name, (name,), of_tokens(wanted, codings))
     if name in ("status", "gender"):
-        return _if_any(name, (name,), _of_tokens(wanted, _codes))
+        return _if_any(name, (name,), of_tokens(wanted, codes))
     dated = _DATE.get(resource_type, ()) if name == "date" else _DATES.get(name, ())
-    return _if_any(name, dated, _of_dates(wanted, upper=name != "_lastUpdated")) if dated else None
+    return _if_any(name, dated, of_dates(wanted, upper=name != "_lastUpdated")) if dated else None
 
 
 def _if_any(name: str, members: tuple[str, ...], test: Test | None, *, always: bool = False) -> Check | None:
     return None if test is None else Check(name, members, test, always)
-
-
-def _of_references(wanted: list[str]) -> Test | None:
-    """Compare references by type and ID: absolute, relative, with a version, or bare."""
-    asked = [_referred(one) for one in wanted]
-    if None in asked:
-        return None
-    met: set[str] = set()
-
-    def contradicts(found: list[Any]) -> bool:
-        for value in found:
-            reference = value.get("reference") if isinstance(value, dict) else None
-            if reference in met:
-                return False
-            one = _referred(reference)
-            if one is None:
-                return False
-            if any(_is_same(one, other) for other in asked):
-                met.add(str(reference))
-                return False
-        return True
-
-    return contradicts
-
-
-def _referred(reference: Any) -> tuple[str | None, str] | None:
-    """Return type and ID of a reference; None for what is none, or points into the resource or outside of FHIR."""
-    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
-    return None if found is None or found[2].startswith("urn:") else (found[1], found[2].casefold())
-
-
-def _is_same(one: tuple[str | None, str], other: tuple[str | None, str] | None) -> bool:
-    return other is not None and one[1] == other[1] and (one[0] == other[0] or None in (one[0], other[0]))
-
-
-def _of_ids(wanted: list[str]) -> Test:
-    asked = {one.rpartition("/")[2].casefold() for one in wanted}
-    return lambda found: found[0].casefold() not in asked
-
-
-def _of_dates(wanted: list[str], *, upper: bool) -> Test | None:
-    bounds = [bound for one in wanted if (bound := bound_of(one)) is not None]
-    if len(bounds) != len(wanted):
-        return None
-
-    def contradicts(found: list[Any]) -> bool:
-        spans = [span_of_value(value) for value in found]
-        return all(span is not None and all(one.excludes(span, upper=upper) for one in bounds) for span in spans)
-
-    return contradicts
-
-
-Token = tuple[str, str]
-"""System and code, in small letters, the code without leading zeros; an empty system is any."""
-
-
-def _of_tokens(wanted: list[str], read: Callable[[Any], Iterator[Token | None]]) -> Test | None:
-    """Compare tokens. A value of a system is held only against values of the same system: others may be equivalent."""
-    asked = [_token(*one.rpartition("|")[::2]) for one in wanted]
-    if not all(code for _, code in asked):
-        return None
-
-    def contradicts(found: list[Any]) -> bool:
-        held = [token for value in found for token in read(value)]
-        if not held or None in held:
-            return False
-        tokens = [token for token in held if token is not None]
-        codes, systems = {code for _, code in tokens}, {system for system, _ in tokens}
-        return all(code not in codes and (not system or system in systems) for system, code in asked)
-
-    return contradicts
-
-
-def _token(system: str, code: str) -> Token:
-    return system.casefold(), code.casefold().lstrip("0") or code
-
-
-def _identifiers(value: Any) -> Iterator[Token | None]:
-    """Yield an identifier; None for one that is masked or has no value."""
-    number = value.get("value") if isinstance(value, dict) else None
-    usable = isinstance(number, str) and _MASKED.search(number) is None
-    yield _token(str(value.get("system") or ""), str(number)) if usable else None
-
-
-def _codings(value: Any) -> Iterator[Token | None]:
-    """Yield the codings of a CodeableConcept; None for one without."""
-    codings = value.get("coding") if isinstance(value, dict) else None
-    for coding in codings if isinstance(codings, list) and codings else [None]:
-        code = coding.get("code") if isinstance(coding, dict) else None
-        yield _token(str(coding.get("system") or ""), code) if isinstance(code, str) else None
-
-
-def _codes(value: Any) -> Iterator[Token | None]:
-    """Yield a plain code, whose system its element implies."""
-    yield _token("", value) if isinstance(value, str) else None

@@ -28,7 +28,7 @@ _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
 
 
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_IN_QUERY = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in "\"<>\\^`{}")
+_IN_QUERY = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"<>\\^`{}')
 _ROOTED = re.compile(r"/(?!/)(?:[^/]+/)*([A-Z][A-Za-z]{1,63}(?:/_search)?)")
 _GATEWAY = re.compile(r"/fhir/R4/[^/]+/(Development|Staging|Production)(/|$)", re.IGNORECASE)
 

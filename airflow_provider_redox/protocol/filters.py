@@ -26,7 +26,7 @@ SHAPING = frozenset(
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CURSOR = re.compile(r"token|cursor|session|snapshot|context|state|key|^_getpages$|^ct$|id$", re.IGNORECASE)
-_OPEN_PATH = re.compile(r"(^|/)(_search|[A-Z][A-Za-z]{1,63})?/?$")
+_OPEN_PATH = re.compile(r"/?([A-Z][A-Za-z]{1,63}/?)?(_search)?/?")
 
 
 class Heard(NamedTuple):
@@ -67,13 +67,17 @@ class Filters:
             return Heard([], confirmed=False)
         return Heard(sorted(missing.elements()), confirmed=False)
 
-    def is_lost_in(self, link: str) -> bool:
-        """Return whether a next link holds neither the parameters of the search nor a cursor: only an offset, or nothing."""
+    def is_lost_in(self, link: str, base: str) -> bool:
+        """Return whether a next link holds neither the parameters of the search nor a cursor: only an offset, or nothing.
+
+        :param link: below the base; a path of its own, as Blaze's `/Observation/__page/…`, is a cursor.
+        """
         pairs = _query(link)
         named = Counter(base_name(name) for name, value in pairs if value)
         if not (self.selecting + self.including) - named:
             return False
-        return _OPEN_PATH.search(urlsplit(link).path) is not None and not any(self._is_foreign(*pair) for pair in pairs)
+        path = urlsplit(link).path.removeprefix(urlsplit(base).path)
+        return _OPEN_PATH.fullmatch(path) is not None and not any(self._is_foreign(*pair) for pair in pairs)
 
     def _is_foreign(self, name: str, value: str) -> bool:
         """Return whether a parameter is none of the search, shapes nothing and is no offset: a cursor, most likely."""

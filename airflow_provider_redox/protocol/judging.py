@@ -58,9 +58,9 @@ class Judge:
             names = ", ".join(heard.ignored)
             yield from self._complain(f"the server does not say that it used the parameter {names} (link[self])")
         strays = self.evidence.strays(page.resources, confirmed=heard.confirmed, began=_seconds(date))
-        if strays.count:
-            yield from self._refuse(strays.count, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
-        return strays.count
+        if strays.number:
+            yield from self._refuse(strays.number, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
+        return strays.number
 
     def total(self, totals: Totals, matches: int, *, ended: bool) -> Flow[int]:
         """Hold the totals against the matches. Returns how many are missing, where that is a warning."""
@@ -94,9 +94,7 @@ class Judge:
     def _mistrust(self, words: str, missing: int = 0) -> Flow[None]:
         lost = f": {missing} are missing" if missing else ""
         if self.terms.on_total_mismatch == "fail":
-            raise RedoxProtocolError(
-                f"{words}{lost}. If this server only estimates its total, set on_total_mismatch='warn'"
-            )
+            raise RedoxProtocolError(f"{words}{lost}. If this server only estimates its total, set on_total_mismatch='warn'")
         yield from self._warn(f"{words}; {missing} may be missing" if missing else words)
 
     def _warn(self, words: str, key: str = "") -> Flow[None]:

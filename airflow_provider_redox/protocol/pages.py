@@ -117,8 +117,9 @@ def read_page(response: RedoxResponse) -> Page:
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
         found = _resources(bundle.entry)
-        if bundle.issues not in (b"", b"null"):
-            found.append(_resource(bytes(bundle.issues), "outcome"))
+        beside = bytes(bundle.issues)
+        if beside not in (b"", b"null"):
+            found.append(_resource(beside, "outcome"))
         outcomes = [resource for resource in found if _is_outcome(resource)]
         _refuse_failed(response, outcomes)
     except ValueError as error:

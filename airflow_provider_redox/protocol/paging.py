@@ -146,7 +146,7 @@ class Walk:
         if link is None:
             sent = {**self.terms.preference, **self.headers}
             return (yield from self._get_page(self.endpoint.search(self.resource_type, self.form, sent)))
-        self._is_posted = self._by_post or self.judge.filters.is_lost_in(link)
+        self._is_posted = self._by_post or self.judge.filters.is_lost_in(link, self.endpoint.url)
         if self._is_posted:
             return (yield from self._get_page(self._continued_by_post(link)))
         try:
