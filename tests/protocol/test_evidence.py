@@ -109,7 +109,7 @@ def test_a_type_that_names_its_patient_elsewhere_is_passed_over() -> None:
 
 
 def test_another_type_is_found_out() -> None:
-    """A match of another type was not asked for; what was included is no match, and where includes were asked none is held."""
+    """A match of another type was not asked for; what was included is no match, and includes may be marked as anything."""
     patient = {"resourceType": "Patient"}
     assert strays(patient, {}, kind="Observation") == ["resource_type"]
     assert strays(patient, {}, kind="Observation", confirmed=True) == ["resource_type"]
@@ -305,7 +305,7 @@ def test_what_was_changed_since_the_search_began_may_have_met_it_before() -> Non
     assert strays(resource, {"status": "final", "patient": "p1"}, began=noon) == ["patient", "status"]
 
 
-moments = st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))
+moments = st.integers(631_152_000, 2_840_140_800).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
 
 
 @given(
