@@ -178,7 +178,7 @@ def _check(resource_type: str, name: str, value: str) -> Check | None:
     """Build the check of one parameter; None where nothing could be proved."""
     wanted = list(alternatives(value))
     base, _, modifier = name.partition(":")
-    if base in ("patient", "subject") and (not modifier or modifier == "Patient"):
+    if base.casefold() in ("patient", "subject") and (not modifier or modifier == "Patient"):
         members = ("subject", "patient", *filter(None, [_SUBJECTS.get(resource_type)]))
         return _if_any(name, members, of_references(wanted), always=True)
     if modifier:

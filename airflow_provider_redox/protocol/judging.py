@@ -16,7 +16,7 @@ from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Page
 from airflow_provider_redox.protocol.terms import Terms, counts_only
 from airflow_provider_redox.protocol.totals import Totals
-from airflow_provider_redox.protocol.unsupported import unsupported
+from airflow_provider_redox.protocol.unsupported import partial, unsupported
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class Judge:
     filters: Filters
     evidence: Evidence
     confirmed: bool = False
+    _has_included: bool = False
     _told: set[str] = field(default_factory=set)
 
     @property
@@ -52,6 +53,9 @@ class Judge:
         disowned = unsupported(page.outcomes, self.form) if page.outcomes else []
         if disowned:
             yield from self._complain(f"the server says that it does not support the parameter {', '.join(disowned)}")
+        code = partial(page.outcomes) if page.outcomes else ""
+        if code:
+            yield from self._miss(f"the server says that page {number} is not whole (OperationOutcome, {code})")
         heard = self.filters.heard(page.self_link)
         self.confirmed = heard.confirmed
         if heard.ignored:
@@ -60,7 +64,15 @@ class Judge:
         strays = self.evidence.strays(page.resources, confirmed=heard.confirmed, began=_seconds(date))
         if strays.number:
             yield from self._refuse(strays.number, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
+        self._has_included = self._has_included or any(
+            one.type != self.resource_type or one.mode == "include" for one in page.resources
+        )
         return strays.number
+
+    def included(self, matches: int) -> Flow[None]:
+        """Warn, at the end of a search, where `_include` was asked for and nothing was included."""
+        if matches and self.filters.including["_include"] and not self._has_included:
+            yield from self._warn("_include was asked for, and no page held an included resource; the server may ignore it")
 
     def total(self, totals: Totals, matches: int, *, ended: bool) -> Flow[int]:
         """Hold the totals against the matches. Returns how many are missing, where that is a warning."""
@@ -96,6 +108,11 @@ class Judge:
         if self.terms.on_total_mismatch == "fail":
             raise RedoxProtocolError(f"{words}{lost}. If this server only estimates its total, set on_total_mismatch='warn'")
         yield from self._warn(f"{words}; {missing} may be missing" if missing else words)
+
+    def _miss(self, words: str) -> Flow[None]:
+        if self.terms.on_total_mismatch == "fail":
+            raise RedoxProtocolError(f"{words}: try again, or take what came with on_total_mismatch='warn'")
+        yield from self._warn(f"{words}; resources may be missing")
 
     def _warn(self, words: str, key: str = "") -> Flow[None]:
         """Warn once of each."""

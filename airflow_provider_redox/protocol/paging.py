@@ -258,6 +258,8 @@ class Walk:
             )
         missing = yield from self.judge.total(position.totals, position.matches, ended=position.ended)
         self.position = msgspec.structs.replace(position, strays=strays, missing=missing)
+        if position.ended and not self.taken_up:
+            yield from self.judge.included(position.matches)
         if position.ended and strays:
             yield Tell(f"Search for {self.resource_type}: {strays} resources in all do not meet its parameters.")
 

@@ -1,4 +1,4 @@
-"""What a server says, in an OperationOutcome beside the results, that it did not do of a search.
+"""What a server says, in an OperationOutcome beside the results, that it did not do of a search, or did not return.
 
 FHIR's code for it is `not-supported`; some servers put it into the text of a warning with another code. Of the text only
 the search's own parameter names are taken. What shapes the answer may be ignored: nothing is lost by an order or a size.
@@ -24,6 +24,7 @@ _SAYS_SO = re.compile(
 )
 _OF_A_PARAMETER = re.compile(r"param|criteri|filter|quer|argument|modifier", re.IGNORECASE)
 _HARMLESS = re.compile(r"\b(prefer|handling|sort|total|count|summary|elements|page size)\b", re.IGNORECASE)
+_PARTIAL = ("incomplete", "timeout", "throttled")
 _WORD = re.compile(r"[A-Za-z_](?:[\w-]*\w)?")
 
 
@@ -35,6 +36,19 @@ def unsupported(outcomes: Iterable[Resource], form: bytes) -> list[str]:
         for issue in _issues(outcome):
             found += _unused(issue, own)
     return sorted(set(found) - {SOMETHING}) or found[:1]
+
+
+def partial(outcomes: Iterable[Resource]) -> str:
+    """Return the code with which outcomes say that a page is not whole; an empty text where they do not.
+
+    LinuxForHealth tells so of pages that have shifted (https://github.com/LinuxForHealth/FHIR/issues/3590).
+    """
+    for outcome in outcomes:
+        for issue in _issues(outcome):
+            code = issue.get("code")
+            if code in _PARTIAL or (code == "conflict" and "shift" in " ".join(_texts(issue))):
+                return str(code)
+    return ""
 
 
 def _unused(issue: dict[str, Any], own: dict[str, str]) -> list[str]:

@@ -51,7 +51,7 @@ def test_a_reference_to_the_same_patient_is_the_same_in_every_spelling(wanted: s
     assert strays(about(reference), {"patient": wanted}) == []
 
 
-@pytest.mark.parametrize("name", ["patient", "subject", "subject:Patient", "patient:Patient"])
+@pytest.mark.parametrize("name", ["patient", "subject", "subject:Patient", "patient:Patient", "Patient"])
 @pytest.mark.parametrize("reference", ["Patient/p2", "https://ehr.example/r4/Patient/p2", "Patient/p1x"])
 def test_a_reference_to_somebody_else_is_found_out(name: str, reference: str) -> None:
     """A resource about another patient was not asked for, whatever the self link says, and however its entry is marked."""

@@ -242,6 +242,20 @@ def test_a_cursor_is_followed_as_it_is(link: str) -> None:
     assert world.sent[1].url == BASE.follow(link)
 
 
+def test_a_link_whose_plus_is_not_escaped_goes_on_with_the_searchs_own_date() -> None:
+    """A server that cannot read its own link (LinuxForHealth/FHIR 3245) gets the date by POST, as it was written."""
+    date = "gt1940-10-04T00:00:00+00:00"
+    link = f"Observation?_count=10&date={date}&patient=p1&_page=2"
+    first = {"resourceType": "Bundle", "type": "searchset", "link": [{"relation": "next", "url": link}]}
+    world = World(answer(200, json.dumps(first)), answer(400), answer(200, '{"resourceType":"Bundle","type":"searchset"}'))
+    form = urlencode({"patient": "p1", "date": date}).encode()
+    walk = start_walk(BASE, "Observation", form, headers={}, env=world.env())
+    while world.run(walk.next_page()) is not None:
+        pass
+    sent = dict(parse_qsl((world.sent[-1].body or b"").decode()))
+    assert sent == {"patient": "p1", "date": date, "_count": "10", "_page": "2"}
+
+
 def test_lenient_is_warned_of_strays() -> None:
     """With handling lenient all that came is given, and the log tells how many do not meet which parameters."""
     server = Server(ignores=frozenset({"patient"}), says="nothing")

@@ -186,9 +186,21 @@ def test_a_later_page_that_tells_other_filters_is_an_error(said: str) -> None:
         (page("a", total=2, following="Patient?_page=2"), page("b", total=5)),
         (page("a", "b", total=2, following="Patient?_page=2"), page(*"cdefghi", total=7)),
         (page("a", total=1, following="Patient?_page=2"), page("b", total=2)),
+        (page("a", total=9, following="Patient?_page=2"), page(*"bcdefghi", total=8)),
         (page("a", "b", total=2, modes=(None, None)),),
     ],
-    ids=["right", "none", "too small", "right on two", "one less", "some more", "of the page", "so far", "no modes"],
+    ids=[
+        "right",
+        "none",
+        "too small",
+        "right on two",
+        "one less",
+        "some more",
+        "of the page",
+        "so far",
+        "what is left",
+        "no modes",
+    ],
 )
 def test_a_total_that_is_right_or_small_or_moves_a_little_is_no_error(pages: tuple[RedoxResponse, ...]) -> None:
     """A server that is written to may count a little more or less on each page; some count the page, or what came so far."""

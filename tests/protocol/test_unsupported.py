@@ -105,6 +105,37 @@ def test_a_search_for_everything_has_no_filter_to_lose() -> None:
     assert walk(page({"code": "not-supported"}), form=b"_count=5") == []
 
 
+@pytest.mark.parametrize(
+    "issue",
+    [
+        {"code": "incomplete", "diagnostics": "Canary"},
+        {"code": "timeout"},
+        {"code": "throttled", "severity": "information"},
+        {"code": "conflict", "details": {"text": "Pages have shifted; check pages for changed results."}},
+    ],
+)
+def test_a_page_that_is_not_whole_is_an_error(issue: dict[str, Any]) -> None:
+    """A server that says so of its own page is believed; a retry may heal it, and on_total_mismatch makes it a warning."""
+    with pytest.raises(RedoxProtocolError, match="page 1 is not whole") as raised:
+        walk(page(issue))
+    assert raised.value.retryable
+    assert "Canary" not in said_by(raised.value)
+    assert "resources may be missing" in walk(page(issue), on_total_mismatch="warn")[0]
+
+
+def test_includes_that_never_come_are_told() -> None:
+    """A server that ignores `_include` gives matches alone; that is a warning, as nothing may have been referred to."""
+    match = {"resource": {"resourceType": "Patient", "id": "1"}, "search": {"mode": "match"}}
+    included = {"resource": {"resourceType": "Organization", "id": "2"}, "search": {"mode": "include"}}
+
+    def told(*entries: dict[str, Any]) -> list[str]:
+        return walk(answer(200, json.dumps({"resourceType": "Bundle", "type": "searchset", "entry": entries})))
+
+    assert ["_include was asked for" in words for words in told(match)] == [True]
+    assert told(match, included) == []
+    assert told() == []
+
+
 def test_lenient_is_warned_once() -> None:
     """With handling lenient the search goes on; the log is told the name, once."""
     pages = page(SAYS_SO["diagnostics"], following="Patient?_page=p2"), page(SAYS_SO["diagnostics"])
