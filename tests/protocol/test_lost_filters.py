@@ -31,6 +31,7 @@ BASE = Endpoint("https://api.redoxengine.com", "hospital", "Production")
 ASKED = {"patient": "p1", "code": "http://loinc.org|8867-4", "date": "ge2026-01-01"}
 OURS, OTHER = 7, 9
 SIZE = 3
+WHOLE_SERVER = '{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"resourceType":"Patient","id":"p9"}}]}'
 
 
 def observation(number: int, patient: str = "p1", code: str = "8867-4", day: str = "2026-02-01") -> dict[str, Any]:
@@ -86,6 +87,8 @@ class Server:
         """Answer a request."""
         if request.method == "GET" and self.refuses is not None:
             return answer(self.refuses)
+        if "/Observation" not in request.url:
+            return answer(200, WHOLE_SERVER)
         given = dict(parse_qsl(urlsplit(request.url).query) + parse_qsl((request.body or b"").decode()))
         asked = {**given, **self.remembered.get(given.get("cursor", ""), {})}
         used = {name: value for name, value in asked.items() if name in ASKED and name not in self.ignores}
