@@ -10,8 +10,8 @@ The type, the ID and the subject are held on every page; the rest where the serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -86,6 +86,7 @@ class Evidence:
     resource_type: str
     checks: tuple[Check, ...]
     includes: bool
+    _built: dict[bool, Callable[[Resource], list[Check]] | None] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, form: bytes, resource_type: str) -> Evidence:
@@ -101,70 +102,111 @@ class Evidence:
         :param confirmed: whether the server says that it used the filters.
         :param began: when the search began, by the server's clock: what was changed since may have met them before.
         """
-        held = tuple(check for check in self.checks if check.always or not confirmed)
-        read = _reader(tuple(sorted({member for check in held for member in check.members if member not in _HEAD})))
+        missed = self._missed(confirmed=confirmed)
+        unmarked = not self.includes
         number, parameters = 0, set[str]()
         for resource in resources:
-            found = self._missed(resource, held, read, confirmed=confirmed)
+            mode = resource.mode
+            if resource.type != self.resource_type:
+                is_stray = unmarked and (mode == "match" or (mode is None and not confirmed))
+                found = [_OF_TYPE] if is_stray else []
+            elif missed is not None and (mode == "match" or (mode is None and unmarked)):
+                found = missed(resource)
+            else:
+                continue
             if found and not _is_excused(resource, found, began):
                 number += 1
                 parameters.update(check.parameter for check in found)
         return Strays(number, sorted(parameters))
 
-    def _missed(self, resource: Resource, held: tuple[Check, ...], read: Read, *, confirmed: bool) -> list[Check]:
-        """Return the checks that a resource fails; none for what is not a match."""
-        mode = resource.mode
-        if resource.type != self.resource_type:
-            is_match = mode == "match" or (mode is None and not confirmed)
-            return [_OF_TYPE] if is_match and not self.includes else []
-        if not held or not (mode == "match" or (mode is None and not self.includes)):
-            return []
-        members = read(resource.line)
-        return [check for check in held if (values := _values(resource, members, check)) and check.contradicts(values)]
+    def _missed(self, *, confirmed: bool) -> Callable[[Resource], list[Check]] | None:
+        if confirmed not in self._built:
+            self._built[confirmed] = _missed(tuple(check for check in self.checks if check.always or not confirmed))
+        return self._built[confirmed]
 
 
 _OF_TYPE = Check(TYPE, (), bool, always=True)
 _HEAD: dict[str, Callable[[Resource], Any]] = {"id": lambda one: one.id, "lastUpdated": lambda one: one.last_updated}
 """Members that were read with the page."""
 
-Read = Callable[[bytes], dict[str, Any]]
+
+class _OfBody(NamedTuple):
+    """A check of members in a resource's body, and what it found of the same bytes before: patients and codes come again."""
+
+    check: Check
+    places: tuple[int, ...]
+    known: dict[tuple[bytes, ...], bool]
+
+    def fails(self, members: tuple[msgspec.Raw, ...]) -> bool:
+        """Return whether the members contradict what was asked."""
+        raw = tuple([bytes(members[place]) for place in self.places])
+        if raw not in self.known:
+            if len(self.known) >= _KNOWN_AT_MOST:
+                self.known.clear()
+            values = _flat(raw)
+            self.known[raw] = bool(values) and self.check.contradicts(values)
+        return self.known[raw]
+
+
+_KNOWN_AT_MOST = 1024
+
+
+def _missed(checks: tuple[Check, ...]) -> Callable[[Resource], list[Check]] | None:
+    """Build what returns the checks that a resource fails; None where there is nothing to check."""
+    if not checks:
+        return None
+    in_body = [check for check in checks if check.members[0] not in _HEAD]
+    members = tuple(dict.fromkeys(member for check in in_body for member in check.members))
+    read = _reader(members)
+    of_head = [(check, _HEAD[check.members[0]]) for check in checks if check.members[0] in _HEAD]
+    of_body = [_OfBody(check, tuple(map(members.index, check.members)), {}) for check in in_body]
+
+    def missed(resource: Resource) -> list[Check]:
+        failed = [check for check, value in of_head if (held := value(resource)) is not None and check.contradicts([held])]
+        if of_body and (values := read(resource.line)):
+            failed += [one.check for one in of_body if one.fails(values)]
+        return failed
+
+    return missed
+
+
+def _flat(raw: Iterable[bytes]) -> list[Any]:
+    """Return the values that are there, those of lists one by one; none where one cannot be read."""
+    found = []
+    for one in filter(None, raw):
+        try:
+            value = msgspec.json.decode(one)
+        except (msgspec.MsgspecError, RecursionError):
+            return []
+        found += value if isinstance(value, list) else [] if value is None else [value]
+    return found
+
+
+Read = Callable[[bytes], tuple[msgspec.Raw, ...]]
 
 
 @lru_cache(maxsize=256)
 def _reader(members: tuple[str, ...]) -> Read:
-    """Build what reads these members of a resource, and passes over all others."""
-    if not members:
-        return lambda _: {}
-    fields = [(f"f{number}", Any, None) for number in range(len(members))]
+    """Build what finds these members of a resource, and passes over all others. What cannot be read proves nothing."""
     names = {f"f{number}": member for number, member in enumerate(members)}
-    decode = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=names)).decode
+    fields = [(name, msgspec.Raw, msgspec.Raw()) for name in names]
+    decode = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=names, gc=False)).decode
+    values = msgspec.structs.astuple
 
-    def read(line: bytes) -> dict[str, Any]:
+    def read(line: bytes) -> tuple[msgspec.Raw, ...]:
         try:
-            found = decode(line)
-        except (msgspec.MsgspecError, RecursionError):  # what cannot be read proves nothing
-            return {}
-        return {member: getattr(found, name) for name, member in names.items()}
+            return values(decode(line))
+        except (msgspec.MsgspecError, RecursionError):
+            return ()
 
     return read
-
-
-def _values(resource: Resource, members: Mapping[str, Any], check: Check) -> list[Any]:
-    values: list[Any] = []
-    for member in check.members:
-        value = _HEAD[member](resource) if member in _HEAD else members.get(member)
-        if isinstance(value, list):
-            values += value
-        elif value is not None:
-            values.append(value)
-    return values
 
 
 def _is_excused(resource: Resource, failed: list[Check], began: float | None) -> bool:
     """Return whether a patient was merged, or whether what can change was changed after the search had begun."""
     if _OF_TYPE in failed:
         return False
-    if resource.type == "Patient" and _reader(("link",))(resource.line).get("link"):
+    if resource.type == "Patient" and _flat(map(bytes, _reader(("link",))(resource.line))):
         return True
     changed = span_of(resource.last_updated or "")
     changes = not any(check.always for check in failed)

@@ -64,9 +64,8 @@ class Judge:
         strays = self.evidence.strays(page.resources, confirmed=heard.confirmed, began=_seconds(date))
         if strays.number:
             yield from self._refuse(strays.number, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
-        self._has_included = self._has_included or any(
-            one.type != self.resource_type or one.mode == "include" for one in page.resources
-        )
+        if self.filters.including and not self._has_included:
+            self._has_included = any(one.type != self.resource_type or one.mode == "include" for one in page.resources)
         return strays.number
 
     def included(self, matches: int) -> Flow[None]:

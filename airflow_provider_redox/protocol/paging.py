@@ -24,7 +24,7 @@ from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import mentioned_names, refusal
 from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type
 from airflow_provider_redox.protocol.filters import form_of_link
-from airflow_provider_redox.protocol.gathered import Gathered, is_match
+from airflow_provider_redox.protocol.gathered import Gathered
 from airflow_provider_redox.protocol.judging import Judge
 from airflow_provider_redox.protocol.pages import Page, Resource, read_page
 from airflow_provider_redox.protocol.terms import Terms
@@ -94,6 +94,7 @@ class Walk:
     _by_post: bool = False
     _is_posted: bool = False
     _has_news: bool = False
+    _listed: int = 0
     _requests: int = 0
     _date: str | None = None
     _moved: bool = False
@@ -209,6 +210,7 @@ class Walk:
         if self._is_posted and page.resources and taken.print_ in self._prints:
             raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
         self._prints.add(taken.print_)
+        self._listed = taken.listed
         self._has_news = self._has_news or taken.is_news
         self._barren = 0 if taken.is_news else self._barren + 1
         position = self.position
@@ -234,14 +236,13 @@ class Walk:
 
     def _step(self, page: Page, link: str | None) -> None:
         position = self.position
-        listed = sum(is_match(resource, self.resource_type) for resource in page.resources)
         self.position = msgspec.structs.replace(
             position,
             link=link,
             by_post=self._by_post,
             pages=position.pages + 1,
             requests=self._requests,
-            totals=position.totals.after(page.total, len(page.resources), listed, position.matches),
+            totals=position.totals.after(page.total, len(page.resources), self._listed, position.matches),
             versions=self.gathered.versions,
             date=position.date or self._date,
         )
