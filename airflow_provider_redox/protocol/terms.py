@@ -24,7 +24,7 @@ class Terms:
     """The terms of a search.
 
     :param max_pages: the number of pages above which it fails; it is never cut short.
-    :param on_total_mismatch: `fail` or `warn` when the server's own total is more than came.
+    :param on_total_mismatch: `fail` or `warn` when the server's own total is more than came, or a page is not whole.
     :param handling: `strict` or `lenient`, when the server ignored a filter: an error, or a warning.
     """
 
