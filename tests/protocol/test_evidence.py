@@ -375,6 +375,32 @@ def test_any_shape_of_a_resource_is_judged_without_a_crash(value: Any) -> None:
     strays(observation(**dict.fromkeys(names, value)), asked)
 
 
+subjects = st.sampled_from(
+    [
+        {"reference": "Patient/p1"},
+        {"reference": "Patient/p1", "display": "x"},
+        {"reference": "Patient/p2"},
+        {"identifier": {"value": "1"}, "reference": "Patient/p2"},
+        {"identifier": {"value": "1"}},
+        None,
+    ]
+)
+
+
+@given(st.lists(st.fixed_dictionaries({}, optional={"subject": subjects, "patient": subjects, "contained": subjects})))
+def test_what_was_found_before_changes_no_answer(members: list[dict[str, Any]]) -> None:
+    """A page is judged as each of its resources alone, whatever came before and wherever else a subject stands."""
+    resources = []
+    for held in members:
+        inner = held.pop("contained", None)
+        contained = {"contained": [{"resourceType": "Condition", "subject": inner}]} if inner else {}
+        line = json.dumps(observation(id="1", **contained, **held)).encode()
+        resources.append(Resource("Observation", "1", None, None, line, "match"))
+    alone = [Evidence.of(b"patient=p1", "Observation").strays([one], confirmed=True).number for one in resources]
+    together = Evidence.of(b"patient=p1", "Observation").strays(resources, confirmed=True)
+    assert together.number == sum(alone)
+
+
 def test_nothing_is_read_where_nothing_can_be_held() -> None:
     """A search that only shapes its answer, or asks by what cannot be compared, reads no resource."""
     for asked in ({}, {"_count": "5"}, {"name": "Green"}, {"_has:Observation:patient:code": "x"}, {"_tag": "x"}):
