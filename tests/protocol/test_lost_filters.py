@@ -94,12 +94,12 @@ class Server:
         used = {name: value for name, value in asked.items() if name in ASKED and name not in self.ignores}
         found = [one for one in held() if fits(one, used)]
         if given.get("_summary") == "count":
-            return self._answer([], len(found), used, given, None)
+            return self.answered([], len(found), used, given, None)
         begin = int(asked.get("_skip", 0))
         following = begin + SIZE if begin + SIZE < len(found) else None
-        return self._answer(found[begin : begin + SIZE], len(found), used, given, following)
+        return self.answered(found[begin : begin + SIZE], len(found), used, given, following)
 
-    def _answer(
+    def answered(
         self, shown: list[Any], total: int, used: dict[str, str], given: dict[str, str], following: int | None
     ) -> Any:
         mode = {"search": {"mode": "match"}} if self.modes else {}
@@ -257,6 +257,38 @@ def test_a_link_whose_plus_is_not_escaped_goes_on_with_the_searchs_own_date() ->
         pass
     sent = dict(parse_qsl((world.sent[-1].body or b"").decode()))
     assert sent == {"patient": "p1", "date": date, "_count": "10", "_page": "2"}
+
+
+BROKEN = {
+    "https://api.redoxengine.com:443:443/fhir/R4/hospital/Production?_getpages=a-b&_getpagesoffset=3": "not followed",
+    "Observation/patient=p1&_count=0&page=1": "an earlier one again",
+    "Observation/_search": "an earlier one again",
+    "Observation?_count=3": "an earlier one again",
+}
+"""Next links that nobody could follow: opensrp/fhircore 1714, fhirbase-plv8 78, and links without a place."""
+
+
+@pytest.mark.parametrize("link", BROKEN)
+def test_a_next_link_that_leads_nowhere_is_an_error(link: str) -> None:
+    """A broken link does not end a search, and does not begin another."""
+    first = json.loads(Server().answered([observation(0)], 2, ASKED, {}, None).body)
+    first["link"].append({"relation": "next", "url": link})
+    page = answer(200, json.dumps(first))
+    by_path = lambda request: answer(404) if request.method == "GET" else page  # noqa: E731
+    world = World(page, *[by_path] * 5)
+    walk = start_walk(BASE, "Observation", urlencode(ASKED).encode(), headers={}, env=world.env())
+    world.run(walk.next_page()) if "443" not in link else None
+    with pytest.raises(RedoxProtocolError, match=BROKEN[link]):
+        world.run(walk.next_page())
+
+
+def test_a_server_without_next_links_is_found_out_by_its_total() -> None:
+    """A server that leaves the next page to be computed (mosaic-hgw/gICS 4) has more than it sends."""
+    first = json.loads(Server().answered([observation(0)], 7, ASKED, {}, None).body)
+    world = World(answer(200, json.dumps(first)))
+    walk = start_walk(BASE, "Observation", urlencode(ASKED).encode(), headers={}, env=world.env())
+    with pytest.raises(RedoxProtocolError, match="6 are missing"):
+        world.run(walk.next_page())
 
 
 def test_lenient_is_warned_of_strays() -> None:
