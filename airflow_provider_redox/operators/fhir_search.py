@@ -67,10 +67,10 @@ class RedoxFhirSearchOperator(RedoxOperator):
         version, lastUpdated, the search's key, the run, when it was pulled, and whether an earlier run had it (`since`).
     :param on_error: of several searches: `fail` the task at its end, a next try asking for the failed ones alone; or
         `record` them in the list and take the rest as the result.
-    :param on_total_mismatch: `fail` or `warn` when the server counts more matches, the same on every page, than its pages
-        held.
-    :param handling: `strict` asks the server to refuse parameters that it does not know, and fails when it does not say
-        that it used a filter; `lenient` warns then.
+    :param on_total_mismatch: `fail` or `warn` when the server counts more matches than its pages held, when its count
+        jumps between pages, or when it says that a page is not whole.
+    :param handling: `strict` asks the server to refuse parameters that it does not know, and fails when a page shows that
+        a filter was not used; `lenient` warns then.
     :param validate: `off`, or `report` to check each resource against the model of its type (extra `[fhir]`) and write what
         is found beside the results, as files of the type `ValidationOutcome`.
     """

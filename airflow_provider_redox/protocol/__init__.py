@@ -5,8 +5,9 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
     one request      effects, exchange, outcomes, failures, pacing, allowance
     who asks         settings, keys, key_material, assertion, token, sharing
     what is asked    calls, raw, accounted, answers
-    FHIR             fhir, pages, paging, terms, gathered, counting, windows, cohort, message_header, validation
-    of FHIR R4       resource_types
+    FHIR             fhir, pages, paging, terms, gathered, judging, filters, evidence, unsupported, totals
+    compared         comparing, datespans
+    more of FHIR     resource_types, counting, windows, cohort, message_header, validation
     documents        documents, attachments, contents, integrity, media_types
     Data Model       data_model, datamodels, destinations, uploads, pointers
     Platform API     platform, delivery, looking

@@ -41,7 +41,8 @@ class Search(msgspec.Struct, frozen=True):
 def count_matches(calls: Calls, search: Search, enough: int) -> Flow[int]:
     """Count the matches, up to `enough` or more. A server that counts by itself is asked one request.
 
-    One that gives resources all the same, or refuses `_summary=count`, is asked for pages until there are enough.
+    One that gives resources all the same, or refuses `_summary=count`, is asked for pages until there are enough. So is one
+    that counts enough and does not say by which filters, where the resources themselves can show it.
     """
     walk = search.walk(calls, _summary="count")
     try:
@@ -53,7 +54,10 @@ def count_matches(calls: Calls, search: Search, enough: int) -> Flow[int]:
         page = yield from walk.next_page()
     else:
         if page.total is not None and not page.resources:
-            return int(page.total)
+            if page.total < enough or not walk.judge.is_in_doubt:
+                return int(page.total)
+            walk = search.walk(calls)
+            page = yield from walk.next_page()
     while page is not None and walk.position.matches < enough:
         page = yield from walk.next_page()
     return int(walk.position.matches)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 
 from airflow_provider_redox.checks import is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
@@ -28,6 +28,11 @@ _OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
 _ALIAS_TYPE = re.compile(r"[A-Z]+[a-z][A-Za-z]*")
 """A resource type in another server's path, where capitals alone are the name of its base: `/FHIR/api`."""
+
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_IN_QUERY = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"<>\\^`{}')
+_ROOTED = re.compile(r"/(?!/)(?:[^/]+/)*([A-Z][A-Za-z]{1,63}(?:/_search)?)")
+_GATEWAY = re.compile(r"/fhir/R4/[^/]+/(Development|Staging|Production)(/|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,17 @@ class Endpoint:
     def _request(self, method: str, path: str, label: str, headers: Mapping[str, str], body: bytes | None = None) -> Request:
         return Request(method, f"{self.url}{path}", label, headers, body, destination=self.slug)
 
-    def follow(self, link: str, *, what: str = "a next link") -> str:
+    def follow(self, link: str, *, what: str = "a next link", resource_type: str = "") -> str:
         """Check a link that a server gave and make it absolute on our own base.
 
+        Spaces and characters beyond ASCII in its query are percent-encoded. A query alone is of the type that is searched
+        for; a path from the root that ends in a type or its `_search` is the server's own, and is put onto our base.
         Raises `RedoxSecurityError` for one that leads elsewhere, and nothing is sent.
         """
+        link = encoded_query(link)
         if re.search(r"[\x00-\x20\x7f\\]", link) or not link.isascii():
             raise RedoxSecurityError(f"{what} holds characters that no URL may have; it is not followed")
-        parts, home = _joined(f"{self.url}/", link), urlsplit(self.url)
+        parts, home = _joined(f"{self.url}/", self._from_root(_of_type(link, resource_type))), urlsplit(self.url)
         if parts is None:
             raise RedoxSecurityError(f"{what} is not a URL; it is not followed")
         if parts.username is not None or parts.fragment:
@@ -102,6 +110,18 @@ class Endpoint:
             raise RedoxSecurityError(f"{what} leaves the destination's base {self.label}; it is not followed")
         return parts.geturl()
 
+    def _from_root(self, link: str) -> str:
+        """Put a path from a server's root onto our base, unless it is one of the gateway, which names a destination.
+
+        A hospital's server behind Redox knows its own paths only, such as `/app/FHIR/r4/Condition/_search?...`
+        (https://github.com/POLAR-fhiR/fhircrackr/issues/116).
+        """
+        path, mark, query = link.partition("?")
+        found = _ROOTED.fullmatch(path)
+        if found is None or climbs(path) or _GATEWAY.search(path):
+            return link
+        return f"{urlsplit(self.url).path}/{found[1]}{mark}{query}"
+
     def _own_path(self, path: str) -> str:
         """Put an alias's path onto our base: from its resource type on; nothing of a path that names none.
 
@@ -116,6 +136,24 @@ class Endpoint:
         if before == "Binary" or last == "_search" or not _ALIAS_TYPE.fullmatch(last):
             return f"{home}/{before}/{last}" if last and _ALIAS_TYPE.fullmatch(before) else home
         return f"{home}/{last}"
+
+
+def encoded_query(link: str) -> str:
+    """Return a link with what no URL may hold in its query percent-encoded; the same where it holds control characters."""
+    path, mark, query = link.partition("?")
+    if not mark or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", query):
+        return link
+    return f"{path}?{quote(re.sub(_LONE_PERCENT, '%25', query), safe=_IN_QUERY)}"
+
+
+def _of_type(link: str, resource_type: str) -> str:
+    """Return a link that is a query alone as one of a type; HAPI's `_getpages` belongs to the base.
+
+    Some servers begin it with `&` (https://github.com/HealthIntersections/fhirserver/issues/194).
+    """
+    if not link.startswith(("?", "&")) or "_getpages=" in link:
+        return link
+    return f"{resource_type}?{link[1:]}"
 
 
 def _joined(base: str, link: str) -> SplitResult | None:
@@ -184,14 +222,3 @@ def _is_usable(value: Any) -> bool:
     if isinstance(value, str):
         return not is_empty(value) and not re.search(r"[\ud800-\udfff]", value)
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def link_as_form(link: str, form: bytes = b"") -> bytes:
-    """Give a link's query as a form body, for a server that continues a search by POST only.
-
-    Parameters of the search's own `form` that the link does not name are added.
-    """
-    named = parse_qsl(urlsplit(link).query, keep_blank_values=True)
-    names = {name for name, _ in named}
-    own = [pair for pair in parse_qsl(form.decode("ascii")) if pair[0] not in names]
-    return urlencode([*own, *named]).encode("ascii")

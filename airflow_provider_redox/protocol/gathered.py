@@ -22,12 +22,14 @@ class Taken:
 
     :param fresh: the resources that no earlier page gave.
     :param matches: matches that were not counted before.
+    :param listed: matches on this page, counted before or not.
     :param is_news: whether this search had not had something of it.
     :param print_: a number that pages with the same resources share.
     """
 
     fresh: list[Resource]
     matches: int
+    listed: int
     is_news: bool
     print_: int
 
@@ -61,13 +63,14 @@ class Gathered:
 
     def take(self, page: Page) -> Taken:
         """Take in a page."""
-        fresh, matches, told, is_news = [], 0, [], False
+        fresh, matches, listed, told, is_news = [], 0, 0, [], False
         seen = self.seen
         for resource in page.resources:
             base, version = identity_of(resource)
             key = base ^ version
             told.append(key)
             is_match = resource.mode == "match" or (resource.mode is None and resource.type == self.resource_type)
+            listed += is_match
             if resource.id is None:
                 fresh.append(resource)
                 matches += is_match
@@ -84,7 +87,7 @@ class Gathered:
             elif resource.version is None or not self._has_other_version(base, resource.version):
                 matches += 1
             fresh.append(resource)
-        return Taken(fresh, matches, is_news, hash(tuple(told)))
+        return Taken(fresh, matches, listed, is_news, hash(tuple(told)))
 
     def _was_extra(self, key: int) -> bool:
         """Say whether it was given as an included resource, and is a match now."""
@@ -110,6 +113,11 @@ class Gathered:
             met = (*self._versions, version)
             few = met if len(met) <= VERSIONS_AT_MOST else ()
             self._versions = {one: [_digest_of_version(other) for other in few if other != one] for one in met}
+
+
+def is_match(resource: Resource, resource_type: str) -> bool:
+    """Return whether a resource is one that a search for this type found, and none that was included."""
+    return resource.mode == "match" or (resource.mode is None and resource.type == resource_type)
 
 
 def identity_of(resource: Resource) -> tuple[int, int]:

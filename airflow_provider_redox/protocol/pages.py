@@ -59,6 +59,7 @@ class _Bundle(msgspec.Struct):
     total: int | None = None
     link: list[_Link] = []
     entry: list[_Entry] = []
+    issues: msgspec.Raw = msgspec.Raw()  # R5: what the server says beside the entries
 
 
 _NO_META = _Meta()
@@ -116,6 +117,9 @@ def read_page(response: RedoxResponse) -> Page:
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
         found = _resources(bundle.entry)
+        beside = bytes(bundle.issues)
+        if beside not in (b"", b"null"):
+            found.append(_resource(beside, "outcome"))
         outcomes = [resource for resource in found if _is_outcome(resource)]
         _refuse_failed(response, outcomes)
     except ValueError as error:

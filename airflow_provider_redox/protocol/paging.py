@@ -1,11 +1,11 @@
 """The pages of one search, walked to the end: every resource that the server returned, once, or an exception.
 
-A duplicate (same type, id and version) is counted and left out. A loop, endless paging, too many pages, a filter that
-the server ignored and a total that is more than came end in a `RedoxProtocolError` that names the page by number.
-FHIR says that a `next` link is followed by GET. A server that answers 405 to that is asked by POST to `_search` with
-the link's query as a form, and so from then on; one that answers 403 or 404 to the very first link too, and then with
-the search's own parameters as well, so that it cannot answer with other people's records; a page that then comes a
-second time is an error.
+A duplicate (same type, id and version) is counted and left out. A loop, endless paging, too many pages, and a page that
+answers another question (see `judging`) end in a `RedoxProtocolError` that names the page by number.
+
+FHIR says that a `next` link is followed by GET. A link that has lost the search's parameters and holds no cursor is asked
+by POST to `_search` instead, with the search's own form and what the link adds. So is one whose GET is refused, and then
+all that follow. A server that ignores what the link adds gives an earlier page again: an error.
 
 A walk can be left after any page and taken up again from its `position`.
 """
@@ -22,34 +22,44 @@ from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, Re
 from airflow_provider_redox.protocol.effects import Count, Flow, Metric, RedoxResponse, Request, Tell
 from airflow_provider_redox.protocol.exchange import Environment, ask
 from airflow_provider_redox.protocol.failures import mentioned_names, refusal
-from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type, link_as_form
+from airflow_provider_redox.protocol.fhir import FHIR_JSON, FORM, Endpoint, checked_type
+from airflow_provider_redox.protocol.filters import form_of_link
 from airflow_provider_redox.protocol.gathered import Gathered
+from airflow_provider_redox.protocol.judging import Judge
 from airflow_provider_redox.protocol.pages import Page, Resource, read_page
-from airflow_provider_redox.protocol.terms import Terms, counts_only, ignored_filters
+from airflow_provider_redox.protocol.terms import Terms
+from airflow_provider_redox.protocol.totals import Totals
 
 BARREN_PAGES_AT_MOST = 20
 """Pages in a row that bring nothing new. Some servers send empty pages while they filter; none sends them for long."""
+
+_METHOD_REFUSED = (405, 414, 431, 501)
+"""What a server, or a gateway before it, answers to the method or to the length of a link."""
+_LINK_REFUSED = (400, 403, 404)
+"""What may mean the same, or that the link is dead: with Redox, 403 and 404 may mean "ask by POST"."""
 
 
 class Position(msgspec.Struct, frozen=True):
     """Where a walk stands after a page. Its link can hold what was asked: keep it sealed.
 
     :param link: the next page; None before the first page, and after the last.
-    :param by_post: how links are followed: by GET (None), by POST with the link's query, or with the search's form too.
+    :param by_post: whether links are followed by POST, as GET was refused.
     :param matches: different matches, by type and ID.
-    :param totals: the different totals that the server told.
+    :param totals: what the pages told of how many there are.
+    :param strays: resources that do not meet the search's parameters, where that is only a warning.
     :param versions: the different versions of resources, up to a few.
     :param missing: matches that the server counted and did not send, where that is only a warning.
     """
 
     link: str | None = None
-    by_post: bytes | None = None
+    by_post: bool = False
     pages: int = 0
     requests: int = 0
     matches: int = 0
     duplicates: int = 0
     missing: int = 0
-    totals: tuple[int, ...] = ()
+    strays: int = 0
+    totals: Totals = Totals()
     versions: tuple[str, ...] = ()
     date: str | None = None
 
@@ -74,14 +84,17 @@ class Walk:
     headers: Mapping[str, str] = field(repr=False)
     env: Environment = field(repr=False)
     gathered: Gathered = field(repr=False)
-    terms: Terms = field(default_factory=Terms)
+    judge: Judge = field(repr=False)
     position: Position = field(default_factory=Position, repr=False)
     astray: bool = False
     taken_up: bool = False
     _links: set[str] = field(default_factory=set, repr=False)
     _prints: set[int] = field(default_factory=set, repr=False)
     _barren: int = 0
-    _by_post: bytes | None = None
+    _by_post: bool = False
+    _is_posted: bool = False
+    _has_news: bool = False
+    _listed: int = 0
     _requests: int = 0
     _date: str | None = None
     _moved: bool = False
@@ -95,6 +108,11 @@ class Walk:
         self.taken_up = position.pages > 0
         if self.taken_up:
             self.gathered.go_on(position.versions)
+
+    @property
+    def terms(self) -> Terms:
+        """What the search insists on."""
+        return self.judge.terms
 
     @property
     def requests(self) -> int:
@@ -129,19 +147,30 @@ class Walk:
         if link is None:
             sent = {**self.terms.preference, **self.headers}
             return (yield from self._get_page(self.endpoint.search(self.resource_type, self.form, sent)))
-        if self._by_post is not None:
+        self._is_posted = self._by_post or self.judge.filters.is_lost_in(link, self.endpoint.url)
+        if self._is_posted:
             return (yield from self._get_page(self._continued_by_post(link)))
         try:
             return (yield from self._get_page(self._continued_by_get(link)))
         except RedoxResponseError as refused:
-            if refused.status not in self._refusals_of_get():
+            if refused.status not in self._refusals_of_get:
                 raise
-            self._by_post = b"" if refused.status == 405 else self.form
-        return (yield from self._get_page(self._continued_by_post(link)))
+            status = refused.status
+        return (yield from self._fetch_by_post(link, status))
 
+    @property
     def _refusals_of_get(self) -> tuple[int, ...]:
-        """Give the statuses that may mean "ask by POST". After the second page a 403 or 404 means that the link is dead."""
-        return (403, 404, 405) if self.position.pages == 1 and not self.is_stuck else (405,)
+        """The statuses after which a link is asked by POST. Right after a take-up, a dead link is a reason to begin anew."""
+        return _METHOD_REFUSED if self.is_stuck else _METHOD_REFUSED + _LINK_REFUSED
+
+    def _fetch_by_post(self, link: str, refused: int | None) -> Flow[Page]:
+        """Ask once by POST for a link whose GET was refused, and go on so if that gives the page."""
+        self._by_post = self._is_posted = True
+        try:
+            return (yield from self._get_page(self._continued_by_post(link)))
+        except RedoxError as error:
+            error.add_note(f"GET of the next link was answered HTTP {refused}, and then POST was tried.")
+            raise
 
     def _get_page(self, request: Request) -> Flow[Page]:
         self._requests += 1
@@ -172,15 +201,17 @@ class Walk:
         address = urlsplit(self.endpoint.url)._replace(path=target).geturl()
         label = f"POST {self.endpoint.label}/{self.resource_type}/_search (next page)"
         headers = {**self.headers, "content-type": FORM, "accept": FHIR_JSON}
-        form = link_as_form(url, self._by_post or b"")
+        form = form_of_link(url, self.form)
         return Request("POST", address, label, headers, form, destination=self.endpoint.slug)
 
     def _taken(self, page: Page) -> list[Resource]:
         """Give the resources that no earlier page gave, and count pages in a row that bring nothing new."""
         taken = self.gathered.take(page)
-        if self._by_post and page.resources and taken.print_ in self._prints:
+        if self._is_posted and page.resources and taken.print_ in self._prints:
             raise RedoxProtocolError("asked by POST for the next page, the server gave an earlier one again")
         self._prints.add(taken.print_)
+        self._listed = taken.listed
+        self._has_news = self._has_news or taken.is_news
         self._barren = 0 if taken.is_news else self._barren + 1
         position = self.position
         duplicates = position.duplicates + len(page.resources) - len(taken.fresh)
@@ -190,7 +221,7 @@ class Walk:
     def _checked_next(self, page: Page) -> str | None:
         if page.next_link is None:
             return None
-        url = self.endpoint.follow(page.next_link)
+        url = self.endpoint.follow(page.next_link, resource_type=self.resource_type)
         number = self.position.pages + 1
         if url in self._links:
             raise RedoxProtocolError("the pages run in a circle: a next link leads to a page that was read already")
@@ -205,44 +236,33 @@ class Walk:
 
     def _step(self, page: Page, link: str | None) -> None:
         position = self.position
-        told = page.total is None or page.total in position.totals or len(position.totals) > 1
         self.position = msgspec.structs.replace(
             position,
             link=link,
             by_post=self._by_post,
             pages=position.pages + 1,
             requests=self._requests,
-            totals=position.totals if told else (*position.totals, page.total),
+            totals=position.totals.after(page.total, len(page.resources), self._listed, position.matches),
             versions=self.gathered.versions,
             date=position.date or self._date,
         )
         self._moved = True
 
     def _judge(self, page: Page) -> Flow[None]:
-        """Hold what came against what was asked: the filters after the first page, the total after the last."""
-        ignored = ignored_filters(self.form, page.self_link) if self.position.pages == 1 else []
-        if ignored:
-            words = f"the server does not say that it used the parameter {', '.join(ignored)} (link[self])"
-            if self.terms.handling == "strict":
-                raise RedoxProtocolError(
-                    f"{words}: without it, the answer holds what was not asked for. If it did use it, set handling='lenient'"
-                )
-            yield Tell(f"Search for {self.resource_type}: {words}; the answer may hold what was not asked for.")
-        if self.position.ended and not counts_only(self.form):
-            yield from self._judge_total()
-
-    def _judge_total(self) -> Flow[None]:
-        total = self.position.totals[0] if len(self.position.totals) == 1 else 0
-        missing = total - self.position.matches
-        if missing <= 0:
-            return
-        words = f"the server counts {total} matches on every page, and its pages held {self.position.matches}"
-        if self.terms.on_total_mismatch == "fail":
+        """Hold the page, and what came so far, against what was asked."""
+        position = self.position
+        strays = position.strays + (yield from self.judge.page(page, position.pages, position.date))
+        if position.ended and self.taken_up and not self._has_news and not position.totals.are_met(position.matches):
             raise RedoxProtocolError(
-                f"{words}: {missing} are missing. If this server only estimates its total, set on_total_mismatch='warn'"
+                "taken up where it was left, the search ended without anything new, though a page was to follow: "
+                "the server may have forgotten it"
             )
-        self.position = msgspec.structs.replace(self.position, missing=missing)
-        yield Tell(f"Search for {self.resource_type}: {words}; {missing} may be missing.")
+        missing = yield from self.judge.total(position.totals, position.matches, ended=position.ended)
+        self.position = msgspec.structs.replace(position, strays=strays, missing=missing)
+        if position.ended and not self.taken_up:
+            yield from self.judge.included(position.matches)
+        if position.ended and strays:
+            yield Tell(f"Search for {self.resource_type}: {strays} resources in all do not meet its parameters.")
 
 
 def start_walk(
@@ -259,6 +279,6 @@ def start_walk(
     """Begin a search, or take one up. Raises `RedoxConfigError` for a name that is no resource type."""
     kind = checked_type(resource_type)
     gathered = Gathered(kind, seen if seen is not None else set())
-    walk = Walk(endpoint, kind, form, headers, env, gathered, terms or Terms())
+    walk = Walk(endpoint, kind, form, headers, env, gathered, Judge.of(kind, form, terms or Terms()))
     walk.take_up(position or Position())
     return walk

@@ -1,29 +1,21 @@
 """What a search insists on: how many pages it may have, and that the server did what was asked, all of it.
 
 A server that ignores a filter answers with other people's records. `handling="strict"` asks it not to
-(`Prefer: handling=strict`, FHIR R4 search, 3.1.1.8) and compares what it says it understood, `link[self]`, with what was
-asked. A server that says nothing there, or something of its own such as a cursor, cannot be compared.
+(`Prefer: handling=strict`, FHIR R4 search, 3.1.1.8), and holds what comes against what was asked: see `judging`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 PAGES_AT_MOST = 100_000
 """Pages of one search when the author sets no limit: far above any real search, far below forever."""
-
-_NO_FILTERS = frozenset(
-    {"_count", "_sort", "_include", "_revinclude", "_summary", "_elements", "_total", "_contained", "_containedType"}
-    | {"_format", "_pretty", "_score", "_maxresults", "_graph"}
-)
-"""Parameters that shape the answer and select nothing (FHIR R4 search, 3.1.1.5)."""
 
 CHOICES = {"on_total_mismatch": ("fail", "warn"), "handling": ("strict", "lenient")}
 
@@ -33,7 +25,7 @@ class Terms:
     """The terms of a search.
 
     :param max_pages: the number of pages above which it fails; it is never cut short.
-    :param on_total_mismatch: `fail` or `warn` when the server's own total is more than came.
+    :param on_total_mismatch: `fail` or `warn` when the server's own total is more than came, or a page is not whole.
     :param handling: `strict` or `lenient`, when the server ignored a filter: an error, or a warning.
     """
 
@@ -57,27 +49,7 @@ def terms(*, max_pages: int | None = None, on_total_mismatch: str = "fail", hand
     return Terms(max_pages or PAGES_AT_MOST, on_total_mismatch, handling)
 
 
-def ignored_filters(form: bytes, self_link: str) -> list[str]:
-    """Name the filters of a search that the server does not say it used; none when it says nothing.
-
-    Names are compared up to a modifier or a chain, and how often they occur: of two `date`s, each must be there.
-    """
-    try:
-        query = urlsplit(self_link).query
-    except ValueError:
-        return []
-    said = _names(name for name, _ in parse_qsl(query, keep_blank_values=True))
-    asked = _names(name for name, _ in parse_qsl(form.decode("ascii")) if name not in _NO_FILTERS)
-    if not said or not set(said) <= _NO_FILTERS | set(asked):
-        return []
-    return sorted((asked - said).elements())
-
-
 def counts_only(form: bytes) -> bool:
     """Say whether a search asks for a number instead of resources, or for a number that is only estimated."""
     asked: Mapping[str, Any] = dict(parse_qsl(form.decode("ascii")))
     return asked.get("_summary") == "count" or asked.get("_count") == "0" or asked.get("_total") == "estimate"
-
-
-def _names(names: Iterable[str]) -> Counter[str]:
-    return Counter(name.partition(":")[0].partition(".")[0] for name in names)

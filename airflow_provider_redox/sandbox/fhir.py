@@ -74,9 +74,12 @@ VERB_OF_STYLE = {"post-only": "POST", "get-only": "GET"}
 
 
 def _page(sandbox: Sandbox, call: Call, base: str, pairs: list[tuple[str, str]]) -> Answer:
-    if len(pairs) != 1:
+    company = [pair for pair in pairs if pair[0] != pages.PARAMETER]
+    if company and (call.method == "GET" or len(pairs) != len(company) + 1):
         refuse_fhir(400, "structure", "_page: stands alone, the cursor knows the rest")
     if call.method != VERB_OF_STYLE.get(sandbox.settings.link_style, call.method):
         refuse_fhir(405, "not-supported", f"{call.method}: this server does not page with it")
-    position = sandbox.cursors.find(pairs[0][1], base, call.groups["type"])
+    position = sandbox.cursors.find(dict(pairs)[pages.PARAMETER], base, call.groups["type"])
+    if not set(company) <= {*position.search.honoured, *search.ignored(company, sandbox.settings.ignored_parameters)}:
+        refuse_fhir(400, "structure", "_page: the cursor is of another search")
     return fhir_answer(pages.build(sandbox, position))

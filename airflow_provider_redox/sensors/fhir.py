@@ -47,7 +47,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
     :param environment: `Development`, `Staging` or `Production`; the connection's by default.
     :param headers: request headers, added to the connection's.
     :param audit: whether what cannot be put on record may be done; see the operators.
-    :param handling: `strict` fails when the server does not say that it used a filter, `lenient` warns.
+    :param handling: `strict` fails when a page shows that a filter was not used, `lenient` warns.
     """
 
     template_fields: Sequence[str] = (*RedoxSensor.template_fields, "resource_type", "destination", "environment")

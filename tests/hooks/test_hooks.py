@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from airflow_provider_redox.client.slots import MemorySlot
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.hooks.redox import RedoxAsyncHook, RedoxHook
 from airflow_provider_redox.protocol.keys import LocalKey, parse_keys
 from tests.client.drivers import ACCEPTED, MESSAGE, connection_to
@@ -57,6 +57,15 @@ def test_search(redox_connection: Sandbox, call: Both) -> None:
     assert (
         len({patient["id"] for patient in found}) == len(found) == redox_connection.stats()["resources_by_type"]["Patient"]
     )
+
+
+def test_a_search_is_held_to_its_question(redox_connection: Sandbox, call: Both) -> None:
+    """Somebody else's resource is an error in both hooks, before it is given."""
+    other = {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/q"}}
+    page = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": other}]}
+    redox_connection.fault("body", body=page, match={"path": "/Observation"})
+    with pytest.raises(RedoxProtocolError, match="do not meet the parameter patient"):
+        call("fhir_search", "Observation", {"patient": "p"})
 
 
 def test_read(redox_connection: Sandbox, call: Both) -> None:

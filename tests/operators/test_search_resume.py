@@ -212,6 +212,45 @@ def test_a_next_link_that_is_refused_restarts_from_the_first_page(
     assert pages_asked(sandbox) - before >= PAGES + 1
 
 
+def test_a_cursor_that_was_forgotten_in_silence_restarts_from_the_first_page(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox
+):
+    """A server that answers a cursor that it has forgotten with an empty last page does not make half a search a whole."""
+    warned = {"on_total_mismatch": "warn"}  # so that the server's total does not tell
+    expected = outputs(execute(search(output, **warned)))
+    failing(execute, sandbox, output, after=5, **warned)
+    empty = {"resourceType": "Bundle", "type": "searchset"}
+    sandbox.fault("body", body=empty, match={"path": "Observation"}, times=1)
+    before = pages_asked(sandbox)
+    assert outputs(execute(search(output, **warned))) == expected
+    assert pages_asked(sandbox) - before == PAGES + 1
+
+
+def test_a_forgotten_cursor_of_one_search_of_many_restarts_that_search(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, killer: Killer
+):
+    """Of several searches only the one that was taken up where nothing follows is begun anew."""
+    many: dict[str, Any] = {
+        "search_params": [{"code": "4548-4"}, {"code": "8867-4"}],
+        "max_concurrency": 1,
+        "on_total_mismatch": "warn",
+    }
+    undisturbed = execute(search(output, **many))
+    expected, searches, operations = contents(output), pages_asked(sandbox), killer.done
+    wipe(output)
+    killer.left = operations // 6
+    with pytest.raises(KilledError):
+        execute(search(output, **many))
+    killer.left = None
+    killed = pages_asked(sandbox) - searches
+    empty = {"resourceType": "Bundle", "type": "searchset"}
+    sandbox.fault("body", body=empty, match={"path": "Observation"}, times=1)
+    manifest = execute(search(output, **many))
+    assert contents(output) == expected
+    assert pages_asked(sandbox) - searches == killed + 1 + searches
+    assert manifest["extension"]["duplicates"] == undisturbed["extension"]["duplicates"]
+
+
 def test_a_checkpoint_that_is_too_old_is_left_aside(
     execute: Callable[..., Any], output: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):

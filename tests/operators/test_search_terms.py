@@ -102,11 +102,15 @@ def test_a_total_that_is_too_small_is_no_error(execute: Callable[..., Any], outp
     assert "total_mismatch" not in manifest["extension"]
 
 
-def test_a_total_that_changes_is_no_error(execute: Callable[..., Any], output: str, sandbox: Sandbox):
-    """A server that counts anew on each page says nothing that could be held against it."""
+def test_a_total_that_changes_does_not_hide_what_is_missing(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A server whose total jumps on the last page is believed no more than one whose total stays."""
     last = {"resourceType": "Bundle", "type": "searchset", "total": 999}
     sandbox.fault("body", body=last, match={"path": "/Observation"}, skip=2)
-    assert execute(search(output))["output"][0]["count"] == 2 * SIZE
+    assert f"went from {MATCHES} to 999" in str(failed(execute, search(output)))
+    sandbox.fault("body", body=last, match={"path": "/Observation"}, skip=2)
+    manifest = execute(search(output, on_total_mismatch="warn"))
+    assert manifest["output"][0]["count"] == 2 * SIZE
+    assert manifest["extension"]["total_mismatch"] == MATCHES - 2 * SIZE
 
 
 def test_searches_that_find_the_same_are_each_complete(execute: Callable[..., Any], output: str):
@@ -148,6 +152,57 @@ def test_a_filter_that_the_server_ignored_can_be_a_warning(
     assert "entered-in-error" not in caplog.text
 
 
+def strange(**more: Any) -> dict[str, Any]:
+    """Make a page of two observations, one of them about somebody who was not asked for, that says nothing of filters."""
+    entries = [
+        {"resource": {"resourceType": "Observation", "id": one, "subject": {"reference": f"Patient/{one}"}}} for one in "pq"
+    ]
+    return {"resourceType": "Bundle", "type": "searchset", "entry": entries, **more}
+
+
+def test_somebody_elses_resource_fails_the_search(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """A server that says nothing of the filters is held to what it sends; nothing of that is written or quoted."""
+    sandbox.fault("body", body=strange(), match={"path": "/Observation"})
+    error = failed(execute, search(output, search_params={"patient": "p"}))
+    assert isinstance(error, RedoxProtocolError)
+    assert str(error).startswith("1 resources of page 1 do not meet the parameter patient:")
+    assert visible(output) == []
+
+
+def test_somebody_elses_resource_can_be_a_warning(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+):
+    """With handling lenient all that came is written; the log tells how many do not meet which parameter."""
+    sandbox.fault("body", body=strange(), match={"path": "/Observation"})
+    with caplog.at_level(logging.WARNING):
+        manifest = execute(search(output, search_params={"patient": "p"}, handling="lenient"))
+    assert manifest["output"][0]["count"] == 2
+    assert "the parameter patient" in caplog.text
+    assert "1 resources in all" in caplog.text
+
+
+def test_somebody_elses_resource_fails_that_search_of_a_cohort(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, tmp_path: Path
+):
+    """Each search of a cohort is held to its own patient; what the others found is kept for the next try."""
+    cohort = tmp_path / "cohort.ndjson"
+    cohort.write_text('{"id": "p"}\n{"id": "no-such-patient"}\n')
+    sandbox.fault("body", body=strange(), match={"path": "/Observation", "body": "patient=p"}, times=1)
+    asking = search(output, search_params={"patient": "{id}"}, cohort=str(cohort), on_error="record")
+    manifest = execute(asking)
+    assert (manifest["extension"]["failed"], [entry for entry in manifest["output"] if entry["count"]]) == (1, [])
+
+
+def test_what_a_server_says_that_it_did_not_use_fails_the_search(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """An outcome that says not-supported is believed, whatever severity it has; the error names our parameter only."""
+    issue = {"severity": "information", "code": "not-supported", "diagnostics": "patient (Canary) was not used"}
+    outcome = {"resource": {"resourceType": "OperationOutcome", "issue": [issue]}, "search": {"mode": "outcome"}}
+    sandbox.fault("body", body={**strange(), "entry": [outcome]}, match={"path": "/Observation"})
+    error = failed(execute, search(output, search_params={"patient": "p"}))
+    assert "does not support the parameter patient" in str(error)
+    assert "Canary" not in str(error)
+
+
 @pytest.mark.parametrize("handling", ["strict", "lenient"])
 def test_the_preference_is_sent(execute: Callable[..., Any], output: str, sandbox: Sandbox, handling: str):
     """The first request asks for strict or lenient handling."""
@@ -184,5 +239,8 @@ def test_the_hook_insists_on_the_same_terms(redox_connection: Sandbox):
         list(hook.fhir_search("Observation", FILTERED))
     with pytest.raises(RedoxProtocolError, match="1 are missing"):
         list(hook.fhir_search("Observation", SEARCH))
+    redox_connection.fault("body", body=strange(), match={"path": "/Observation"})
+    with pytest.raises(RedoxProtocolError, match="do not meet the parameter patient"):
+        list(hook.fhir_search("Observation", {"patient": "p"}))
     found = list(hook.fhir_search("Observation", FILTERED, handling="lenient", on_total_mismatch="warn"))
     assert len({json.dumps(resource) for resource in found}) == MATCHES

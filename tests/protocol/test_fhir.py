@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.fhir import Endpoint, climbs, endpoint, link_as_form, search_form
+from airflow_provider_redox.protocol.fhir import Endpoint, climbs, endpoint, search_form
+from airflow_provider_redox.protocol.filters import form_of_link
 
 from .flows import said_by
 from .material import settings
@@ -261,7 +262,7 @@ def test_every_usable_text_arrives_as_it_was(params: dict[str, list[str]]) -> No
 
 def test_a_links_query_becomes_a_form() -> None:
     """What a next link holds is sent as a form unchanged: repeats, blanks, plus signs and escapes."""
-    form = link_as_form("https://h/Patient?_page=a%2Bb%2Fc%3D&x=1&x=2&blank=&name=Gr%C3%BCn+Keva")
+    form = form_of_link("https://h/Patient?_page=a%2Bb%2Fc%3D&x=1&x=2&blank=&name=Gr%C3%BCn+Keva")
     assert parse_qsl(form.decode(), keep_blank_values=True) == [
         ("_page", "a+b/c="),
         ("x", "1"),

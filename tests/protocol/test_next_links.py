@@ -29,6 +29,13 @@ FOLLOWED = {
     "relative to the host": (f"{PATH}/Patient?_page=2", f"{HOST}{PATH}/Patient?_page=2"),
     "without a scheme": (f"//api.redoxengine.com{PATH}/Patient", f"{HOST}{PATH}/Patient"),
     "a query only": ("?_getpages=abc&_offset=20", f"{HOST}{PATH}/?_getpages=abc&_offset=20"),
+    "a space in the query": ("Patient?name=Ann Green&_page=2", f"{HOST}{PATH}/Patient?name=Ann%20Green&_page=2"),
+    "another script in the query": ("Patient?name=Gr\u00fcn", f"{HOST}{PATH}/Patient?name=Gr%C3%BCn"),
+    "a backslash in the query": ("Patient?name=a\\,b", f"{HOST}{PATH}/Patient?name=a%5C,b"),
+    "a percent sign alone": ("Patient?name=100%&x=%2B", f"{HOST}{PATH}/Patient?name=100%25&x=%2B"),
+    "brackets and bars": ("Patient?code=a|b[c]", f"{HOST}{PATH}/Patient?code=a|b[c]"),
+    "a path of the server's own": ("/app/FHIR/r4/Condition/_search?_p=x", f"{HOST}{PATH}/Condition/_search?_p=x"),
+    "a path without a destination": ("/fhir/R4/Patient?page=2", f"{HOST}{PATH}/Patient?page=2"),
     "the base itself": (f"{HOST}{PATH}?_getpages=abc", f"{HOST}{PATH}?_getpages=abc"),
     "dot segments that stay": ("./Patient/../Observation?_page=2", f"{HOST}{PATH}/Observation?_page=2"),
     "a colon in the query": (f"{HOST}{PATH}/Patient?_sort=a:b&u=http://x/y", f"{HOST}{PATH}/Patient?_sort=a:b&u=http://x/y"),
@@ -91,6 +98,15 @@ REFUSED = {
     "a path that begins like ours": f"{HOST}{PATH}2/Patient",
     "the host's root": "/",
     "the path in capitals": f"{HOST}{PATH.upper()}/Patient",
+    "another destination, relative to the host": "/fhir/R4/other/Production/Patient?_page=2",
+    "another API, relative to the host": "/platform/v1/environments?_page=2",
+    "dot segments to a type": "/fhir/R4/../../platform/Patient",
+    "encoded dots to a type": "/fhir/%2e%2e/platform/Patient",
+    "a control character in the query": f"{HOST}{PATH}/Patient?name=a\x01b",
+    "a tab in the query": f"{HOST}{PATH}/Patient?name=a\tb",
+    "half of a character in the query": f"{HOST}{PATH}/Patient?name=\ud800",
+    "a space in the path": f"{HOST}{PATH}/Patient list?name=a",
+    "another host before a query": f"https://evil.example?x={PATH}/Patient",
     "dot segments that climb": "../../../../platform/v1/environments",
     "dot segments in an absolute link": f"{HOST}{PATH}/../../../../platform",
     "a single dot segment in an absolute link": f"{HOST}{PATH}/./Patient",
@@ -128,6 +144,19 @@ def test_a_link_that_leads_elsewhere_is_refused(what: str) -> None:
     assert not raised.value.retryable
     for word in ("evil", "secret", "passwd", "platform"):
         assert word not in said_by(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("link", "followed"),
+    [
+        ("?page=2", f"{HOST}{PATH}/Patient?page=2"),
+        ("&search-offset=20&_count=20", f"{HOST}{PATH}/Patient?search-offset=20&_count=20"),
+        ("?_getpages=abc&_offset=20", f"{HOST}{PATH}/?_getpages=abc&_offset=20"),
+    ],
+)
+def test_a_query_alone_is_of_the_type_that_is_searched_for(link: str, followed: str) -> None:
+    """A link that names no path is no search of the whole server; HAPI's own pages belong to the base."""
+    assert BASE.follow(link, resource_type="Patient") == followed
 
 
 def test_a_link_to_an_unlisted_host_says_how_to_list_it() -> None:

@@ -10,8 +10,9 @@ import pytest
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.protocol.effects import RedoxResponse, Tell
 from airflow_provider_redox.protocol.fhir import Endpoint
+from airflow_provider_redox.protocol.filters import Filters
 from airflow_provider_redox.protocol.paging import Walk, start_walk
-from airflow_provider_redox.protocol.terms import Terms, counts_only, ignored_filters, terms
+from airflow_provider_redox.protocol.terms import Terms, counts_only, terms
 
 from .flows import World, answer, said_by
 
@@ -35,6 +36,10 @@ SHAPING = (
         ("family=Green", "https://x/Patient?", []),
         ("family=Green", "http://[", []),
         ("family=Green", "Patient?_getpages=7b1f", []),
+        ("family=Green", "Patient?_getpages=17&_getpagesoffset=20&_count=20&_bundletype=searchset", []),
+        ("family=Green", "https://x/Patient/_search?_skip=20&_count=20", []),
+        ("family=Green&gender=male", "https://x/Patient?gender=male&_offset=20&page=2", ["family"]),
+        ("family=Green&gender=male", "https://x/Patient?gender=male&ct=cursor", []),
         ("name:exact=Green", "https://x/Patient?name=Green", []),
         ("name=Green", "https://x/Patient?name:contains=Green", []),
         ("subject:Patient.name=Green", "https://x/Observation?subject.name:exact=Green", []),
@@ -51,7 +56,7 @@ SHAPING = (
 )
 def test_a_filter_that_the_self_link_does_not_name_was_ignored(form: str, said: str, ignored: list[str]) -> None:
     """Names count, up to modifier and chain, and how often; what shapes the answer is no filter; no query says nothing."""
-    assert ignored_filters(form.encode(), said) == ignored
+    assert Filters.of(form.encode()).heard(said).ignored == ignored
 
 
 @pytest.mark.parametrize(
@@ -154,10 +159,20 @@ def test_an_ignored_filter_is_a_warning_for_the_lenient() -> None:
     assert "gender" not in words
 
 
-def test_only_the_first_page_says_what_was_understood() -> None:
-    """The self link of a later page is its cursor, and no word about filters."""
-    pages = page("a", said="Patient?family=Green", following="Patient?_page=2"), page("b", said="Patient?_count=1")
+@pytest.mark.parametrize("said", ["", "Patient", "Patient?_getpages=7b1f&_getpagesoffset=1", "Patient?_skip=1&_count=1"])
+def test_a_later_page_may_say_nothing(said: str) -> None:
+    """The self link of a later page may be its cursor, and no word about filters."""
+    pages = page("a", said="Patient?family=Green", following="Patient?_page=p2"), page("b", said=said)
     assert walk(World(*pages)).position.pages == 2
+
+
+@pytest.mark.parametrize("said", ["Patient?_count=1", "Patient?gender=male&_skip=1"])
+def test_a_later_page_that_tells_other_filters_is_an_error(said: str) -> None:
+    """A filter that is lost between two pages is found out where the later page says what it used."""
+    pages = page("a", said="Patient?family=x&gender=male", following="Patient?_page=p2"), page("b", said=said)
+    with pytest.raises(RedoxProtocolError, match="the parameter family") as raised:
+        walk(World(*pages), "family=Green&gender=male")
+    assert raised.value.__notes__ == ["The search for Patient stopped at page 2."]
 
 
 @pytest.mark.parametrize(
@@ -167,18 +182,28 @@ def test_only_the_first_page_says_what_was_understood() -> None:
         (page("a", "b"),),
         (page("a", "b", total=0),),
         (page("a", total=2, following="Patient?_page=2"), page("b", total=2)),
-        (page("a", total=9, following="Patient?_page=2"), page("b", total=8)),
-        (
-            page("a", total=9, following="Patient?_page=2"),
-            page("b", total=8, following="Patient?_page=3"),
-            page("c", total=9),
-        ),
+        (page("a", total=3, following="Patient?_page=2"), page("b", total=2)),
+        (page("a", total=2, following="Patient?_page=2"), page("b", total=5)),
+        (page("a", "b", total=2, following="Patient?_page=2"), page(*"cdefghi", total=7)),
+        (page("a", total=1, following="Patient?_page=2"), page("b", total=2)),
+        (page("a", total=9, following="Patient?_page=2"), page(*"bcdefghi", total=8)),
         (page("a", "b", total=2, modes=(None, None)),),
     ],
-    ids=["right", "none", "too small", "right on two", "changing", "changing and back", "no modes"],
+    ids=[
+        "right",
+        "none",
+        "too small",
+        "right on two",
+        "one less",
+        "some more",
+        "of the page",
+        "so far",
+        "what is left",
+        "no modes",
+    ],
 )
-def test_a_total_that_is_right_or_small_or_changes_is_no_error(pages: tuple[RedoxResponse, ...]) -> None:
-    """Only a total that is the same on every page, and more than came, says that something is missing."""
+def test_a_total_that_is_right_or_small_or_moves_a_little_is_no_error(pages: tuple[RedoxResponse, ...]) -> None:
+    """A server that is written to may count a little more or less on each page; some count the page, or what came so far."""
     world = World(*pages)
     assert walk(world).position.missing == 0
     assert warnings(world) == []
@@ -188,12 +213,14 @@ def test_a_total_that_is_right_or_small_or_changes_is_no_error(pages: tuple[Redo
     "pages",
     [
         (page("a", "b", total=3),),
+        (page("a", total=4, following="Patient?_page=2"), page("b", total=3)),
+        (page("a", total=3, following="Patient?_page=2"), page("b", total=4)),
         (page("a", total=3, following="Patient?_page=2"), page("b", total=3)),
         (page("a", "b", total=3, following="Patient?_page=2"), page("b", total=3)),
         (page("a", "b", "c", total=3, modes=("match", "match", "include")),),
         (page("a", "b", "c", total=3, modes=(None, "match", "outcome")),),
     ],
-    ids=["one page", "two pages", "a duplicate", "an include", "an outcome"],
+    ids=["one page", "one less", "one more", "two pages", "a duplicate", "an include", "an outcome"],
 )
 def test_a_total_of_more_than_came_is_an_error(pages: tuple[RedoxResponse, ...]) -> None:
     """Duplicates and what was included count for nothing; the error tells how many are missing, and the last page."""
@@ -201,6 +228,21 @@ def test_a_total_of_more_than_came_is_an_error(pages: tuple[RedoxResponse, ...])
     assert isinstance(error, RedoxProtocolError)
     assert "1 are missing" in str(error)
     assert error.__notes__ == [f"The search for Patient stopped at page {len(pages)}."]
+
+
+def test_a_total_that_jumps_is_an_error() -> None:
+    """A total of 15, then of 60, is of two searches, though as many came: the filters were lost on the way."""
+    pages = page("a", total=15, following="Patient?_page=2"), page(*map(str, range(59)), total=60)
+    assert "went from 15 to 60" in str(stopped(*pages))
+    world = World(*pages)
+    assert walk(world, on_total_mismatch="warn").position.missing == 0
+    assert ["went from 15 to 60" in words for words in warnings(world)] == [True]
+
+
+def test_far_fewer_than_one_page_told_is_an_error() -> None:
+    """A total that shrinks from 60 to 15 does not make 15 resources of 60 complete."""
+    pages = page("a", total=60, following="Patient?_page=2"), page(*map(str, range(14)), total=15)
+    assert "45 are missing" in str(stopped(*pages))
 
 
 def test_a_total_of_more_than_came_can_be_a_warning() -> None:

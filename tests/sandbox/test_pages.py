@@ -70,6 +70,18 @@ def test_an_unknown_cursor_is_refused(redox: Client, cursor: str) -> None:
     assert answer.json()["resourceType"] == "OperationOutcome"
 
 
+def test_a_cursor_may_come_with_its_own_search(redox: Client) -> None:
+    """By POST the parameters of the search may stand beside the cursor; those of another search are refused."""
+    url = next_of(redox.search("Encounter", {"_count": "5"}).json())
+    assert url
+    cursor = urlsplit(url).query
+    path = redox.fhir("Encounter/_search")
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    own, other = (redox.call("POST", path, data=f"{cursor}&_count={count}", headers=headers) for count in (5, 6))
+    assert own.json()["entry"] == follow(redox, url).json()["entry"]
+    assert other.status_code == 400
+
+
 def test_a_cursor_belongs_to_its_path(redox: Client) -> None:
     """A cursor of one type or destination is unknown to another."""
     url = next_of(redox.search("Encounter", {"_count": "5"}).json())

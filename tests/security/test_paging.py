@@ -80,7 +80,7 @@ def test_a_page_leads_nowhere_else(way: Way, go: Go, evil: Wire, disguise: str) 
 @pytest.mark.parametrize("way", PAGING, ids=lambda way: way.name)
 def test_a_page_leads_on_to_our_own_host(way: Way, go: Go) -> None:
     """A link to the same origin is followed, whatever the case of its scheme, and with the token."""
-    with Wire(leads(lambda own: f"HTTP://127.0.0.1:{own.port}{BASE}/Patient?family={PATIENT}&page=2")) as wire:
+    with Wire(leads(lambda own: f"HTTP://127.0.0.1:{own.port}{BASE}/Patient?family={PATIENT}&page=p2")) as wire:
         ended = go(way, wire)
         assert ended.error is None
         assert len(wire.requests) == 3

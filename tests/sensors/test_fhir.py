@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, BaseHook
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError
 from airflow_provider_redox.sensors.fhir import RedoxFhirSearchSensor
 from airflow_provider_redox.triggers.fhir import SURPRISES
 from tests.support.sandbox import Sandbox
@@ -64,6 +64,21 @@ def test_it_waits_until_there_is_enough(redox_connection: Sandbox, *, deferrable
         return await waiting
 
     assert one.resumed(asyncio.run(event())) == 2
+
+
+@EVERYWHERE
+def test_a_count_of_everybody_ends_no_wait(redox_connection: Sandbox, *, deferrable: bool):
+    """A server that counts without saying by which filters is asked for resources, and these were not asked for."""
+    everybody = {"resourceType": "Bundle", "type": "searchset", "total": 999}
+    coding = {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]}
+    other = {"resource": {"resourceType": "Observation", "id": "o", "code": coding}, "search": {"mode": "match"}}
+    page = {"resourceType": "Bundle", "type": "searchset", "entry": [other]}
+    for body in (everybody, page):
+        redox_connection.fault("body", body=body, match={"path": "/Observation"}, times=1)
+    with pytest.raises((AirflowSensorTimeout, AirflowFailException, RedoxError)) as ended:
+        run(task(search_params={"code": "never"}, timeout=2, deferrable=deferrable))
+    assert not deferrable or isinstance(ended.value, AirflowSensorTimeout)
+    assert len(redox_connection.ledger("/Observation/_search")) >= 2
 
 
 @EVERYWHERE

@@ -17,9 +17,9 @@ from airflow_provider_redox.protocol.fhir import (
     FHIR_JSON,
     FORM,
     Endpoint,
-    link_as_form,
     search_form,
 )
+from airflow_provider_redox.protocol.filters import form_of_link
 from airflow_provider_redox.protocol.pages import Page, read_page
 
 UNKNOWN_ID = "no-such-resource-of-a-probe"
@@ -90,7 +90,7 @@ class Searches:
 
     def _following(self, kind: str, page: Page, link: str) -> Iterator[Finding]:
         try:
-            url: str | None = self.endpoint.follow(link)
+            url: str | None = self.endpoint.follow(link, resource_type=kind)
         except RedoxSecurityError:
             url = None
         yield q.NEXT_LINK.answered(holds=url is not None, **self._described(link), followed=url is not None)
@@ -101,7 +101,7 @@ class Searches:
         yield q.NEXT_BY_GET.answered(
             holds=judged(by_get, verdict=fine or by_get.status in _TRY_BY_POST), **facts(by_get), given=fine
         )
-        by_post = self._asked("POST", self._search_url(kind, url), link_as_form(url))
+        by_post = self._asked("POST", self._search_url(kind, url), form_of_link(url))
         also = page_of(by_post) is not None
         yield q.NEXT_BY_POST.answered(holds=judged(by_post, verdict=None if fine else also), **facts(by_post), given=also)
         following = page_of(by_get) or page_of(by_post)

@@ -23,6 +23,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.protocol.data_model import PATH, log_ids_of
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
+from airflow_provider_redox.protocol.gathered import is_match
 from airflow_provider_redox.protocol.pages import Page, Resource
 from airflow_provider_redox.protocol.paging import Position, Walk
 
@@ -144,9 +145,4 @@ def _is_about_the_link(error: RedoxError) -> bool:
 
 
 def _matches(page: Page, resource_type: str) -> list[str]:
-    return [
-        resource.id
-        for resource in page.resources
-        if resource.id is not None
-        and (resource.mode == "match" or (resource.mode is None and resource.type == resource_type))
-    ]
+    return [one.id for one in page.resources if one.id is not None and is_match(one, resource_type)]

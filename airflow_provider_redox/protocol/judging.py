@@ -1,0 +1,127 @@
+"""Each page of a search held to the question: what the server says that it used, what it sent, and how much.
+
+A page that answers another question fails the search with `handling="strict"`, and is a warning with `lenient`. So do
+totals that do not fit, by `on_total_mismatch`. Errors name parameters by name, and pages by number; no value is in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from airflow_provider_redox.exceptions import RedoxProtocolError
+from airflow_provider_redox.protocol.effects import Flow, Tell
+from airflow_provider_redox.protocol.evidence import Evidence
+from airflow_provider_redox.protocol.filters import Filters
+from airflow_provider_redox.protocol.outcomes import http_date
+from airflow_provider_redox.protocol.pages import Page
+from airflow_provider_redox.protocol.terms import Terms, counts_only
+from airflow_provider_redox.protocol.totals import Totals
+from airflow_provider_redox.protocol.unsupported import partial, unsupported
+
+
+@dataclass(slots=True)
+class Judge:
+    """Holds the pages of one search to its form.
+
+    :param confirmed: whether the self link of the last page named every filter.
+    """
+
+    resource_type: str
+    form: bytes = field(repr=False)
+    terms: Terms
+    filters: Filters
+    evidence: Evidence
+    confirmed: bool = False
+    _has_included: bool = False
+    _told: set[str] = field(default_factory=set)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the server does not say by which filters it searched, and resources could show it."""
+        return not self.confirmed and bool(self.evidence.checks)
+
+    @classmethod
+    def of(cls, resource_type: str, form: bytes, terms: Terms) -> Judge:
+        """Build the judge of a search."""
+        return cls(resource_type, form, terms, Filters.of(form), Evidence.of(form, resource_type))
+
+    def page(self, page: Page, number: int, date: str | None) -> Flow[int]:
+        """Hold a page to the question. Returns how many of its resources do not meet it, where that is a warning.
+
+        :param date: the server's clock at the first page.
+        """
+        disowned = unsupported(page.outcomes, self.form) if page.outcomes else []
+        if disowned:
+            yield from self._complain(f"the server says that it does not support the parameter {', '.join(disowned)}")
+        code = partial(page.outcomes) if page.outcomes else ""
+        if code:
+            yield from self._miss(f"the server says that page {number} is not whole (OperationOutcome, {code})")
+        heard = self.filters.heard(page.self_link)
+        self.confirmed = heard.confirmed
+        if heard.ignored:
+            names = ", ".join(heard.ignored)
+            yield from self._complain(f"the server does not say that it used the parameter {names} (link[self])")
+        strays = self.evidence.strays(page.resources, confirmed=heard.confirmed, began=_seconds(date))
+        if strays.number:
+            yield from self._refuse(strays.number, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
+        if self.filters.including and not self._has_included:
+            self._has_included = any(one.type != self.resource_type or one.mode == "include" for one in page.resources)
+        return strays.number
+
+    def included(self, matches: int) -> Flow[None]:
+        """Warn, at the end of a search, where `_include` was asked for and nothing was included."""
+        if matches and self.filters.including["_include"] and not self._has_included:
+            yield from self._warn("_include was asked for, and no page held an included resource; the server may ignore it")
+
+    def total(self, totals: Totals, matches: int, *, ended: bool) -> Flow[int]:
+        """Hold the totals against the matches. Returns how many are missing, where that is a warning."""
+        if counts_only(self.form):
+            return 0
+        if totals.has_jumped:
+            yield from self._mistrust(
+                f"the server's total went from {totals.first} to {totals.most} between two pages, as if of another search"
+            )
+        missing = totals.missing(matches) if ended else 0
+        if missing:
+            counted = totals.counted(matches)
+            yield from self._mistrust(f"the server counts {counted} matches, and its pages held {matches}", missing)
+        return missing
+
+    def _complain(self, words: str) -> Flow[None]:
+        if self.terms.handling == "strict":
+            raise RedoxProtocolError(
+                f"{words}: without it, the answer holds what was not asked for. If it did use it, set handling='lenient'"
+            )
+        yield from self._warn(f"{words}; the answer may hold what was not asked for")
+
+    def _refuse(self, count: int, words: str) -> Flow[None]:
+        if self.terms.handling == "strict":
+            raise RedoxProtocolError(
+                f"{count} resources of {words}: the server answered another question. If they are right all the same, "
+                "set handling='lenient'"
+            )
+        yield from self._warn(f"resources of {words}: they may be of another question", key="strays")
+
+    def _mistrust(self, words: str, missing: int = 0) -> Flow[None]:
+        lost = f": {missing} are missing" if missing else ""
+        if self.terms.on_total_mismatch == "fail":
+            raise RedoxProtocolError(f"{words}{lost}. If this server only estimates its total, set on_total_mismatch='warn'")
+        yield from self._warn(f"{words}; {missing} may be missing" if missing else words)
+
+    def _miss(self, words: str) -> Flow[None]:
+        if self.terms.on_total_mismatch == "fail":
+            raise RedoxProtocolError(f"{words}: try again, or take what came with on_total_mismatch='warn'")
+        yield from self._warn(f"{words}; resources may be missing")
+
+    def _warn(self, words: str, key: str = "") -> Flow[None]:
+        """Warn once of each."""
+        if (key or words) not in self._told:
+            self._told.add(key or words)
+            yield Tell(f"Search for {self.resource_type}: {words}.")
+
+
+def _seconds(date: str | None) -> float | None:
+    try:
+        return None if date is None else http_date(date)
+    except (ValueError, TypeError, OverflowError):
+        return None
