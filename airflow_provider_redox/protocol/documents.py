@@ -124,7 +124,9 @@ def judged(kind: str, content: bytes, attachment: Attachment, *, on_mismatch: On
 
 
 def _mismatch(measured: Measured, kind: str, on_mismatch: OnMismatch, *, shows_end: bool) -> str:
-    words = measured.mismatch(kind, shows_end=shows_end) if measured.size else ""  # an empty one is refused as such
+    if not measured.size:
+        raise beyond_help("the document is empty")
+    words = measured.mismatch(kind, shows_end=shows_end)
     if words and on_mismatch == "fail":
         error = RedoxProtocolError(f"{words}; on_mismatch='warn' keeps it")
         error.retryable = shows_end or measured.stated.is_proof  # where nothing shows the end, nothing will
