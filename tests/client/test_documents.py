@@ -330,14 +330,14 @@ def test_a_page_of_html_that_was_asked_for_is_a_document(driver: Driver) -> None
 def framed(how: str, content: bytes) -> tuple[bytes, bytes]:
     """Make head and body of an answer that holds a document, framed in one of the ways there are."""
     packed = gzip.compress(content) if "gzip" in how else content
-    head = HEAD + (b"Content-Encoding: gzip\r\n" if "gzip" in how else b"")
+    head = HEAD + b"Connection: close\r\n" + (b"Content-Encoding: gzip\r\n" if "gzip" in how else b"")
     if "length" in how:
         return head + b"Content-Length: %d\r\n\r\n" % len(packed), packed
     if "chunks" in how:
         pieces = [packed[start : start + 7] for start in range(0, len(packed), 7)]
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
         return head + b"Transfer-Encoding: chunked\r\n\r\n", chunks + b"0\r\n\r\n"
-    return head + b"Connection: close\r\n\r\n", packed
+    return head + b"\r\n", packed
 
 
 FRAMES = ["length", "chunks", "nothing", "gzip, length", "gzip, chunks", "gzip, nothing"]
