@@ -66,7 +66,7 @@ def request(
     headers: Mapping[str, str],
     into: Intake,
 ) -> Request:
-    """Make the request for a document. Raises `RedoxSecurityError` for a URL that leads elsewhere, and nothing is sent."""
+    """Build the request for a document. Raises `RedoxSecurityError` for a URL that leads elsewhere, and nothing is sent."""
     url = attachment.url or ""
     if attachment.fault or not url:
         raise beyond_help(attachment.fault or "the resource does not say where the document lies")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import zlib
@@ -347,15 +348,18 @@ FRAMES = ["length", "chunks", "nothing", "gzip, length", "gzip, chunks", "gzip, 
 def test_wherever_an_answer_is_cut_a_document_is_whole_or_none(face: Any) -> None:
     """Whatever frames a document, and wherever its answer ends, the whole document comes or an error; whole, it comes."""
     answer = [b""]
-    with Wire(lambda line: breaks_after(answer[0])(line)) as wire:
+    with Wire(lambda line: breaks_after(answer[0])(line)) as wire, contextlib.ExitStack() as stack:
         drive = Drive(face, with_token(connection_to(wire.url)))
+        stack.callback(drive.face.close)
 
-        @hypothesis.settings(max_examples=100, deadline=None, database=None)
-        @hypothesis.given(st.sampled_from(FRAMES), st.binary(max_size=40), st.none() | st.floats(0, 1), st.booleans())
+        @hypothesis.settings(max_examples=200, deadline=None, database=None)
+        @hypothesis.given(
+            st.sampled_from(FRAMES), st.binary(min_size=10, max_size=60), st.none() | st.floats(0, 1), st.booleans()
+        )
         def holds(how: str, more: bytes, where: float | None, proven: bool) -> None:  # noqa: FBT001
             content = b"%PDF-" + more
             head, body = framed(how, content)
-            answer[0] = head + (body if where is None else body[: int(where * (len(body) - 1))])
+            answer[0] = head + (body if where is None else body[: round(where * (len(body) - 1))])
             into = Taken()
             into.stated = Stated(size=len(content)) if proven else Stated()
             try:
@@ -366,4 +370,3 @@ def test_wherever_an_answer_is_cut_a_document_is_whole_or_none(face: Any) -> Non
                 assert into.content == content
 
         holds()
-        drive.face.close()
