@@ -292,7 +292,8 @@ def _ended(response: RedoxResponse) -> RedoxResponse:
     """Return an answer that was asked for, unless it may have been cut off: JSON shows its own end, other bodies do not."""
     if not response.body or shows_its_end(response.headers):
         return response
-    if is_json(media_type(response.headers.get("content-type"))):
+    kind = media_type(response.headers.get("content-type"))
+    if is_json(kind) or (not kind and response.body[:1] in (b"{", b"[")):
         response.json()
         return response
     raise RedoxProtocolError(

@@ -29,7 +29,7 @@ class Coding(enum.Enum):
 
 
 def beyond_help(words: str) -> RedoxProtocolError:
-    """Make the error for a document that will be no better the next time."""
+    """Return the error for a document that will be no better the next time."""
     error = RedoxProtocolError(words)
     error.retryable = False
     return error

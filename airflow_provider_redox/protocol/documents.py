@@ -31,6 +31,7 @@ _API = re.compile("/(endpoint|query|upload)", re.IGNORECASE)
 """Paths of Redox's API that look like an ID."""
 
 _FROM_THE_ROOT = re.compile(r"/(?:[^/?#]+/){0,8}(Binary/[^/?#]+)(?:/_history/[^/?#]+)?/?(\?[^#]*)?")
+_OTHER_SCHEME = re.compile(r"(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:", re.IGNORECASE)
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
 _FHIR_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{.{0,800}?\"resourceType\"\s*:\s*\"(?:Binary|OperationOutcome)\"", re.DOTALL)
 _FHIR_XML = re.compile(
@@ -65,7 +66,7 @@ def request(
     headers: Mapping[str, str],
     into: Intake,
 ) -> Request:
-    """Make the request for a document. Raises `RedoxSecurityError` for a URL that leads elsewhere, and nothing is sent."""
+    """Build the request for a document. Raises `RedoxSecurityError` for a URL that leads elsewhere, and nothing is sent."""
     url = attachment.url or ""
     if attachment.fault or not url:
         raise beyond_help(attachment.fault or "the resource does not say where the document lies")
@@ -73,6 +74,8 @@ def request(
     sent = {"accept": accept, **headers}
     if is_in_blobs(attachment, blob_url):
         return Request("GET", url, "GET (blob) {id}", sent, into=into)
+    if _OTHER_SCHEME.match(url):
+        raise RedoxSecurityError("the URL of a document is none of http or https, such as urn: or file:; it is not followed")
     base = endpoint()
     if blob_url and _lies_at(url, blob_url) and origin(urlsplit(blob_url)) != origin(urlsplit(base.base_url)):
         return Request("GET", url, "GET (blob) {id}", sent, into=into)  # a host of files only may have paths of any form
@@ -121,7 +124,9 @@ def judged(kind: str, content: bytes, attachment: Attachment, *, on_mismatch: On
 
 
 def _mismatch(measured: Measured, kind: str, on_mismatch: OnMismatch, *, shows_end: bool) -> str:
-    words = measured.mismatch(kind, shows_end=shows_end) if measured.size else ""  # an empty one is refused as such
+    if not measured.size:
+        raise beyond_help("the document is empty")
+    words = measured.mismatch(kind, shows_end=shows_end)
     if words and on_mismatch == "fail":
         error = RedoxProtocolError(f"{words}; on_mismatch='warn' keeps it")
         error.retryable = shows_end or measured.stated.is_proof  # where nothing shows the end, nothing will

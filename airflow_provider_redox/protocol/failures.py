@@ -37,6 +37,7 @@ _HINTS = {
     403: "not allowed: check the destination, the environment and what the key may do",
     404: "not found: with Redox this is as often a wrong destination slug or environment as an absent resource",
     405: "this interaction is not offered there",
+    406: "not in the form that was asked for: for a document, set the task's headers to {'Accept': 'application/fhir+json'}",
     413: "the request is larger than Redox accepts",
 }
 

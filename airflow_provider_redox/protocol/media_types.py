@@ -24,7 +24,6 @@ SUFFIXES: Mapping[str, str] = {
     "application/msword": "doc",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
     "application/xhtml+xml": "html",
-    "audio/mpeg": "mp3",
     "audio/wav": "wav",
     "image/bmp": "bmp",
     "image/jpeg": "jpg",
@@ -36,9 +35,11 @@ SUFFIXES: Mapping[str, str] = {
     "text/plain": "txt",
     "text/rtf": "rtf",
     "text/csv": "csv",
-    "video/mp4": "mp4",
 }
-"""The suffix of a file, by its media type. XML and JSON of any kind are `xml` and `json`, the rest is `bin`."""
+"""The suffix of a file, by its media type. XML and JSON of any kind are `xml` and `json`, the rest is `bin`.
+
+One to five small letters: by that form, a purge and a second run of a task know the files of documents.
+"""
 
 WEB_PAGES = ("text/html", "application/xhtml+xml")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from airflow_provider_redox.client.bodies import NotTakenError
 from airflow_provider_redox.exceptions import (
@@ -22,7 +25,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.protocol.attachments import Attachment
 from airflow_provider_redox.protocol.integrity import Measured, Stated
 from tests.client.conftest import Driver
-from tests.client.drivers import connection_to, with_token
+from tests.client.drivers import Awaiting, Blocking, Drive, connection_to, with_token
 from tests.support.wire import Wire, answers, breaks_after, http
 
 PDF = b"%PDF-1.7 " + bytes(range(256)) * 5000
@@ -323,3 +326,47 @@ def test_a_page_of_html_that_was_asked_for_is_a_document(driver: Driver) -> None
             into = Taken()
             ask(driver, wire, into, declared=declared)
             assert into.content == b"<html>Visit summary</html>"
+
+
+def framed(how: str, content: bytes) -> tuple[bytes, bytes]:
+    """Make head and body of an answer that holds a document, framed in one of the ways there are."""
+    packed = gzip.compress(content) if "gzip" in how else content
+    head = HEAD + b"Connection: close\r\n" + (b"Content-Encoding: gzip\r\n" if "gzip" in how else b"")
+    if "length" in how:
+        return head + b"Content-Length: %d\r\n\r\n" % len(packed), packed
+    if "chunks" in how:
+        pieces = [packed[start : start + 7] for start in range(0, len(packed), 7)]
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        return head + b"Transfer-Encoding: chunked\r\n\r\n", chunks + b"0\r\n\r\n"
+    return head + b"\r\n", packed
+
+
+FRAMES = ["length", "chunks", "nothing", "gzip, length", "gzip, chunks", "gzip, nothing"]
+
+
+@pytest.mark.parametrize("face", [Blocking, Awaiting])
+def test_wherever_an_answer_is_cut_a_document_is_whole_or_none(face: Any) -> None:
+    """Whatever frames a document, and wherever its answer ends, the whole document comes or an error; whole, it comes."""
+    answer = [b""]
+    with Wire(lambda line: breaks_after(answer[0])(line)) as wire, contextlib.ExitStack() as stack:
+        drive = Drive(face, with_token(connection_to(wire.url)))
+        stack.callback(drive.face.close)
+
+        @hypothesis.settings(max_examples=200, deadline=None, database=None)
+        @hypothesis.given(
+            st.sampled_from(FRAMES), st.binary(min_size=10, max_size=60), st.none() | st.floats(0, 1), st.booleans()
+        )
+        def holds(how: str, more: bytes, where: float | None, proven: bool) -> None:  # noqa: FBT001
+            content = b"%PDF-" + more
+            head, body = framed(how, content)
+            answer[0] = head + (body if where is None else body[: round(where * (len(body) - 1))])
+            into = Taken()
+            into.stated = Stated(size=len(content)) if proven else Stated()
+            try:
+                drive.run(drive.calls.document(Attachment("s", "p", url="Binary/1", stated=into.stated), into))
+            except (RedoxProtocolError, RedoxTransportError):
+                assert where is not None or (how == "nothing" and not proven)
+            else:
+                assert into.content == content
+
+        holds()

@@ -306,3 +306,13 @@ def test_message_is_not_changed(sandbox: Sandbox, driver: Driver) -> None:
     before = repr(MESSAGE)
     driver(sandbox.connection).post()
     assert repr(MESSAGE) == before
+
+
+@pytest.mark.parametrize(("identifier", "path"), [("eq" * 44, "eq" * 44), ("a_b:c", "a_b:c"), ("a|b", "a%7Cb")])
+def test_a_resource_with_an_id_that_fhir_does_not_know_is_read(driver: Driver, identifier: str, path: str) -> None:
+    """An ID that a server gave, longer than 64 characters or with other signs in it, is asked for as it is."""
+    resource = f'{{"resourceType": "Patient", "id": "{identifier}"}}'.encode()
+    with Wire(answers(http(resource))) as wire:
+        drive = driver(with_token(connection_to(wire.url)))
+        assert drive.run(drive.calls.read("Patient", identifier)).json()["id"] == identifier
+        assert wire.requests[0].startswith(f"GET /fhir/R4/general-hospital/Development/Patient/{path} ".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -149,6 +150,12 @@ def test_a_list_of_documents_is_told() -> None:
 def test_words_of_file_type(word: Any, suffix: str) -> None:
     """The words that Redox's samples use, and media types, give a file its suffix; no other text does."""
     assert media_types.suffix(only(message(Media={"FileType": word, "FileContents": DATA})).declared) == suffix
+
+
+def test_suffixes_have_the_form_that_a_purge_knows() -> None:
+    """Every file that a document may have is found again, when it is purged or replaced."""
+    for suffix in {*media_types.SUFFIXES.values(), *map(media_types.suffix, ("a/b", "a/b+xml", "a/b+json"))}:
+        assert re.fullmatch("[a-z]{1,5}", suffix)
 
 
 @pytest.mark.parametrize(
