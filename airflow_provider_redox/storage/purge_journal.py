@@ -40,6 +40,11 @@ class Deed:
     modified: float = 0.0
 
     @property
+    def is_replaced(self) -> bool:
+        """Whether what is left of the file stands in another one, so that this one goes. A list is written in its place."""
+        return self.what == REWRITTEN and not self.url.endswith("/searches.ndjson")
+
+    @property
     def told(self) -> dict[str, Any]:
         """What a certificate says of it."""
         facts = {"what": self.what, "url": self.url, "size": self.size}
