@@ -158,6 +158,10 @@ def _of_object(value: Mapping[str, Any], *, is_contained: bool, about: bool | No
     entry = value.get("resource")
     if isinstance(value.get("fullUrl"), str):
         yield from _entry(value["fullUrl"], entry if isinstance(entry, Mapping) else {})
+    if "relation" in value and isinstance(
+        value.get("url"), str
+    ):  # a link of a Bundle, whose query may name who was asked for
+        yield from (Mention((name,), is_sure=False) for name in patients_of_url(value["url"]))
     request = value.get("request")
     if isinstance(request, Mapping) and isinstance(request.get("url"), str):
         names = _named_by(request["url"])

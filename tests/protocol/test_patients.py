@@ -100,6 +100,15 @@ def test_a_request_in_a_bundle_names_its_patient(url: str) -> None:
     assert set(patients_of_body(body)) == ({"9"} if "/" in url else {Identifier("77", "urn:mrn")})
 
 
+def test_who_was_asked_for_is_known_in_an_answer_without_any() -> None:
+    """An empty answer names in its link whom it was about: nobody was disclosed, and an erasure finds it."""
+    link = {"relation": "self", "url": "https://h/fhir/Observation?patient=9&code=x"}
+    body = json.dumps({"resourceType": "Bundle", "total": 0, "link": [link]}).encode()
+    assert list(patients_of_body(body)) == []
+    assert about(Identities(["Patient/9"]), body)
+    assert not about(Identities(["Patient/8"]), body)
+
+
 @pytest.mark.parametrize(
     "second",
     [
