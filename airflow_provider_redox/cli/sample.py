@@ -18,6 +18,9 @@ from airflow_provider_redox.protocol.deidentify import RESOURCE_TYPES, Deidentif
 from airflow_provider_redox.protocol.patients import patients_of_body
 from airflow_provider_redox.storage.reading import parse_manifest
 
+_NAMELESS = "by identifier alone"
+"""A patient without a logical ID, who is never chosen: a sample has references by IDs only."""
+
 
 def run(options: argparse.Namespace) -> int:
     """Write the sample."""
@@ -43,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _chosen(manifests: list[str], most: int, without: Deidentifier) -> frozenset[str]:
     """Choose patients by chance: those whose new IDs come first."""
-    found = {one for _, patients in _resources(manifests) for one in patients}
+    found = {one for _, patients in _resources(manifests) for one in patients if one != _NAMELESS}
     return frozenset(sorted(found, key=lambda one: without.new_id("Patient", one))[:most])
 
 
@@ -53,7 +56,8 @@ def _resources(manifests: list[str]) -> Iterator[tuple[dict[str, Any], frozenset
         for _, line in parse_manifest(place).resources(None):
             resource = msgspec.json.decode(line)
             if isinstance(resource, dict) and "resourceType" in resource and "Meta" not in resource:
-                yield resource, frozenset(one for one in patients_of_body(line) if isinstance(one, str))
+                named = patients_of_body(line)
+                yield resource, frozenset(one if isinstance(one, str) else _NAMELESS for one in named)
 
 
 def _new(path: Path) -> Any:

@@ -18,7 +18,7 @@ from airflow_provider_redox.protocol.effects import Disclose, Flow, RedoxRespons
 from airflow_provider_redox.protocol.fhir import Endpoint
 from airflow_provider_redox.protocol.pages import Page
 from airflow_provider_redox.protocol.paging import Walk
-from airflow_provider_redox.protocol.patients import patients_of_body, patients_of_content
+from airflow_provider_redox.protocol.patients import patients_of_body, patients_of_content, patients_of_url
 from airflow_provider_redox.protocol.uploads import File
 
 T = TypeVar("T")
@@ -178,7 +178,7 @@ def of_request(request: Request, server: str) -> Disclosure:
     asked = {"hash": b"\0".join((request.url.encode(), request.body or b""))}
     where = _ENVIRONMENT.search(request.url)
     disclosure = Disclosure(interaction, request.label, server, request.destination or "", where[1] if where else "", asked)
-    disclosure.also(patients_of_body(request.body or b""))
+    disclosure.also((*patients_of_url(request.url), *patients_of_body(request.body or b"")))
     return disclosure
 
 

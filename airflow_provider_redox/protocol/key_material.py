@@ -5,7 +5,9 @@ written `\n`, and a `+` of base64 that became a space. A reading counts only if 
 its own, so that no guess yields another key. Two different private keys in one text are refused.
 
 Each of these was seen: https://github.com/apache/airflow/issues/49575 (newlines become spaces, and these `+`),
-https://github.com/apache/airflow/issues/58573, https://github.com/Netflix/dispatch/issues/1138.
+https://github.com/apache/airflow/issues/58573, https://github.com/Netflix/dispatch/issues/1138,
+https://github.com/auth0/node-jsonwebtoken/issues/517 (a dash is missing), https://github.com/oven-sh/bun/issues/3911 (`n`
+for newlines), https://github.com/OWOX/owox-data-marts/pull/1501 (the body alone).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ _DASHES = r"[-\u2010-\u2015\u2212]"
 _ARMOUR = re.compile(rf"{_DASHES}{{2,}}\s*(BEGIN|END)[ +]+([A-Z0-9][A-Z0-9 +]*?)[ +]*{_DASHES}{{2,}}")
 _PEM_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+?)-----(.*?)-----END \1-----", re.DOTALL)
 _ESCAPED = re.compile(r"%(?:0[AD]|2[0BFD]|3D)", re.IGNORECASE)
+_BETWEEN = " +\r\nrn"  # what became of a newline; n of a written one whose backslash a shell ate
 _LINE = 64  # characters of a line of PEM (RFC 7468 section 2)
 
 _PRIVATE_LABELS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
@@ -178,10 +181,10 @@ def _readings(body: str) -> Iterator[str]:
     lines = [line.strip() for line in body.splitlines()]
     yield "".join(lines).replace(" ", "+")
     for between in (1, 2):  # a newline was one character, or two
-        flat = body[between:] if body[:between].strip(" +\n") == "" else body
+        flat = body[between:] if body[:between].strip(_BETWEEN) == "" else body
+        flat = flat[:-between] if flat[-between:].strip(_BETWEEN) == "" else flat
         places = range(0, len(flat), _LINE + between)
-        pieces = [flat[start : start + _LINE] for start in places]
-        yield "".join([*pieces[:-1], pieces[-1].rstrip(" +\n")]).replace(" ", "+") if pieces else ""
+        yield "".join(flat[start : start + _LINE] for start in places).replace(" ", "+")
 
 
 def _base64_bytes(text: str) -> bytes | None:

@@ -23,12 +23,12 @@ _REFERENCE = re.compile(rb'"reference"\s*:\s*"(?:[^"\\]*/)?Patient/([^"/?#\\]+)(
 _TO_PATIENT = re.compile(r"(?:^|/)Patient/([^/?#]+)")
 _CONDITIONAL = re.compile(r"(?:^|/)Patient\?([^#]+)")
 _HIDDEN = re.compile(
-    rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"|"Identifiers"'
-    rb'|"reference"\s*:\s*"(?:urn:|[^"]*Patient\?)'
+    rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"'
 )
-"""What a look for references alone may pass over: escapes, references by identifier, urn or query, resources in resources,
-messages."""
+_URN = re.compile(rb'"reference"\s*:\s*"urn:')
+"""What a look for references alone may pass over: escapes, references by identifier or urn, resources within, messages."""
 
+_PARTS = (dict, list, tuple)
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")
 _URI = "urn:ietf:rfc:3986"
 """The system of an identifier that is a URI (https://hl7.org/fhir/R4/identifier-registry.html)."""
@@ -81,12 +81,25 @@ def patients_of_content(content: Any) -> Iterator[Patient]:
     yield from _told(_mentions(msgspec.to_builtins(content, builtin_types=(Decimal,), str_keys=True)))
 
 
+def patients_of_url(url: str) -> Iterator[Patient]:
+    """Yield the patients that the URL of a request names: in its path, or as `patient` or `subject` of its query."""
+    path, _, query = url.partition("?")
+    yield from _named_by(url) or _named_by(path)
+    for name, value in parse_qsl(query):
+        if name.partition(":")[0] in ("patient", "subject"):
+            for one in value.split(","):
+                yield from _named_by(one) or ((one,) if name == "patient" and "/" not in one else ())
+
+
 def mentions_of_body(body: bytes) -> Iterator[Mention]:
     """Yield every place of a body that names a patient.
 
     Most resources refer to their patients and to nobody else in them; these are not parsed, as there may be millions.
     """
-    if _HIDDEN.search(body) is None:
+    hides = (
+        b"Patient?" in body or b'"Identifiers"' in body or (b"urn:" in body and _URN.search(body))
+    )  # each at memory's speed
+    if not hides and _HIDDEN.search(body) is None:
         found = _REFERENCE.findall(body)
         if found:
             yield from (Mention((one.decode("utf-8", "replace"),)) for one in found)
@@ -122,11 +135,15 @@ def _mentions(content: Any) -> Iterator[Mention]:
     while pending:
         value, is_contained = pending.pop()
         if isinstance(value, list | tuple):
-            pending += [(one, is_contained) for one in reversed(value)]
-        elif isinstance(value, Mapping):
+            pending += [(one, is_contained) for one in reversed(value) if isinstance(one, _PARTS)]
+        elif isinstance(value, dict):
             about.update((id(reference), is_subject) for reference, is_subject in referring(value))
             yield from _of_object(value, is_contained=is_contained, about=about.get(id(value)))
-            pending += [(part, is_contained or name == "contained") for name, part in reversed([*value.items()])]
+            pending += [
+                (part, is_contained or name == "contained")
+                for name, part in reversed(value.items())
+                if isinstance(part, _PARTS)
+            ]
 
 
 def _of_object(value: Mapping[str, Any], *, is_contained: bool, about: bool | None) -> Iterator[Mention]:
@@ -141,13 +158,16 @@ def _of_object(value: Mapping[str, Any], *, is_contained: bool, about: bool | No
     entry = value.get("resource")
     if isinstance(value.get("fullUrl"), str):
         yield from _entry(value["fullUrl"], entry if isinstance(entry, Mapping) else {})
+    if "relation" in value and isinstance(
+        value.get("url"), str
+    ):  # a link of a Bundle, whose query may name who was asked for
+        yield from (Mention((name,), is_sure=False) for name in patients_of_url(value["url"]))
     request = value.get("request")
     if isinstance(request, Mapping) and isinstance(request.get("url"), str):
         names = _named_by(request["url"])
         if names:
             yield Mention(names)
-    for key in _PEOPLE:
-        people = value.get(key)
+    for people in (value[key] for key in _PEOPLE if key in value):
         for person in people if isinstance(people, list | tuple) else [people]:
             names = (*_model_identifiers(person, "Identifiers"), *_model_identifiers(person, "PreviousIdentifiers"))
             if names:

@@ -208,6 +208,14 @@ class Files:
             return code_of(error)
         return ""
 
+    def keeps_versions(self, bucket: str) -> str:
+        """Ask an S3 whether a bucket keeps what is removed from it: `yes`, `no`, or the store's word for not saying."""
+        try:
+            told = self._fs.call_s3("get_bucket_versioning", Bucket=bucket)
+        except Exception as error:  # noqa: BLE001  (the driver raises whatever the store says)
+            return code_of(error)
+        return "yes" if told.get("Status") in ("Enabled", "Suspended") else "no"  # a suspended one keeps those it has
+
     def find(self, url: str) -> list[Found]:
         """List the files in a folder and all folders in it, by name; none when there is no such folder."""
         folder = self._path(url)

@@ -40,6 +40,11 @@ class Deed:
     modified: float = 0.0
 
     @property
+    def is_replaced(self) -> bool:
+        """Whether what is left of the file stands in another one, so that this one goes. A list is written in its place."""
+        return self.what == REWRITTEN and not self.url.endswith("/searches.ndjson")
+
+    @property
     def told(self) -> dict[str, Any]:
         """What a certificate says of it."""
         facts = {"what": self.what, "url": self.url, "size": self.size}
@@ -104,19 +109,16 @@ class Journal:
             _includes(asked, told)
             and by in (None, told.get("by"))
             and (told.get("status") == DESTROYED or url.endswith(_PLAN))
-            for url, told in self._told()
+            for url, told in self._told(".json")
         )
 
     def taken_up(self, plan: Mapping[str, Any]) -> Earlier:
         """Read what killed purges left: of this task what they had done, of others that there is something."""
         earlier = Earlier()
-        there: dict[str, float] = {}
-        if self.files.find(self._place):
-            there = {one.url: one.modified for one in self.files.find(self.root)}
+        plans = list(self._told(_PLAN))
+        there = {one.url: one.modified for one in self.files.find(self.root)} if plans else {}
         to_do = {one["url"] for one in plan["files"]}
-        for url, told in self._told():
-            if not url.endswith(_PLAN):
-                continue
+        for url, told in plans:
             if _same(plan, told) and told.get("by") == plan["by"]:
                 earlier.plans.append(url)
                 begun = _instant(told.get("at"))
@@ -126,10 +128,10 @@ class Journal:
                 earlier.others.append(url)
         return earlier
 
-    def _told(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each plan and certificate that can be read."""
+    def _told(self, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield each plan, or each plan and certificate, that can be read."""
         for one in self.files.find(self._place):
-            told = jsontext.stored(self.files.read(one.url) if one.url.endswith(".json") else None, dict)
+            told = jsontext.stored(self.files.read(one.url) if one.url.endswith(ending) else None, dict)
             if isinstance(told, dict):
                 yield one.url, told
 

@@ -27,6 +27,7 @@ from airflow_provider_redox.storage.holdings import Holding, Selected, Selection
 from airflow_provider_redox.storage.purge_journal import DESTROYED, NOTHING, PLANNED, REDUCED, REWRITTEN, Deed, Journal
 from airflow_provider_redox.storage.purge_misses import refuse_root, refuse_selection
 from airflow_provider_redox.storage.rows import numbered_lines
+from airflow_provider_redox.storage.urls import place_of
 
 _KEPT_OF_A_SEND = (
     "index",
@@ -115,7 +116,7 @@ class Purge:
             work.do()
             done += work.deeds
         self._refuse_kept(done)
-        certificate = self._certificate(DESTROYED if done else NOTHING, done) | earlier.told
+        certificate = self._certificate(DESTROYED if done else NOTHING, done) | earlier.told | self._versions()
         url = self._journal.certify(certificate)
         self._journal.close(earlier)
         return {**certificate, "url": url}
@@ -176,10 +177,19 @@ class Purge:
         """Return whether somebody has written there since it was listed: a task that was cleared, and is at work again."""
         return any(one.modified > holding.newest for one in self._files.find(holding.place))
 
+    def _versions(self) -> dict[str, str]:
+        """Return what the certificate says of earlier versions, which a bucket may keep of all that was removed.
+
+        One whose answer is not known is not said to keep none: https://docs.aws.amazon.com/AmazonS3/latest/userguide/Versioning.html
+        """
+        place = place_of(self.root)
+        return {"bucket_keeps_versions": self._files.keeps_versions(place.bucket)} if place.kind == "s3" else {}
+
     def _refuse_kept(self, done: list[Deed]) -> None:
         """Raise where a store keeps what it was told to remove: nobody is to certify that it is gone."""
         there = {one.url: one.modified for one in self._files.find(self.root)}
-        kept = [deed for deed in done if deed.what == DESTROYED and there.get(deed.url, deed.modified + 1) <= deed.modified]
+        removed = (deed for deed in done if deed.what == DESTROYED or deed.is_replaced)
+        kept = [deed for deed in removed if there.get(deed.url, deed.modified + 1) <= deed.modified]
         if kept:
             raise RedoxConfigError(
                 f"{self._spelled('output_path')}: {len(kept)} files are there still, after the store was told to remove "
@@ -263,6 +273,8 @@ def summary(certificate: Mapping[str, Any]) -> str:
     left = f" Left alone, as it is younger: what {younger} tasks wrote." if younger else ""
     changed = certificate["left_because_changed"]
     left += f" Left alone, as it changed meanwhile: what {changed} tasks wrote." if changed else ""
+    if certificate.get("bucket_keeps_versions", "no") != "no":
+        left += " The bucket may keep earlier versions of them, which are the bucket's to destroy."
     rows = certificate["rows_that_name_nobody"]
     left += f" Nothing names the patients of {len(rows)} rows: {', '.join(map(str, rows[:20]))}." if rows else ""
     if status == NOTHING:

@@ -23,6 +23,7 @@ from airflow_provider_redox.operators.purge import RedoxPurgeOperator
 from airflow_provider_redox.operators.request import RedoxRequestOperator
 from airflow_provider_redox.operators.upload import RedoxUploadOperator
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.purging import summary
 from airflow_provider_redox.storage.reading import parse_manifest
 from tests.support.s3 import Bucket
 from tests.support.sandbox import Sandbox
@@ -288,6 +289,32 @@ def test_on_an_object_store(execute: Execute, bucket: Bucket) -> None:
     assert told["counts"]["destroyed"] > 1
     assert [key for key in bucket.list() if "/certificates/" not in key] == []
     assert json.loads(bucket.at(told["url"]))["status"] == "destroyed"
+
+
+@pytest.mark.parametrize(("status", "told"), [(None, "no"), ("Enabled", "yes")])
+def test_a_bucket_that_keeps_versions_is_named(execute: Execute, bucket: Bucket, status: str | None, told: str) -> None:
+    """What a bucket keeps of removed objects can be read still, and the certificate says so."""
+    if status is not None:
+        how = {"Status": status}
+        bucket.server.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration=how)
+    execute(search(bucket.root))
+    certificate = json.loads(bucket.at(purge(bucket.root, of_dag_id="pull")["url"]))
+    assert certificate["bucket_keeps_versions"] == told
+    assert ("may keep earlier versions" in summary(certificate)) is (told == "yes")
+
+
+def test_a_refused_removal_leaves_a_plan_and_no_certificate(execute: Execute, bucket: Bucket) -> None:
+    """A bucket that does not let objects be removed fails the purge; what was planned stays as a journal."""
+    execute(search(bucket.root))
+    bucket.deny("s3:DeleteObject")
+    with pytest.raises(Exception, match=r"denied|may not|refused|AccessDenied"):
+        purge(bucket.root, of_dag_id="pull")
+    bucket.allow()
+    (journal,) = (key for key in bucket.list() if "/certificates/" in key)
+    assert journal.endswith(".planned.json")
+    assert purge(bucket.root, of_dag_id="pull")["status"] == "destroyed"
+    (certificate,) = (key for key in bucket.list() if "/certificates/" in key)
+    assert not certificate.endswith(".planned.json")
 
 
 def test_names_that_are_patterns_destroy_nothing_else(execute: Execute, bucket: Bucket) -> None:

@@ -197,15 +197,18 @@ def test_the_night_after_everything_went_is_ordinary(output: str, what: dict[str
         purge(output, run="third", of_dag_id="another")
 
 
-def test_a_store_that_keeps_files_is_not_believed(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_patient", [True, False])
+def test_a_store_that_keeps_files_is_not_believed(output: str, tmp_path: Path, by_patient: bool) -> None:  # noqa: FBT001
     """Files that are there still after their removal fail the purge, and no certificate says that they are gone."""
-    stored(output, [ALICE])
-    with monkeypatch.context() as patch:
+    stored(output, [ALICE, BOB])
+    what = {"destination": "general", "patients_path": patients_file(tmp_path, "m-1")} if by_patient else {}
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "unlink", lambda path: None)
-        with pytest.raises(AirflowFailException, match="2 files are there still"):
-            purge(output)
+        with pytest.raises(AirflowFailException, match=f"{1 if by_patient else 2} files are there still"):
+            purge(output, **what)
     assert {one["status"] for one in certificates(output)} == {"planned"}
-    assert purge(output)["counts"]["destroyed"] == 2
+    assert purge(output, **what)["status"] == "destroyed"
+    assert lines(output) == ([BOB] if by_patient else [])
     assert [one["status"] for one in certificates(output)] == ["destroyed"]
 
 

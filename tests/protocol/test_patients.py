@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_redox.protocol.compartment import PATHS
 from airflow_provider_redox.protocol.identities import Identities
-from airflow_provider_redox.protocol.patients import Identifier, Mention, mentions_of_body, patients_of_body
+from airflow_provider_redox.protocol.patients import Identifier, Mention, mentions_of_body, patients_of_body, patients_of_url
 from tests.support.samples import TEST_DATA
 
 MRN = {"system": "urn:mrn", "value": "77"}
@@ -98,6 +98,48 @@ def test_a_request_in_a_bundle_names_its_patient(url: str) -> None:
     """An entry without a resource, such as a deletion, names whom its URL names."""
     body = json.dumps({"resourceType": "Bundle", "entry": [{"request": {"method": "DELETE", "url": url}}]}).encode()
     assert set(patients_of_body(body)) == ({"9"} if "/" in url else {Identifier("77", "urn:mrn")})
+
+
+def test_who_was_asked_for_is_known_in_an_answer_without_any() -> None:
+    """An empty answer names in its link whom it was about: nobody was disclosed, and an erasure finds it."""
+    link = {"relation": "self", "url": "https://h/fhir/Observation?patient=9&code=x"}
+    body = json.dumps({"resourceType": "Bundle", "total": 0, "link": [link]}).encode()
+    assert list(patients_of_body(body)) == []
+    assert about(Identities(["Patient/9"]), body)
+    assert not about(Identities(["Patient/8"]), body)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"reference": "urn:uuid:p", "type": "Patient"},
+        {"reference": "Patient?identifier=urn:mrn|77"},
+        {"reference": "https://h/Patient?identifier=urn:mrn|77"},
+        {"type": "Patient", "identifier": MRN},
+    ],
+)
+def test_a_second_patient_is_not_passed_over(second: dict[str, Any]) -> None:
+    """Beside a plain reference, one of another kind is seen too: the quick look gives way to the whole one."""
+    body = json.dumps({"resourceType": "Observation", "subject": {"reference": "Patient/5"}, "focus": [second]}).encode()
+    assert len(set(patients_of_body(body))) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("https://h/fhir/Patient/9", {"9"}),
+        ("https://h/fhir/Patient/9/$everything?start=2026", {"9"}),
+        ("https://h/fhir/Observation?patient=9,8&code=x", {"9", "8"}),
+        ("https://h/fhir/Observation?subject=Patient/9", {"9"}),
+        ("https://h/fhir/Observation?subject:Patient=Patient/9", {"9"}),
+        ("https://h/fhir/Patient?identifier=urn:mrn|77", {Identifier("77", "urn:mrn")}),
+        ("https://h/fhir/Observation?subject=Group/9&performer=9", set()),
+        ("https://h/fhir/Patient?family=x", set()),
+    ],
+)
+def test_a_url_names_its_patients(url: str, wanted: set[Any]) -> None:
+    """Whom the URL of a request names, in its path or its query."""
+    assert set(patients_of_url(url)) == wanted
 
 
 # ── who is meant ──
