@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from airflow_provider_redox.exceptions import RedoxAuthError, RedoxDestinationError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.protocol import assertion, failures
@@ -150,8 +150,8 @@ def _persist(
         happened: Happened = yield Send(request, attempt)
         step = decide(happened, repeatable=repeatable)
         unreadable: RedoxError | None = None
-        if step is Step.DONE and isinstance(happened, RedoxResponse):
-            judged = _judged(read, happened, repeatable=repeatable)
+        if isinstance(happened, RedoxResponse) and 200 <= happened.status < 300:
+            judged = _judged(read if step is Step.DONE else _part, happened, repeatable=repeatable)
             if not isinstance(judged, _Unreadable):
                 env.budget.earn(turn.destination)
                 return judged
@@ -173,9 +173,13 @@ def _persist(
             raise failures.ambiguous(happened, request.label, unreadable)
         if unreadable is not None:
             raise unreadable
-        if isinstance(happened, RedoxResponse):
-            return refused(happened)
+        if happened.status >= 300:  # a status line that says no has said it, whatever became of the body
+            return refused(RedoxResponse(happened.status, happened.headers, getattr(happened, "body", b"")))
         raise failures.no_answer(happened, request.label, attempt)
+
+
+def _part(response: RedoxResponse) -> NoReturn:
+    raise RedoxProtocolError(f"HTTP {response.status}, but the answer is a part, and the whole was asked for")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage, trace_in
-from airflow_provider_redox.protocol.outcomes import http_date, retry_after
+from airflow_provider_redox.protocol.outcomes import Step, decide, http_date, may_have_arrived, retry_after
 
 CLOCK_TOLERANCE = 10.0
 """Seconds of skew that Redox's token endpoint tolerates (its error page)."""
@@ -41,33 +41,42 @@ _HINTS = {
 }
 
 
+_REDIRECT = "a redirect or an unexpected status; redirects are never followed"
+
+
 def raise_refusal(response: RedoxResponse) -> NoReturn:
     """Raise the error that fits an error status."""
     raise refusal(response)
 
 
 def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
-    """Make the error that fits an error status."""
+    """Make the error that fits an error status, and let it say whether the request may have been processed."""
+    error = _refusal(response)
+    error.may_have_arrived = may_have_arrived(response)
+    return error
+
+
+def _refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
     issues = issues_of(response)
     said = f"HTTP {response.status} from Redox{traced(response)}"
     details = f": {'; '.join(issues)}" if issues else ""
     if response.status < 200 or 300 <= response.status < 400:
-        return RedoxSecurityError(f"{said}: a redirect or an unexpected status; redirects are never followed")
+        return RedoxSecurityError(f"{said}: {_REDIRECT}")
     if response.status == 429:
         after = retry_after(response.headers, now=0.0) if response.headers.get("retry-after", "").isdigit() else None
         stated = response.headers.get("x-ratelimit-limit", "")
         limit = stated if _LIMIT.fullmatch(stated) else "10,000 in five minutes per IP address"
         message = f"{said}: the rate limit ({limit}) is used up; lower extra.requests_per_5min or use an Airflow pool"
         return RedoxRateLimitError(message, issues=issues, trace_id=response.trace_id, retry_after=after)
-    kind = _kind(response.status)
+    kind = _kind(response)
     hint = _HINTS.get(response.status, "Redox or the destination could not do it")
     return kind(f"{said}, {hint}{details}", status=response.status, issues=issues, trace_id=response.trace_id)
 
 
-def _kind(status: int) -> type[RedoxResponseError]:
-    if status == 401:
+def _kind(response: RedoxResponse) -> type[RedoxResponseError]:
+    if response.status == 401:
         return RedoxAuthError
-    return RedoxServerError if status >= 500 or status == 408 else RedoxResponseError
+    return RedoxServerError if decide(response, repeatable=True) is Step.RETRY else RedoxResponseError
 
 
 def token_refusal(response: RedoxResponse, *, now: float) -> RedoxResponseError | RedoxProtocolError:
@@ -107,6 +116,7 @@ def ambiguous(happened: Happened, label: str, unreadable: RedoxError | None) -> 
         what = f"{happened.stage.value}: {happened.reason}"
     else:
         what = f"HTTP {happened.status} from Redox{traced(happened)}"
+        what += f", {_REDIRECT}" if happened.status < 400 else ""
     trace_id = trace_in(happened.headers)
     return RedoxAmbiguousOutcomeError(
         f"{label}: {what}. The request may or may not have been processed; it is not sent again. "
