@@ -166,9 +166,7 @@ class RedoxAmbiguousOutcomeError(RedoxError):
 
     may_have_arrived = True
 
-    def __init__(
-        self, message: str, *, status: int = 0, trace_id: str | None = None, log_ids: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 0, trace_id: str | None = None, log_ids: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.trace_id = trace_id

@@ -145,16 +145,8 @@ def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str
     return Request("POST", url, label, all_headers, encode(message), destination=destination)
 
 
-def read_accepted(response: RedoxResponse) -> Accepted:
-    """Read the answer to a notification.
-
-    Raises `RedoxProtocolError` for an answer without a Meta object, and `RedoxDestinationError` for errors inside the 200.
-    """
-    return Accepted(log_ids_of(read_answer(response)), response.trace_id)
-
-
 def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the log IDs in an answer's Meta, one for each destination."""
+    """Return the log IDs in an answer's Meta."""
     logs = answer["Meta"].get("Logs")
     entries = logs if isinstance(logs, list) else []
     found = (entry.get("ID") for entry in entries if isinstance(entry, dict))
@@ -162,7 +154,10 @@ def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_answer(response: RedoxResponse) -> dict[str, Any]:
-    """Read an answer whole. Raises as `read_accepted` does."""
+    """Read an answer whole.
+
+    Raises `RedoxProtocolError` for an answer without a Meta object, and `RedoxDestinationError` for errors inside the 200.
+    """
     answer = response.json()
     if not isinstance(answer, dict) or not isinstance(answer.get("Meta"), dict):
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer has no Meta object")

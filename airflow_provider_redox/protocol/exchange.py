@@ -9,7 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
-from airflow_provider_redox.exceptions import RedoxAuthError, RedoxDestinationError, RedoxError, RedoxProtocolError
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxAuthError,
+    RedoxDestinationError,
+    RedoxError,
+    RedoxProtocolError,
+)
 from airflow_provider_redox.protocol import assertion, failures
 from airflow_provider_redox.protocol.effects import (
     Bearer,
@@ -147,7 +153,7 @@ def _persist(
         yield turn
         started = env.monotonic() if started is None else started
         request = yield from prepare(renew)
-        happened: Happened = yield Send(request, attempt)
+        happened = _said((yield Send(request, attempt)))
         step = decide(happened, repeatable=repeatable)
         unreadable: RedoxError | None = None
         if isinstance(happened, RedoxResponse) and 200 <= happened.status < 300:
@@ -173,9 +179,16 @@ def _persist(
             raise failures.ambiguous(happened, request.label, unreadable)
         if unreadable is not None:
             raise unreadable
-        if happened.status >= 300:  # a status line that says no has said it, whatever became of the body
-            return refused(RedoxResponse(happened.status, happened.headers, getattr(happened, "body", b"")))
+        if isinstance(happened, RedoxResponse):
+            return refused(happened)
         raise failures.no_answer(happened, request.label, attempt)
+
+
+def _said(happened: Happened) -> Happened:
+    """Take a status line that says no at its word, whatever became of the body."""
+    if isinstance(happened, RedoxResponse) or happened.status < 300:
+        return happened
+    return RedoxResponse(happened.status, happened.headers)
 
 
 def _part(response: RedoxResponse) -> NoReturn:
@@ -194,6 +207,8 @@ def _judged(read: Reader[T], response: RedoxResponse, *, repeatable: bool) -> T 
     """Give what `read` makes of a success; a failure of the destination that may pass is for another try, where allowed."""
     try:
         return read(response)
+    except RedoxAmbiguousOutcomeError as error:  # taken in part: again would be twice, whoever lets it be repeated
+        return _Unreadable(error, Step.AMBIGUOUS)
     except RedoxProtocolError as error:
         return _Unreadable(error, UNREADABLE.repeatable if repeatable else UNREADABLE.unsafe)
     except RedoxDestinationError as error:

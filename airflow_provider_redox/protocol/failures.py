@@ -109,7 +109,9 @@ def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportErro
 
 
 def ambiguous(happened: Happened, label: str, unreadable: RedoxError | None) -> RedoxAmbiguousOutcomeError:
-    """Make the error for an unsafe request whose outcome is unknown."""
+    """Make the error for an unsafe request whose outcome is unknown, unless its reader has made it."""
+    if isinstance(unreadable, RedoxAmbiguousOutcomeError):
+        return unreadable
     if unreadable is not None:
         what = f"Redox answered with a success status but an unreadable body ({unreadable})"
     elif isinstance(happened, Failure):

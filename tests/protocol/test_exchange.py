@@ -232,7 +232,7 @@ def test_a_refusal_is_final(status: int, repeatable: bool) -> None:  # noqa: FBT
     error, world = fail(answer(status), repeatable=repeatable)
     assert isinstance(error, RedoxResponseError)
     assert (error.status, len(world.sent)) == (status, 1)
-    assert not (error.retryable or error.may_have_arrived)
+    assert (error.retryable, error.may_have_arrived) == (False, False)
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
@@ -253,7 +253,6 @@ def test_a_part_is_no_answer() -> None:
     error, world = fail(*[answer(206)] * 5, repeatable=True)
     assert isinstance(error, RedoxProtocolError)
     assert len(world.sent) == 5
-
 
 
 @pytest.mark.parametrize("repeatable", [True, False])

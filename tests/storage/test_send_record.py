@@ -16,7 +16,12 @@ from airflow_provider_redox.storage.send_record import outcome_of
 from tests.protocol.flows import World, answer, failure
 
 REQUEST = Request("POST", "https://api.redoxengine.com/endpoint", "POST /endpoint")
-WORDS = {Step.AMBIGUOUS: {"ambiguous"}, Step.FAIL: {"refused", "unsent"}, Step.RETRY: {"refused", "unsent"}, Step.RENEW: {"refused"}}
+WORDS = {
+    Step.AMBIGUOUS: {"ambiguous"},
+    Step.FAIL: {"refused", "unsent"},
+    Step.RETRY: {"refused", "unsent"},
+    Step.RENEW: {"refused"},
+}
 STATUS = st.one_of(st.integers(300, 599), st.sampled_from([206, *STATUSES]))
 
 
@@ -38,7 +43,7 @@ def outcome(happened: Happened, *, repeatable: bool) -> str:
     st.booleans(),
 )
 def test_the_line_says_what_the_table_says(happened: Any, repeatable: bool) -> None:  # noqa: FBT001
-    """An outcome that the table calls ambiguous is so in the line, and no other is, also where the author let it be repeated."""
+    """What the table calls ambiguous is so in the line, and nothing else is, also where the author let it be repeated."""
     assert outcome(happened, repeatable=repeatable) in WORDS[decide(happened, repeatable=False)]
 
 

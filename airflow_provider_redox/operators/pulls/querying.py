@@ -46,12 +46,15 @@ class Querying:
         told: dict[str, Any] = {"pages": progress.pages, "requests": progress.requests}
         told |= {"log_ids": progress.ids} if not self.drain.many else {}
         told |= {"failed": len(progress.failed)} if progress.failed else {}
+        told |= {"incomplete": progress.incomplete} if progress.incomplete else {}
         return told | ({"line_format": self.drain.shape.told} if self.drain.shape.told else {})
 
 
 def prepare(operator: RedoxDataModelQueryOperator, context: Context) -> Querying:
     """Check all that can be checked before the first request. Raises `RedoxConfigError`."""
-    check_choices(operator, on_error=("fail", "record"), validate=("off", "lenient", "strict"))
+    check_choices(
+        operator, on_error=("fail", "record"), on_incomplete=("fail", "warn"), validate=("off", "lenient", "strict")
+    )
     check_whole_numbers(operator, max_concurrency=(1, CONCURRENCY_AT_MOST))
     asked = _asked(operator, checked_payload(operator.rendered(operator.payload, context)))
     client, first = operator.hook.client, _message(asked[0][1])
@@ -134,4 +137,5 @@ def _allowed(operator: RedoxDataModelQueryOperator, message: Message) -> int:
 def _ask(operator: RedoxDataModelQueryOperator, message: Message) -> QueryAsk:
     client = operator.hook.client
     data_model = message["Meta"]["DataModel"]
-    return QueryAsk(client, lambda: client.calls.query(message, operator.headers), data_model)
+    accepted = operator.on_incomplete
+    return QueryAsk(client, lambda: client.calls.query(message, operator.headers, on_incomplete=accepted), data_model)

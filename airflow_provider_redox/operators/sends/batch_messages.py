@@ -17,6 +17,7 @@ from airflow_provider_redox.operators.sends.sending import Sending, Subject
 from airflow_provider_redox.protocol import datamodels, jsontext
 from airflow_provider_redox.protocol.accounted import environment_of
 from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.evidence import Question
 from airflow_provider_redox.protocol.patients import Patient, patients_of_content
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import MARK, uploads_in
@@ -69,6 +70,7 @@ class Ready:
     """What it takes to send a message."""
 
     request: Request = field(repr=False)
+    question: Question
     subject: Subject
     search: Reconciler | None
     claim: Claim | None
@@ -141,7 +143,13 @@ class Maker:
         request = poster.client.calls.prepared_message(message, operator.headers)
         people = tuple(patients_of_content(payload)) if poster.client.recorder.collects else ()
         made.ready = Ready(
-            request, subject, poster.search(payload, meta, subject, self._known), claim, people, environment_of(message)
+            request,
+            Question.of(message),
+            subject,
+            poster.search(payload, meta, subject, self._known),
+            claim,
+            people,
+            environment_of(message),
         )
 
     def posting(self, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
@@ -152,7 +160,7 @@ class Maker:
             poster.client,
             ready.subject,
             record,
-            lambda _begun: sent(calls.post(request, repeatable=again)),
+            lambda _begun: sent(calls.post(request, ready.question, repeatable=again)),
             poster.operator.on_ambiguous,
             search=ready.search,
         )

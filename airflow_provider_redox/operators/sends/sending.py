@@ -157,7 +157,7 @@ class Sending:
         try:
             return self._send(trace)
         except RedoxAmbiguousOutcomeError as error:
-            if self.on_ambiguous != "reconcile":
+            if self.on_ambiguous != "reconcile" or error.log_ids:
                 error.add_note(self._where_to_look(trace))
                 raise
             _log.warning("Nobody knows what became of the message (%s); asking the Platform API.", error)
