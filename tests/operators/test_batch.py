@@ -688,3 +688,27 @@ def test_a_ledger_settles_what_a_kill_left_open(batch: Batch, sandbox: Sandbox, 
         batch.post(**shared)
     assert batch.post(AGAIN, **shared)["accepted"] == 10
     assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
+
+
+# ── what an answer shows ──
+
+
+def test_a_log_is_of_one_message(batch: Batch, sandbox: Sandbox):
+    """A cache between us and Redox that gives each message the first one's answer makes no acceptance of them."""
+    cached = {"Meta": {"Logs": [{"ID": "log-of-the-first"}]}}
+    sandbox.fault("body", body=cached, match={"path": "/endpoint"}, times=None)
+    said = batch.fails(RedoxAmbiguousOutcomeError, max_concurrency=1)
+    assert "1 accepted, 9 ambiguous" in said
+    assert batch.outcomes() == ["accepted"] + ["ambiguous"] * 9
+    batch.fails(RedoxAmbiguousOutcomeError, AGAIN)
+    assert len(sandbox.ledger("/endpoint")) == 10
+
+
+def test_one_log_for_two_hospitals_is_ambiguous_by_line(batch: Batch, sandbox: Sandbox):
+    """The line has the log ID, the others are accepted, and nothing is sent again."""
+    one = {"Meta": {"Logs": [{"ID": "log-1"}]}}
+    sandbox.fault("body", body=one, match={"path": "/endpoint", "body": '"MRN-3"'})
+    assert "1 ambiguous (lines 4)" in batch.fails(RedoxAmbiguousOutcomeError, destinations=["general", "lakeside"])
+    assert batch.lines()[3]["log_ids"] == ["log-1"]
+    batch.fails(RedoxAmbiguousOutcomeError, AGAIN, destinations=["general", "lakeside"])
+    assert sorted(arrived(sandbox)) == mrns(*range(10))

@@ -523,6 +523,24 @@ def test_a_refusal_with_a_log_is_no_acceptance(post: Callable[..., Any], sandbox
     assert searches(sandbox) == []
 
 
+def test_a_log_for_one_of_two_is_not_sent_again(post: Callable[..., Any], sandbox: Sandbox):
+    """One log for two destinations: a blind search for the other one must not double it at the first."""
+    sandbox.fault("body", body={"Meta": {"Logs": [{"ID": "log-1"}]}}, match={"path": "/endpoint"})
+    for try_number in (1, 2):
+        refused(post, try_number, destinations=["general", "lakeside"])
+    assert searches(sandbox) == []
+    assert len(messages(sandbox)) == 1
+
+
+def test_one_log_does_not_stand_for_two_destinations(post: Callable[..., Any], sandbox: Sandbox):
+    """A search that shows the same log for each destination proves nothing of either."""
+    lose(sandbox)
+    found = {"payload": {"results": [{"id": "log-1", "status": "pending"}]}}
+    sandbox.fault("body", body=found, match={"path": "/logs/search"}, times=None)
+    assert "one log for several destinations" in str(refused(post, destinations=["general", "lakeside"]))
+    assert len(messages(sandbox)) == 1
+
+
 @pytest.mark.parametrize("where", ["operator", "connection"])
 def test_the_platform_connection_may_stand_in_the_connection(
     post: Callable[..., Any], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, where: str

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.sends.batch_logs import GivenLogs
 from airflow_provider_redox.operators.sends.posting import Claim, Poster, Posting, sent
 from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
 from airflow_provider_redox.operators.sends.sending import Sending, Subject
@@ -114,6 +115,7 @@ class Maker:
     def __init__(self, poster: Poster, known: Known) -> None:
         self._poster = poster
         self._known = known
+        self.given = GivenLogs()
 
     def message(self, line: Line, index: int, begun: float, plan: Plan | None = None) -> Message:
         """Make a message that carries the time at which it was begun; what is wrong with it stands in `invalid`."""
@@ -152,17 +154,17 @@ class Maker:
             environment_of(message),
         )
 
-    def posting(self, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
-        """Make what sends a message."""
-        poster, request = self._poster, ready.request
+    def posting(self, number: int, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
+        """Make what sends the message of a line."""
+        poster, request, search = self._poster, ready.request, ready.search
         calls, again = poster.client.calls, bool(poster.again)
         sending = Sending(
             poster.client,
             ready.subject,
             record,
-            lambda _begun: sent(calls.post(request, ready.question, repeatable=again)),
+            lambda _begun: self.given.of(number, sent(calls.post(request, ready.question, repeatable=again))),
             poster.operator.on_ambiguous,
-            search=ready.search,
+            search=search and (lambda since, until: self.given.apart(number, search(since, until))),
         )
         return Posting(sending, ready.claim, plan.resend)
 
