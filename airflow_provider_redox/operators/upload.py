@@ -85,13 +85,14 @@ class RedoxUploadOperator(OnceOperator):
 
     def _upload_once(self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str]) -> str:
         from airflow_provider_redox.protocol.accounted import of_upload
+        from airflow_provider_redox.storage.inputs import digest_of_file
 
         outcome = send_once(
             self,
             context,
             layout,
             what=f"an upload, file {number + 1}",
-            content=_digest(file),
+            content=digest_of_file(file),
             send=lambda: _uri(flow),
             disclosure=of_upload(self.hook.client.settings.blob_url),
             number=number,
@@ -114,16 +115,6 @@ class RedoxUploadOperator(OnceOperator):
         if isinstance(self.paths, str) or not isinstance(self.paths, Sequence) or not self.paths:
             raise RedoxConfigError("paths: must be a list of at least one path")
         return [(f"paths[{number}]", place) for number, place in enumerate(self.paths)]
-
-
-def _digest(file: File) -> bytes:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with file.open() as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
 
 
 def _uri(flow: Flow[str]) -> Flow[Sent]:

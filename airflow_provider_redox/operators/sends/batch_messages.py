@@ -12,7 +12,8 @@ import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.operators.sends.batch_logs import GivenLogs
-from airflow_provider_redox.operators.sends.posting import Claim, Poster, Posting, sent
+from airflow_provider_redox.operators.sends.claiming import Claim
+from airflow_provider_redox.operators.sends.posting import Poster, Posting, sent
 from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
 from airflow_provider_redox.operators.sends.sending import Sending, Subject
 from airflow_provider_redox.protocol import datamodels, jsontext
@@ -139,7 +140,7 @@ class Maker:
         made.known |= {"data_model": meta["DataModel"], "event_type": meta["EventType"]}
         if operator.ordering_key is not None:
             made.order = find(payload, operator.ordering_key, where="ordering_key")
-        claim = poster.claim(payload, meta, subject, within=plan.batch if plan else "none", number=made.number)
+        claim = poster.claim(payload, message, subject, within=plan.batch if plan else "none", number=made.number)
         keys = (f"order {made.order}" if made.order is not None else None, claim.url if claim else None)
         made.keys = tuple(key for key in keys if key)
         request = poster.client.calls.prepared_message(message, operator.headers)
