@@ -78,22 +78,26 @@ class RedoxUploadOperator(OnceOperator):
                 uris = [client.run(client.accounted.uploaded(flow)) for flow in flows]
             else:
                 layout = self.layout(context, self.output_path)
-                each = enumerate(zip(files, flows, strict=True))
-                uris = [self._upload_once(context, layout, number, file, flow) for number, (file, flow) in each]
+                each, given = enumerate(zip(files, flows, strict=True)), dict[str, bytes]()
+                uris = [self._upload_once(context, layout, number, file, flow, given) for number, (file, flow) in each]
         self.log.info("Uploaded %d files, %d bytes.", len(files), sum(file.size for file in files))
         return {"uploaded": len(uris), "uris": uris}
 
-    def _upload_once(self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str]) -> str:
+    def _upload_once(
+        self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str], given: dict[str, bytes]
+    ) -> str:
+        """Upload a file, or find that it was. `given` holds the URIs of the files before it, each with its content's hash."""
         from airflow_provider_redox.protocol.accounted import of_upload
         from airflow_provider_redox.storage.inputs import digest_of_file
 
+        digest = digest_of_file(file)
         outcome = send_once(
             self,
             context,
             layout,
             what=f"an upload, file {number + 1}",
-            content=digest_of_file(file),
-            send=lambda: _uri(flow),
+            content=digest,
+            send=lambda: _uri(flow, number, digest, given),
             disclosure=of_upload(self.hook.client.settings.blob_url),
             number=number,
             noun="file",
@@ -104,6 +108,7 @@ class RedoxUploadOperator(OnceOperator):
                 f"file {number + 1} was uploaded by an earlier try, whose answer could not be stored: nobody knows its URI. "
                 "Nothing was uploaded now. Clear the task with resend=True to upload it again"
             )
+        given[uri] = digest
         return uri
 
     def _places(self) -> list[tuple[str, Any]]:
@@ -117,8 +122,14 @@ class RedoxUploadOperator(OnceOperator):
         return [(f"paths[{number}]", place) for number, place in enumerate(self.paths)]
 
 
-def _uri(flow: Flow[str]) -> Flow[Sent]:
+def _uri(flow: Flow[str], number: int, digest: bytes, given: dict[str, bytes]) -> Flow[Sent]:
+    """Upload. Raises `RedoxAmbiguousOutcomeError` for the URI of another file: what lies there, that one or this, is unknown."""
     from airflow_provider_redox.operators.sends.sending import Sent
 
     uri = yield from flow
+    if given.get(uri, digest) != digest:
+        raise RedoxAmbiguousOutcomeError(
+            f"file {number + 1}: the answer gives the URI of an earlier file of this task, so nothing shows that this one is "
+            "there. Clear the task with resend=True to upload them again"
+        )
     return Sent(facts={"uri": uri})
