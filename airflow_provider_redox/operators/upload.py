@@ -86,7 +86,7 @@ class RedoxUploadOperator(OnceOperator):
     def _upload_once(
         self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str], given: dict[str, bytes]
     ) -> str:
-        """Upload a file, or find that it was. `given` holds the URIs of the files before it, each with its content's hash."""
+        """Upload a file, or find that it was. `given`: the URIs of the files before it, with hashes of their content."""
         from airflow_provider_redox.protocol.accounted import of_upload
         from airflow_provider_redox.storage.inputs import digest_of_file
 
@@ -123,13 +123,13 @@ class RedoxUploadOperator(OnceOperator):
 
 
 def _uri(flow: Flow[str], number: int, digest: bytes, given: dict[str, bytes]) -> Flow[Sent]:
-    """Upload. Raises `RedoxAmbiguousOutcomeError` for the URI of another file: what lies there, that one or this, is unknown."""
+    """Upload. Raises `RedoxAmbiguousOutcomeError` for the URI of another file: which of them lies there is unknown."""
     from airflow_provider_redox.operators.sends.sending import Sent
 
     uri = yield from flow
     if given.get(uri, digest) != digest:
         raise RedoxAmbiguousOutcomeError(
-            f"file {number + 1}: the answer gives the URI of an earlier file of this task, so nothing shows that this one is "
-            "there. Clear the task with resend=True to upload them again"
+            f"file {number + 1}: the answer gives the URI of an earlier file of this task, so nothing shows that this one "
+            "is there. Clear the task with resend=True to upload them again"
         )
     return Sent(facts={"uri": uri})
