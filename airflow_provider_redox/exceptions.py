@@ -107,7 +107,7 @@ class RedoxRateLimitError(RedoxResponseError):
 
 
 class RedoxServerError(RedoxResponseError):
-    """A 5xx (or 408) until patience ran out."""
+    """A 5xx, 408, 425, 460 or 499 until patience ran out; not 501 and 505."""
 
     retryable = True
 

@@ -49,13 +49,9 @@ def read_written(response: RedoxResponse, request: Request) -> RedoxResponse:
     if not isinstance(answer, dict):
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not a JSON object")
     inner = [entry for entry in _list(answer.get("entry")) if isinstance(entry, dict)]
-    resources = [
-        answer,
-        *(part for entry in inner for part in (entry.get("resource"), _dict(entry.get("response")).get("outcome"))),
-    ]
-    if meta_errors(answer) or any(_says_failed(resource) for resource in resources):
+    _check_entries(response, [entry["response"] for entry in inner if isinstance(entry.get("response"), dict)])
+    if meta_errors(answer) or any(_says_failed(one) for one in (answer, *(entry.get("resource") for entry in inner))):
         raise destination_error(response)
-    _check_entries(response, [str(_dict(entry.get("response")).get("status", "")) for entry in inner])
     logged = isinstance(answer.get("Meta"), dict) and log_ids_of(answer)
     if not (isinstance(answer.get("resourceType"), str) or logged):
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is no FHIR resource and names no log")
@@ -90,24 +86,32 @@ def _without_a_body(response: RedoxResponse) -> RedoxResponse:
     raise RedoxProtocolError(f"HTTP {response.status}, but the answer is empty, and nothing shows that Redox gave it")
 
 
-def _check_entries(response: RedoxResponse, statuses: list[str]) -> None:
+def _check_entries(response: RedoxResponse, replies: list[dict[str, Any]]) -> None:
     """Raise for entries that were not written; some and not others is something that nobody may send again by itself."""
-    said = [status[:3] if re.match("[1-5][0-9][0-9]( |$)", status) else "oddly" for status in statuses if status]
-    failed = [status for status in said if not status.startswith("2")]
+    statuses = [_status_of(reply) for reply in replies]
+    failed = [status for status in statuses if not status.startswith("2")]
     if not failed:
         return
-    counted = (
+    said = (
         f"HTTP {response.status}, but {len(failed)} of {len(statuses)} entries were answered {', '.join(sorted({*failed}))}"
     )
     if len(failed) == len(statuses) and all(status.startswith("4") for status in failed):
         raise RedoxDestinationError(
-            f"{counted}{traced(response)}", status=response.status, issues=issues_of(response), trace_id=response.trace_id
+            f"{said}{traced(response)}", status=response.status, issues=issues_of(response), trace_id=response.trace_id
         )
     raise RedoxAmbiguousOutcomeError(
-        f"{counted}{traced(response)}: a part of the Bundle may have been written. It is not sent again",
+        f"{said}{traced(response)}: a part of the Bundle may have been written. It is not sent again",
         status=response.status,
         trace_id=response.trace_id,
     )
+
+
+def _status_of(reply: dict[str, Any]) -> str:
+    """Return the status of an entry: three digits, or a word for what is none; an outcome of failure is a refusal."""
+    status = str(reply.get("status", ""))
+    if not re.match("[1-5][0-9][0-9]( |$)", status):
+        return "oddly"
+    return "4xx" if status.startswith("2") and _says_failed(reply.get("outcome")) else status[:3]
 
 
 def _is_what_was_sent(answer: dict[str, Any], request: Request) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol.destinations import find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.failures import is_transient, meta_errors, traced
+from airflow_provider_redox.protocol.failures import is_transient, is_unsure, meta_errors, traced
 from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.protocol.settings import Settings
 
@@ -174,6 +174,7 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
             trace_id=response.trace_id,
         )
         error.retryable = is_transient(response) and not log_ids
+        error.may_have_arrived = is_unsure(response)
         raise error
     return answer
 

@@ -161,6 +161,22 @@ def is_transient(response: RedoxResponse) -> bool:
     return bool(codes) and all(code in _TRANSIENT for code in codes)
 
 
+def is_unsure(response: RedoxResponse) -> bool:
+    """Return whether a failure inside a success leaves open if it was done: the destination was too slow, or broke off."""
+    try:
+        answer = response.json()
+    except RedoxProtocolError:
+        return False
+    if not isinstance(answer, dict):
+        return False
+    meta, issues = answer.get("Meta"), [one for one in _list(answer.get("issue")) if isinstance(one, dict)]
+    errors = _list(meta.get("Errors")) if isinstance(meta, dict) else []
+    stated = (str(one.get("DestinationStatusCode", "")) for one in errors if isinstance(one, dict))
+    codes = [int(code) for code in stated if re.fullmatch(r"[1-5]\d\d", code)]
+    unsure = any(may_have_arrived(RedoxResponse(code)) for code in codes)
+    return unsure or any(one.get("severity") != "warning" and one.get("code") in _UNSURE for one in issues)
+
+
 def mentioned_names(response: RedoxResponse, names: Iterable[str]) -> list[str]:
     """Give those of the author's own parameter names that the texts of an OperationOutcome mention; nothing else of them."""
     try:
@@ -221,6 +237,7 @@ _ISSUE_TYPE = re.compile(
 """FHIR's own words (value set issue-type of R4 and R5). A word of a server's own making could be a name."""
 
 _TRANSIENT = frozenset({"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"})
+_UNSURE = frozenset({"transient", "exception", "timeout", "incomplete"})
 _LIMIT = re.compile(r"[0-9][0-9,;= w]{0,59}")  # also as draft-ietf-httpapi-ratelimit-headers has it: `10000;w=300`
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|[a-z]+(-[a-z]+)+|\d{1,5}")
 _PATH = re.compile(r"[A-Z][A-Za-z]{1,60}(\.[a-z][A-Za-z]{0,60}(\[\d{1,3}\])?){1,20}|http\.[a-z_-]{1,60}")

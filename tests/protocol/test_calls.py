@@ -24,6 +24,7 @@ from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.effects import Stage
 from airflow_provider_redox.protocol.raw import checked_url, label_of, may_repeat
 from airflow_provider_redox.protocol.settings import origin
+from airflow_provider_redox.storage.send_record import outcome_of
 
 from .flows import World, answer, failure, said_by
 from .material import settings
@@ -408,6 +409,35 @@ def test_an_outcome_of_an_entry_counts() -> None:
         World(answer(200, json.dumps({**WRITTEN, "entry": [{"response": failed}]}))).run(
             calls(World()).writeback("Observation", "$observation-create", BUNDLE)
         )
+
+
+def test_a_part_that_was_written_is_ambiguous_though_another_has_an_outcome() -> None:
+    """One entry was written, another was not: to send the Bundle again would write the first twice."""
+    replies = [{"status": "201"}, {"status": "200", "outcome": json.loads(FAILED)}]
+    body = {**WRITTEN, "entry": [{"response": reply} for reply in replies]}
+    with pytest.raises(RedoxAmbiguousOutcomeError, match="1 of 2 entries"):
+        World(answer(200, json.dumps(body))).run(calls(World()).writeback("Observation", "$observation-create", BUNDLE))
+
+
+@pytest.mark.parametrize("code", ["timeout", "exception", "transient", "incomplete", "invalid", "throttled", "conflict"])
+def test_a_destination_that_was_too_slow_may_have_done_it(code: str) -> None:
+    """The outcome inside a success says no, or that nobody waited for the end."""
+    failed = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code}]}
+    with pytest.raises(RedoxDestinationError) as raised:
+        World(answer(200, json.dumps(failed))).run(calls(World()).writeback("Observation", "$observation-create", BUNDLE))
+    unsure = code in ("timeout", "exception", "transient", "incomplete")
+    assert outcome_of(raised.value) == ("ambiguous" if unsure else "refused")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [(504, "ambiguous"), ("500", "ambiguous"), (303, "ambiguous"), (400, "refused"), (429, "refused")]
+)
+def test_a_status_of_the_destination_counts_as_one_of_redox(code: Any, outcome: str) -> None:
+    """What the destination answered Redox is in Meta.Errors, and the same table tells what it means."""
+    body = {"Meta": {"Errors": [{"ID": 1, "Module": "Send", "DestinationStatusCode": code}]}}
+    with pytest.raises(RedoxDestinationError) as raised:
+        World(answer(200, json.dumps(body))).run(calls(World()).post_message(WRITE))
+    assert outcome_of(raised.value) == outcome
 
 
 # ── any other request ──

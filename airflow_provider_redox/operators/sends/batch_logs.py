@@ -53,4 +53,6 @@ class GivenLogs:
             raise UndecidedError(
                 f"the log that fits is of line {min(owners)}; a correlation key must stand in one message only"
             )
+        if all(len(logs) == 1 for logs in found):  # it will be taken for this message's
+            self.note(number, (log.id for logs in found for log in logs))
         return found
