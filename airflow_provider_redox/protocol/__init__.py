@@ -4,7 +4,7 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
 
     one request      effects, exchange, outcomes, failures, pacing, allowance
     who asks         settings, keys, assertion, token, sharing
-    what is asked    calls, raw, accounted, answers, evidence
+    what is asked    calls, raw, accounted, answers, acceptance
     FHIR             fhir, pages, paging, terms, gathered, counting, windows, cohort, documents, message_header, validation
     Data Model       data_model, datamodels, destinations, uploads, pointers
     Platform API     platform, delivery, looking

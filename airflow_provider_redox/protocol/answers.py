@@ -11,7 +11,7 @@ from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxD
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.data_model import PATH, log_ids_of
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.evidence import Question, read_accepted
+from airflow_provider_redox.protocol.acceptance import Question, read_accepted
 from airflow_provider_redox.protocol.failures import issues_of, meta_errors, traced
 from airflow_provider_redox.protocol.pages import destination_error
 

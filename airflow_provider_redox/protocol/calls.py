@@ -13,7 +13,7 @@ from airflow_provider_redox.protocol import answers, data_model, documents, fhir
 from airflow_provider_redox.protocol.allowance import EVERYTHING
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import Flow, Intake, RedoxResponse, Request
-from airflow_provider_redox.protocol.evidence import Question, read_accepted, read_answered
+from airflow_provider_redox.protocol.acceptance import Question, read_accepted, read_answered
 from airflow_provider_redox.protocol.exchange import Environment, exchange
 from airflow_provider_redox.protocol.failures import raise_refusal
 from airflow_provider_redox.protocol.paging import Walk, start_walk

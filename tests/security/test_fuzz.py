@@ -34,7 +34,7 @@ from airflow_provider_redox.protocol import (
     uploads,
 )
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.evidence import Question
+from airflow_provider_redox.protocol.acceptance import Question
 from airflow_provider_redox.protocol.inbound import identify
 from airflow_provider_redox.protocol.keys import parse_keys
 from airflow_provider_redox.protocol.outcomes import RetryPolicy, retry_after

@@ -23,7 +23,7 @@ from airflow_provider_redox.exceptions import (
 )
 from airflow_provider_redox.protocol.data_model import PATH, log_ids_of
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
-from airflow_provider_redox.protocol.evidence import is_incomplete
+from airflow_provider_redox.protocol.acceptance import is_incomplete
 from airflow_provider_redox.protocol.pages import Page, Resource
 from airflow_provider_redox.protocol.paging import Position, Walk
 

@@ -19,7 +19,7 @@ from airflow_provider_redox.operators.sends.sending import Sending, Subject
 from airflow_provider_redox.protocol import datamodels, jsontext
 from airflow_provider_redox.protocol.accounted import environment_of
 from airflow_provider_redox.protocol.effects import Request
-from airflow_provider_redox.protocol.evidence import Question
+from airflow_provider_redox.protocol.acceptance import Question
 from airflow_provider_redox.protocol.patients import Patient, patients_of_content
 from airflow_provider_redox.protocol.pointers import find
 from airflow_provider_redox.protocol.uploads import MARK, uploads_in

@@ -16,7 +16,7 @@ from airflow_provider_redox.exceptions import (
     RedoxProtocolError,
 )
 from airflow_provider_redox.protocol.data_model import Accepted
-from airflow_provider_redox.protocol.evidence import Question, is_incomplete, read_accepted, read_answered
+from airflow_provider_redox.protocol.acceptance import Question, is_incomplete, read_accepted, read_answered
 
 from .flows import answer, said_by
 
