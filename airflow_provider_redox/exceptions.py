@@ -23,9 +23,13 @@ from __future__ import annotations
 
 
 class RedoxError(Exception):
-    """The root of the tree. Never raised itself."""
+    """The root of the tree. Never raised itself.
+
+    `may_have_arrived` says whether what was sent may have been processed all the same, as the outcome table has it.
+    """
 
     retryable: bool = False
+    may_have_arrived: bool = False
 
 
 def words_of(error: Exception) -> str:
@@ -103,7 +107,7 @@ class RedoxRateLimitError(RedoxResponseError):
 
 
 class RedoxServerError(RedoxResponseError):
-    """A 5xx (or 408) until patience ran out."""
+    """A 5xx, 408, 425, 460 or 499 until patience ran out; not 501 and 505."""
 
     retryable = True
 
@@ -157,9 +161,13 @@ class RedoxAmbiguousOutcomeError(RedoxError):
 
     :param status: the HTTP status, 0 when no answer came.
     :param trace_id: from the answer's `Redox-Trace-Id`, when one came.
+    :param log_ids: the log IDs of an answer that has not one for each destination: some of them have the message.
     """
 
-    def __init__(self, message: str, *, status: int = 0, trace_id: str | None = None) -> None:
+    may_have_arrived = True
+
+    def __init__(self, message: str, *, status: int = 0, trace_id: str | None = None, log_ids: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.trace_id = trace_id
+        self.log_ids = log_ids

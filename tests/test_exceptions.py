@@ -38,7 +38,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "RedoxRateLimitError": {**ANSWERED, "status": 429, "retry_after": 1.5},
     "RedoxDestinationError": {**ANSWERED, "status": 200, "log_ids": ("log-1", "log-2")},
     "RedoxIncompleteError": {"failed": 2, "total": 9, "url": "s3://bucket/searches.ndjson"},
-    "RedoxAmbiguousOutcomeError": {"status": 504, "trace_id": "trace-1"},
+    "RedoxAmbiguousOutcomeError": {"status": 504, "trace_id": "trace-1", "log_ids": ("log-1",)},
 }
 
 

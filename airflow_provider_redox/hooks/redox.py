@@ -154,10 +154,15 @@ class RedoxHook(BaseHook):
         destination: str | None = None,
         environment: str | None = None,
         headers: Mapping[str, str] | None = None,
+        on_incomplete: str = "fail",
     ) -> dict[str, Any]:
-        """Send a Data Model query to one destination and give its answer."""
+        """Send a Data Model query to one destination and return its answer.
+
+        One that says that it is not whole (`Meta.IsIncomplete`) is an error, unless `on_incomplete` is `warn`.
+        """
         complete = self.client.calls.complete_message(message, destination=destination, environment=environment)
-        answer: dict[str, Any] = self.client.run(self.client.accounted.query(complete, headers)).json()
+        asked = self.client.accounted.query(complete, headers, on_incomplete=on_incomplete)
+        answer: dict[str, Any] = self.client.run(asked).json()
         return answer
 
     def upload(self, file: str | PathLike[str] | bytes, **options: Any) -> str:
@@ -322,12 +327,18 @@ class RedoxAsyncHook(BaseHook):
         return await client.run(client.accounted.post(client.calls.complete_message(message, **where), headers))
 
     async def query_data_model(
-        self, message: Mapping[str, Any], *, headers: Mapping[str, str] | None = None, **where: Any
+        self,
+        message: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        on_incomplete: str = "fail",
+        **where: Any,
     ) -> dict[str, Any]:
         """As `RedoxHook.query_data_model`."""
         client = await self.client()
         complete = client.calls.complete_message(message, **where)
-        answer: dict[str, Any] = (await client.run(client.accounted.query(complete, headers))).json()
+        asked = client.accounted.query(complete, headers, on_incomplete=on_incomplete)
+        answer: dict[str, Any] = (await client.run(asked)).json()
         return answer
 
     async def upload(self, file: str | PathLike[str] | bytes, **options: Any) -> str:

@@ -49,6 +49,8 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     :param line_format: `raw`, the answer as it came; or `envelope`, with destination, data model, the row's key and the run.
     :param on_error: of a cohort's: `fail` the task at its end, a next try asking for the failed ones alone; or `record` them
         in the list and take the rest as the result.
+    :param on_incomplete: an answer that says that it is not whole (`Meta.IsIncomplete`) is an error, `fail`; or it is taken
+        with a warning, counted in the manifest's `extension.incomplete` and marked in the list: `warn`.
     :param validate: `strict` or `lenient` checks the query against the model of its event before it is sent, which needs the
         extra `[datamodels]`; `off` does not.
     """
@@ -64,6 +66,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         "max_concurrency": whole(1, CONCURRENCY_AT_MOST),
         "line_format": choice("raw", "envelope"),
         "on_error": choice("fail", "record"),
+        "on_incomplete": choice("fail", "warn"),
         "validate": choice("off", "lenient", "strict"),
     }
     operator_extra_links = (ResultsLink(),)
@@ -79,6 +82,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         max_concurrency: int = 8,
         line_format: Literal["raw", "envelope"] = "raw",
         on_error: Literal["fail", "record"] = "fail",
+        on_incomplete: Literal["fail", "warn"] = "fail",
         validate: Literal["off", "lenient", "strict"] = "off",
         **kwargs: Unpack[RedoxArguments],
     ) -> None:
@@ -91,6 +95,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         self.max_concurrency = max_concurrency
         self.line_format = line_format
         self.on_error = on_error
+        self.on_incomplete = on_incomplete
         self.validate = validate
         self.depend_on(payload)
         self.check_literals()

@@ -84,21 +84,26 @@ class RedoxUploadOperator(OnceOperator):
                 uris = [client.run(client.accounted.uploaded(flow)) for flow in flows]
             else:
                 layout = self.layout(context, self.output_path)
-                each = enumerate(zip(files, flows, strict=True))
-                uris = [self._upload_once(context, layout, number, file, flow) for number, (file, flow) in each]
+                each, given = enumerate(zip(files, flows, strict=True)), dict[str, bytes]()
+                uris = [self._upload_once(context, layout, number, file, flow, given) for number, (file, flow) in each]
         self.log.info("Uploaded %d files, %d bytes.", len(files), sum(file.size for file in files))
         return {"uploaded": len(uris), "uris": uris}
 
-    def _upload_once(self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str]) -> str:
+    def _upload_once(
+        self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str], given: dict[str, bytes]
+    ) -> str:
+        """Upload a file, or find that it was. `given`: the URIs of the files before it, with hashes of their content."""
         from airflow_provider_redox.protocol.accounted import of_upload
+        from airflow_provider_redox.storage.inputs import digest_of_file
 
+        digest = digest_of_file(file)
         outcome = send_once(
             self,
             context,
             layout,
             what=f"an upload, file {number + 1}",
-            content=_digest(file),
-            send=lambda: _uri(flow),
+            content=digest,
+            send=lambda: _uri(flow, number, digest, given),
             disclosure=of_upload(self.hook.client.settings.blob_url),
             number=number,
             noun="file",
@@ -109,6 +114,7 @@ class RedoxUploadOperator(OnceOperator):
                 f"file {number + 1} was uploaded by an earlier try, whose answer could not be stored: nobody knows its URI. "
                 "Nothing was uploaded now. Clear the task with resend=True to upload it again"
             )
+        given[uri] = digest
         return uri
 
     def _places(self) -> list[tuple[str, Any]]:
@@ -118,18 +124,14 @@ class RedoxUploadOperator(OnceOperator):
         return [(f"paths[{number}]", place) for number, place in enumerate(self.paths)]
 
 
-def _digest(file: File) -> bytes:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with file.open() as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
-
-
-def _uri(flow: Flow[str]) -> Flow[Sent]:
+def _uri(flow: Flow[str], number: int, digest: bytes, given: dict[str, bytes]) -> Flow[Sent]:
+    """Upload. Raises `RedoxAmbiguousOutcomeError` for the URI of another file: which of them lies there is unknown."""
     from airflow_provider_redox.operators.sends.sending import Sent
 
     uri = yield from flow
+    if given.get(uri, digest) != digest:
+        raise RedoxAmbiguousOutcomeError(
+            f"file {number + 1}: the answer gives the URI of an earlier file of this task, so nothing shows that this one "
+            "is there. Clear the task with resend=True to upload them again"
+        )
     return Sent(facts={"uri": uri})

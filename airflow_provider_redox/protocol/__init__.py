@@ -4,7 +4,7 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
 
     one request      effects, exchange, outcomes, failures, pacing, allowance
     who asks         settings, keys, key_material, assertion, token, sharing
-    what is asked    calls, raw, accounted, answers
+    what is asked    calls, raw, accounted, answers, acceptance
     FHIR             fhir, pages, paging, terms, gathered, judging, filters, evidence, unsupported, totals
     compared         comparing, datespans
     more of FHIR     resource_types, counting, windows, cohort, message_header, validation

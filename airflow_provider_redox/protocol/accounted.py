@@ -107,15 +107,17 @@ class Accounted:
 
         return recorded(self.calls.post_message(message, headers), disclosure, learn)
 
-    def query(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[RedoxResponse]:
-        """Send a complete Data Model query, and give the answer; see `Calls.query`."""
+    def query(
+        self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, on_incomplete: str = "fail"
+    ) -> Flow[RedoxResponse]:
+        """Send a complete Data Model query, and return the answer; see `Calls.query`."""
         disclosure = of_query([message], self.calls.settings.base_url)
 
         def learn(response: RedoxResponse) -> None:
             disclosure.saw(patients_of_content(response.json()))
             disclosure.answered(trace_id=response.trace_id)
 
-        return recorded(self.calls.query(message, headers), disclosure, learn)
+        return recorded(self.calls.query(message, headers, on_incomplete=on_incomplete), disclosure, learn)
 
     def upload(self, file: File, **options: Any) -> Flow[str]:
         """Upload a file; see `Calls.upload`."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from airflow_provider_redox.checks import given
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol import answers, data_model, documents, fhir, message_header, raw, uploads
+from airflow_provider_redox.protocol.acceptance import Question, read_accepted, read_answered
 from airflow_provider_redox.protocol.allowance import EVERYTHING
 from airflow_provider_redox.protocol.attachments import Attachment
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
@@ -57,8 +58,9 @@ class Calls:
 
     def send(self, request: Request, *, idempotent: bool | None = None) -> Flow[RedoxResponse]:
         """Send a request; by default its method, path and message say whether it may be repeated."""
-        repeatable = raw.may_repeat(request.method, request.url, request.body) if idempotent is None else idempotent
-        return exchange(request, _ended if repeatable else _whole, repeatable=repeatable, env=self.env)
+        asks = raw.may_repeat(request.method, request.url, request.body)
+        read = _ended if asks else lambda response: answers.read_taken(response, request)
+        return exchange(request, read, repeatable=asks if idempotent is None else idempotent, env=self.env)
 
     def answered(self, request: Request) -> Flow[RedoxResponse]:
         """Send a ready request and give whatever status comes back in the end; for those who judge it themselves.
@@ -150,7 +152,7 @@ class Calls:
 
     def write(self, request: Request, *, repeatable: bool = False) -> Flow[RedoxResponse]:
         """Send what `prepared_writeback` made."""
-        return exchange(request, answers.read_written, repeatable=repeatable, env=self.env)
+        return exchange(request, lambda one: answers.read_written(one, request), repeatable=repeatable, env=self.env)
 
     def upload(self, file: uploads.File, *, headers: Mapping[str, str] | None = None, idempotent: bool = False) -> Flow[str]:
         """Upload a file to `extra.blob_url` and give its URI.
@@ -164,7 +166,7 @@ class Calls:
             )
         boundary = message_header.new_message_id(self.env.new_jti())
         request = uploads.request(self.settings.blob_url, file, self._headers(headers), boundary=boundary)
-        return exchange(request, uploads.read_uri, repeatable=idempotent, env=self.env)
+        return exchange(request, lambda one: uploads.read_uri(one, request.url), repeatable=idempotent, env=self.env)
 
     def document(
         self,
@@ -198,26 +200,39 @@ class Calls:
         Repeated only where it cannot have been processed, unless the author says that it is `repeatable`.
         """
         again = data_model.is_query(message) if repeatable is None else repeatable
-        return self.post(self.prepared_message(message, headers), repeatable=again)
+        return self.post(self.prepared_message(message, headers), Question.of(message), repeatable=again)
 
     def prepared_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
         """Make the request that carries what `complete_message` made."""
         self._check_message(message)
         return data_model.request(self.settings, message, self._headers(headers))
 
-    def post(self, request: Request, *, repeatable: bool = False) -> Flow[data_model.Accepted]:
-        """Send what `prepared_message` made."""
-        return exchange(request, data_model.read_accepted, repeatable=repeatable, env=self.env)
+    def post(self, request: Request, question: Question, *, repeatable: bool = False) -> Flow[data_model.Accepted]:
+        """Send what `prepared_message` made; the answer is held to the message's `question`."""
+        return exchange(request, lambda one: read_accepted(one, question), repeatable=repeatable, env=self.env)
 
-    def query(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Flow[RedoxResponse]:
-        """Send a query that `complete_message` made and give the response that holds the answer: its digits, its headers."""
+    def query(
+        self,
+        message: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        on_incomplete: str = "fail",
+    ) -> Flow[RedoxResponse]:
+        """Send a query that `complete_message` made and return the response that holds the answer: its digits, its headers.
+
+        :param on_incomplete: `fail`, or `warn` to take an answer that says that it is not whole.
+        """
         if not data_model.is_query(message):
             raise RedoxConfigError(
                 "payload: this data model and event type is not a known query; send it with the post operator"
                 f"{data_model.meant_query(message)}"
             )
-        request = self.prepared_message(message, headers)
-        return ask(request, _answering, env=self.env)
+        question, incomplete = Question.of(message), _checked(on_incomplete) == "warn"
+
+        def answering(response: RedoxResponse) -> RedoxResponse:
+            return read_answered(response, question, incomplete=incomplete)
+
+        return ask(self.prepared_message(message, headers), answering, env=self.env)
 
     def complete_message(
         self,
@@ -284,6 +299,12 @@ class Calls:
         return {**own, **self.settings.headers, **checked_headers({} if headers is None else headers, where="headers")}
 
 
+def _checked(on_incomplete: str) -> str:
+    if on_incomplete not in ("fail", "warn"):
+        raise RedoxConfigError("on_incomplete: must be fail or warn")
+    return on_incomplete
+
+
 def _whole(response: RedoxResponse) -> RedoxResponse:
     return response
 
@@ -299,8 +320,3 @@ def _ended(response: RedoxResponse) -> RedoxResponse:
     raise RedoxProtocolError(
         f"HTTP {response.status}, but the answer does not say where it ends, so a part of it would look like the whole"
     )
-
-
-def _answering(response: RedoxResponse) -> RedoxResponse:
-    data_model.read_answer(response)
-    return response

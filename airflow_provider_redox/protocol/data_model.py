@@ -19,7 +19,7 @@ from airflow_provider_redox.checks import given, is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol.destinations import Destination, find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
-from airflow_provider_redox.protocol.failures import is_transient, meta_errors, traced
+from airflow_provider_redox.protocol.failures import is_transient, is_unsure, meta_errors, traced
 from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.protocol.settings import Settings
 
@@ -159,16 +159,8 @@ def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str
     return Request("POST", url, label, all_headers, encode(message), destination=destination)
 
 
-def read_accepted(response: RedoxResponse) -> Accepted:
-    """Read the answer to a notification.
-
-    Raises `RedoxProtocolError` for an answer without a Meta object, and `RedoxDestinationError` for errors inside the 200.
-    """
-    return Accepted(log_ids_of(read_answer(response)), response.trace_id)
-
-
 def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    """Give the log IDs in an answer's Meta, one for each destination."""
+    """Return the log IDs in an answer's Meta."""
     logs = answer["Meta"].get("Logs")
     entries = logs if isinstance(logs, list) else []
     found = (entry.get("ID") for entry in entries if isinstance(entry, dict))
@@ -176,7 +168,10 @@ def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_answer(response: RedoxResponse) -> dict[str, Any]:
-    """Read an answer whole. Raises as `read_accepted` does."""
+    """Read an answer whole.
+
+    Raises `RedoxProtocolError` for an answer without a Meta object, and `RedoxDestinationError` for errors inside the 200.
+    """
     answer = response.json()
     if not isinstance(answer, dict) or not isinstance(answer.get("Meta"), dict):
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer has no Meta object")
@@ -193,6 +188,7 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
             trace_id=response.trace_id,
         )
         error.retryable = is_transient(response) and not log_ids
+        error.may_have_arrived = is_unsure(response)
         raise error
     return answer
 

@@ -122,7 +122,8 @@ class Disclosure:
         """Give the code of audit-event-outcome."""
         if error is None:
             return self.outcome or SUCCESS
-        return REFUSED if 400 <= getattr(error, "status", 0) < 500 else FAILED
+        refused = getattr(error, "status", 0) >= 400 and not getattr(error, "may_have_arrived", False)
+        return REFUSED if refused else FAILED
 
     def saw(self, patients: Iterable[Patient]) -> None:
         """Take down the patients of one resource or message."""

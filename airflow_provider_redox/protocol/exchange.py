@@ -8,9 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from airflow_provider_redox.exceptions import RedoxAuthError, RedoxDestinationError, RedoxError, RedoxProtocolError
+from airflow_provider_redox.exceptions import (
+    RedoxAmbiguousOutcomeError,
+    RedoxAuthError,
+    RedoxDestinationError,
+    RedoxError,
+    RedoxProtocolError,
+)
 from airflow_provider_redox.protocol import assertion, failures
 from airflow_provider_redox.protocol.effects import (
     Bearer,
@@ -185,11 +191,11 @@ def _persist(
         yield turn
         started = env.monotonic() if started is None else started
         request = yield from prepare(renew)
-        happened: Happened = yield Send(request, attempt)
+        happened = _said((yield Send(request, attempt)))
         step = decide(happened, repeatable=repeatable)
         unreadable: RedoxError | None = None
-        if step is Step.DONE and isinstance(happened, RedoxResponse):
-            judged = _judged(read, happened, repeatable=repeatable)
+        if isinstance(happened, RedoxResponse) and 200 <= happened.status < 300:
+            judged = _judged(read if step is Step.DONE else _part, happened, repeatable=repeatable)
             if not isinstance(judged, _Unreadable):
                 env.budget.earn(turn.destination)
                 return judged
@@ -216,6 +222,17 @@ def _persist(
         raise failures.no_answer(happened, request.label, attempt)
 
 
+def _said(happened: Happened) -> Happened:
+    """Take a status line that says no at its word, whatever became of the body."""
+    if isinstance(happened, RedoxResponse) or happened.status < 300:
+        return happened
+    return RedoxResponse(happened.status, happened.headers)
+
+
+def _part(response: RedoxResponse) -> NoReturn:
+    raise RedoxProtocolError(f"HTTP {response.status}, but the answer is a part, and the whole was asked for")
+
+
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
     """A success status whose body was not what was promised, and what follows."""
@@ -228,6 +245,8 @@ def _judged(read: Reader[T], response: RedoxResponse, *, repeatable: bool) -> T 
     """Give what `read` makes of a success; a failure of the destination that may pass is for another try, where allowed."""
     try:
         return read(response)
+    except RedoxAmbiguousOutcomeError as error:  # taken in part: again would be twice, whoever lets it be repeated
+        return _Unreadable(error, Step.AMBIGUOUS)
     except RedoxProtocolError as error:
         again = UNREADABLE.repeatable if error.retryable else Step.FAIL
         return _Unreadable(error, again if repeatable else UNREADABLE.unsafe)

@@ -26,7 +26,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.protocol.effects import Failure, Happened, RedoxResponse, Stage, trace_in
-from airflow_provider_redox.protocol.outcomes import http_date, retry_after
+from airflow_provider_redox.protocol.outcomes import Step, decide, http_date, may_have_arrived, retry_after
 
 CLOCK_TOLERANCE = 10.0
 """Seconds of skew that Redox's token endpoint tolerates (its error page)."""
@@ -42,33 +42,42 @@ _HINTS = {
 }
 
 
+_REDIRECT = "a redirect or an unexpected status; redirects are never followed"
+
+
 def raise_refusal(response: RedoxResponse) -> NoReturn:
     """Raise the error that fits an error status."""
     raise refusal(response)
 
 
 def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
-    """Make the error that fits an error status."""
+    """Make the error that fits an error status, and let it say whether the request may have been processed."""
+    error = _refusal(response)
+    error.may_have_arrived = may_have_arrived(response)
+    return error
+
+
+def _refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
     issues = issues_of(response)
     said = f"HTTP {response.status} from Redox{traced(response)}"
     details = f": {'; '.join(issues)}" if issues else ""
     if response.status < 200 or 300 <= response.status < 400:
-        return RedoxSecurityError(f"{said}: a redirect or an unexpected status; redirects are never followed")
+        return RedoxSecurityError(f"{said}: {_REDIRECT}")
     if response.status == 429:
         after = retry_after(response.headers, now=0.0) if response.headers.get("retry-after", "").isdigit() else None
         stated = response.headers.get("x-ratelimit-limit", "")
         limit = stated if _LIMIT.fullmatch(stated) else "10,000 in five minutes per IP address"
         message = f"{said}: the rate limit ({limit}) is used up; lower extra.requests_per_5min or use an Airflow pool"
         return RedoxRateLimitError(message, issues=issues, trace_id=response.trace_id, retry_after=after)
-    kind = _kind(response.status)
+    kind = _kind(response)
     hint = _HINTS.get(response.status, "Redox or the destination could not do it")
     return kind(f"{said}, {hint}{details}", status=response.status, issues=issues, trace_id=response.trace_id)
 
 
-def _kind(status: int) -> type[RedoxResponseError]:
-    if status == 401:
+def _kind(response: RedoxResponse) -> type[RedoxResponseError]:
+    if response.status == 401:
         return RedoxAuthError
-    return RedoxServerError if status >= 500 or status == 408 else RedoxResponseError
+    return RedoxServerError if decide(response, repeatable=True) is Step.RETRY else RedoxResponseError
 
 
 def token_refusal(response: RedoxResponse, *, now: float) -> RedoxResponseError | RedoxProtocolError:
@@ -101,13 +110,16 @@ def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportErro
 
 
 def ambiguous(happened: Happened, label: str, unreadable: RedoxError | None) -> RedoxAmbiguousOutcomeError:
-    """Make the error for an unsafe request whose outcome is unknown."""
+    """Make the error for an unsafe request whose outcome is unknown, unless its reader has made it."""
+    if isinstance(unreadable, RedoxAmbiguousOutcomeError):
+        return unreadable
     if unreadable is not None:
         what = f"Redox answered with a success status but an unreadable body ({unreadable})"
     elif isinstance(happened, Failure):
         what = f"{happened.stage.value}: {happened.reason}"
     else:
         what = f"HTTP {happened.status} from Redox{traced(happened)}"
+        what += f", {_REDIRECT}" if happened.status < 400 else ""
     trace_id = trace_in(happened.headers)
     return RedoxAmbiguousOutcomeError(
         f"{label}: {what}. The request may or may not have been processed; it is not sent again. "
@@ -148,6 +160,22 @@ def is_transient(response: RedoxResponse) -> bool:
     issues = [issue for issue in _list(answer.get("issue")) if isinstance(issue, dict)]
     codes = [issue.get("code") for issue in issues if issue.get("severity") in ("error", "fatal", None)]
     return bool(codes) and all(code in _TRANSIENT for code in codes)
+
+
+def is_unsure(response: RedoxResponse) -> bool:
+    """Return whether a failure inside a success leaves open if it was done: the destination was too slow, or broke off."""
+    try:
+        answer = response.json()
+    except RedoxProtocolError:
+        return False
+    if not isinstance(answer, dict):
+        return False
+    meta, issues = answer.get("Meta"), [one for one in _list(answer.get("issue")) if isinstance(one, dict)]
+    errors = _list(meta.get("Errors")) if isinstance(meta, dict) else []
+    stated = (str(one.get("DestinationStatusCode", "")) for one in errors if isinstance(one, dict))
+    codes = [int(code) for code in stated if re.fullmatch(r"[1-5]\d\d", code)]
+    unsure = any(may_have_arrived(RedoxResponse(code)) for code in codes)
+    return unsure or any(one.get("severity") != "warning" and one.get("code") in _UNSURE for one in issues)
 
 
 def mentioned_names(response: RedoxResponse, names: Iterable[str]) -> list[str]:
@@ -210,6 +238,7 @@ _ISSUE_TYPE = re.compile(
 """FHIR's own words (value set issue-type of R4 and R5). A word of a server's own making could be a name."""
 
 _TRANSIENT = frozenset({"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"})
+_UNSURE = frozenset({"transient", "exception", "timeout", "incomplete"})
 _LIMIT = re.compile(r"[0-9][0-9,;= w]{0,59}")  # also as draft-ietf-httpapi-ratelimit-headers has it: `10000;w=300`
 _CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|[a-z]+(-[a-z]+)+|\d{1,5}")
 _PATH = re.compile(r"[A-Z][A-Za-z]{1,60}(\.[a-z][A-Za-z]{0,60}(\[\d{1,3}\])?){1,20}|http\.[a-z_-]{1,60}")

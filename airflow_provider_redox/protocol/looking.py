@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, TypeVar
 
 from airflow_provider_redox.exceptions import (
@@ -32,8 +31,10 @@ from airflow_provider_redox.protocol.platform import (
     PAGES_AT_MOST,
     SKEW,
     Found,
+    check_fitting,
     iso,
     log_request,
+    moment_of,
     page_of_logs,
     read_log,
 )
@@ -197,6 +198,7 @@ def find_in_window(platform: Platform, window: delivery.Window) -> Flow[dict[str
     cursor: str | None = None
     for _ in range(PAGES_AT_MOST):
         logs, cursor = yield from page_of_logs(platform.settings, platform.env, filters, cursor, platform.settings.headers)
+        check_fitting(logs, filters)
         found.update({log.id: (delivery.plain(log.status), moment_of(log.created_at) or window.since) for log in logs})
         if cursor is None:
             return found
@@ -261,7 +263,10 @@ def _ask(platform: Platform, log_id: str, knowledge: Knowledge, told: Told) -> F
         return response.status if response.status in _OF_ONE_LOG else failures.raise_refusal(response)
 
     def shown(response: RedoxResponse) -> dict[str, Any] | int:
-        return read_log(response)
+        log = read_log(response)
+        if log.get("id") not in (None, log_id):
+            raise RedoxProtocolError(f"HTTP {response.status}, but the answer is another log than was asked for")
+        return log
 
     request = log_request(platform.settings, log_id, data_mode=platform.data_mode)
     log = yield from ask(request, shown, env=platform.env, refused=not_shown)
@@ -272,12 +277,3 @@ def _ask(platform: Platform, log_id: str, knowledge: Knowledge, told: Told) -> F
     if made is not None:
         knowledge.made[log_id] = made
     told({log_id: delivery.status_of(log)})
-
-
-def moment_of(text: Any) -> float | None:
-    """Read a time in ISO 8601 as seconds since the epoch; None for what is none, or has no zone."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return None if moment.tzinfo is None else moment.timestamp()

@@ -44,21 +44,32 @@ STAGES: Mapping[Stage, Row] = {
     Stage.OVERSIZE: Row(Step.FAIL, Step.AMBIGUOUS),
 }
 
-STATUSES: Mapping[int, Row] = {
-    401: Row(Step.RENEW, Step.RENEW),  # refused before it was processed
-    408: Row(Step.RETRY, Step.AMBIGUOUS),
-    429: Row(Step.RETRY, Step.RETRY),  # refused before it was processed
-    501: Row(Step.FAIL, Step.FAIL),
-    505: Row(Step.FAIL, Step.FAIL),
-}
-
 UNREADABLE = Row(Step.RETRY, Step.AMBIGUOUS)
 """A success status with a body that is not what was promised."""
+
+_REFUSED = Row(Step.FAIL, Step.FAIL)
+_DONE_PERHAPS = Row(Step.FAIL, Step.AMBIGUOUS)
+
+STATUSES: Mapping[int, Row] = {
+    206: UNREADABLE,  # a part, and none was asked for: Range is never sent
+    307: _REFUSED,  # the request is to be made elsewhere, so it was not made here (RFC 9110 section 15.4.8)
+    308: _REFUSED,
+    401: Row(Step.RENEW, Step.RENEW),  # refused before it was processed
+    408: Row(Step.RETRY, Step.AMBIGUOUS),
+    409: _DONE_PERHAPS,  # also what a server says to the second copy of a request that a proxy sent twice
+    425: Row(Step.RETRY, Step.RETRY),  # not processed (RFC 8470 section 5.2)
+    429: Row(Step.RETRY, Step.RETRY),  # refused before it was processed
+    460: Row(Step.RETRY, Step.AMBIGUOUS),  # a load balancer of AWS: the connection was closed while the server was at work
+    499: Row(Step.RETRY, Step.AMBIGUOUS),  # nginx: the same
+    501: _REFUSED,  # the server does no such thing, for nobody
+    505: _REFUSED,
+}
 
 _OTHER_SERVER_ERROR = Row(Step.RETRY, Step.AMBIGUOUS)
 _BUSY_WITH_RETRY_AFTER = Row(Step.RETRY, Step.RETRY)  # a gateway that names a time has not passed the request on
 _SUCCESS = Row(Step.DONE, Step.DONE)
-_REFUSED = Row(Step.FAIL, Step.FAIL)
+_SHORT_OF_AN_ANSWER = _DONE_PERHAPS
+"""1xx, which promises an answer that did not come; 3xx, with which many servers answer a form that they have processed."""
 
 
 def decide(happened: Happened, *, repeatable: bool) -> Step:
@@ -67,9 +78,16 @@ def decide(happened: Happened, *, repeatable: bool) -> Step:
     return row.repeatable if repeatable else row.unsafe
 
 
+def may_have_arrived(happened: Happened) -> bool:
+    """Return whether a request that met this may have been processed, read off the column of those that are unsafe."""
+    return decide(happened, repeatable=False) in (Step.AMBIGUOUS, Step.DONE)
+
+
 def _row(happened: Happened) -> Row:
     if isinstance(happened, Failure) and (not happened.status or 200 <= happened.status < 300):
         return STAGES[happened.stage]
+    if happened.status < 200 or (300 <= happened.status < 400 and happened.status not in STATUSES):
+        return _SHORT_OF_AN_ANSWER
     if happened.status == 503 and "retry-after" in happened.headers:
         return _BUSY_WITH_RETRY_AFTER
     if happened.status in STATUSES:

@@ -15,7 +15,7 @@ import msgspec
 from airflow_provider_redox.exceptions import RedoxDestinationError, RedoxProtocolError
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.effects import RedoxResponse
-from airflow_provider_redox.protocol.failures import is_transient, issues_of
+from airflow_provider_redox.protocol.failures import is_transient, is_unsure, issues_of
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
@@ -183,4 +183,5 @@ def destination_error(response: RedoxResponse) -> RedoxDestinationError:
         trace_id=response.trace_id,
     )
     error.retryable = is_transient(response)
+    error.may_have_arrived = is_unsure(response)
     return error

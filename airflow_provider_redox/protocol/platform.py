@@ -7,8 +7,9 @@ a text that stands in the message has Redox look into payloads.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
@@ -60,12 +61,15 @@ class Sought:
 class Found(msgspec.Struct, frozen=True, rename="camel"):
     """One log, as far as it is read.
 
-    :param created_at: when, in ISO 8601, as far as the answer says it.
+    :param created_at: when, in ISO 8601, as far as the answer says it; and what it is of and where it went, likewise.
     """
 
     id: str
     status: str = ""
     created_at: Any = None
+    data_model: Any = None
+    event_type: Any = None
+    destination: Any = None
 
 
 class _Payload(msgspec.Struct):
@@ -96,6 +100,7 @@ def find_logs(settings: Settings, env: Environment, sought: Sought, headers: Map
     cursor: str | None = None
     for _ in range(PAGES_AT_MOST):
         logs, cursor = yield from page_of_logs(settings, env, filters, cursor, headers)
+        check_fitting(logs, filters)
         found.update({log.id: log for log in logs})
         if cursor is None:
             return list(found.values())
@@ -107,8 +112,49 @@ def is_witnessed(
 ) -> Flow[bool]:
     """Say whether the environment shows any log to this destination: another environment's search finds none of ours."""
     times = {"createdAfter": iso(until - WITNESSED), "createdBefore": iso(until + SKEW)}
-    logs, _ = yield from page_of_logs(settings, env, {"destinationId": destination_id, **times}, None, headers)
+    filters = {"destinationId": destination_id, **times}
+    logs, _ = yield from page_of_logs(settings, env, filters, None, headers)
+    check_fitting(logs, filters)
     return bool(logs)
+
+
+def check_fitting(logs: Iterable[Found], filters: Mapping[str, Any]) -> None:
+    """Raise `RedoxProtocolError` for a log that is not what was searched for: then nothing that was found proves anything.
+
+    A service that knows no such filter shows the logs of everybody. A log that says nothing of itself may fit.
+    """
+    for log in logs:
+        place = log.destination.get("id") if isinstance(log.destination, Mapping) else None
+        stated = {"dataModel": log.data_model, "eventType": log.event_type, "destinationId": place}
+        wrong = [
+            name for name, value in stated.items() if value and name in filters and plain(value) != plain(filters[name])
+        ]
+        made = moment_of(log.created_at)
+        if (
+            made is not None
+            and not _moment(filters["createdAfter"]) - SKEW <= made <= _moment(filters["createdBefore"]) + SKEW
+        ):
+            wrong.append("createdAt")
+        if wrong:
+            raise RedoxProtocolError(f"the log search gave logs that do not fit its filter {wrong[0]}, so it proves nothing")
+
+
+def plain(value: Any) -> str:
+    """Return a name or an ID as it is compared, without spaces and capitals."""
+    return str(value).replace(" ", "").lower()
+
+
+def moment_of(text: Any) -> float | None:
+    """Read a time in ISO 8601 as seconds since the epoch; None for what is none, or has no zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return None if moment.tzinfo is None else moment.timestamp()
+
+
+def _moment(text: Any) -> float:
+    return moment_of(text) or 0.0
 
 
 def settle(settings: Settings, env: Environment, sought: Sought, headers: Mapping[str, str]) -> Flow[list[Found]]:

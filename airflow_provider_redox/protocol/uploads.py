@@ -80,15 +80,16 @@ def check_size(size: int, *, where: str) -> None:
         raise RedoxConfigError(f"{where}: the file has {size} bytes, and Redox takes {MAX_BYTES}")
 
 
-def read_uri(response: RedoxResponse) -> str:
-    """Read where the file is now. Redox answers `{"URI": "..."}`; other spellings and a Location header are taken too.
+def read_uri(response: RedoxResponse, url: str) -> str:
+    """Read where the file is now. Redox answers 201 and `{"URI": "..."}`; other spellings and a 201's Location will do.
 
-    Raises `RedoxProtocolError` when there is none.
+    Raises `RedoxProtocolError` when there is none but the `url` that was asked, which an echo gives back.
     """
     answer = response.json() if response.body.strip() else {}
     told = {str(name).lower(): value for name, value in answer.items()} if isinstance(answer, dict) else {}
-    candidates = [told.get("uri"), told.get("url"), response.headers.get("location")]
-    found = next((one for one in candidates if isinstance(one, str) and _URI.fullmatch(one)), None)
+    made = response.headers.get("location") if response.status == 201 else None
+    candidates = [told.get("uri"), told.get("url"), made]
+    found = next((one for one in candidates if isinstance(one, str) and _URI.fullmatch(one) and one != url), None)
     if found is None:
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer does not say where the uploaded file is")
     return found

@@ -14,7 +14,8 @@ from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.links.logs import KEY, log_url
 from airflow_provider_redox.protocol.delivery import GRACE, SHOWN, Rules, Verdict, Watch, Window, delivery_error
 from airflow_provider_redox.protocol.destinations import find_destination
-from airflow_provider_redox.protocol.looking import DATA_MODES, Knowledge, Platform, find_in_window, look, moment_of
+from airflow_provider_redox.protocol.looking import DATA_MODES, Knowledge, Platform, find_in_window, look
+from airflow_provider_redox.protocol.platform import moment_of
 from airflow_provider_redox.storage.sent_logs import sent_logs
 from airflow_provider_redox.triggers.delivery import RedoxDeliveryTrigger
 from airflow_provider_redox.triggers.events import Event, ticket_of

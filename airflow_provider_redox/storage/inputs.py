@@ -5,6 +5,7 @@ A complaint names the argument, never the path: a file's name may be a patient's
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,15 @@ def file_to_upload(place: Any, *, where: str) -> File:
     name = found.url.rpartition("/")[2]
     suffix = name.rpartition(".")[2] if "." in name else ""
     return File(found.size, found.open, suffix)  # type: ignore[arg-type]
+
+
+def digest_of_file(file: File) -> bytes:
+    """Return a hash of a file's content, which is read a piece at a time."""
+    digest = hashlib.sha256()
+    with file.open() as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def read_json(place: Any, *, where: str, limit: int) -> Any:

@@ -224,9 +224,8 @@ class MessageRecord:
         facts = facts_of(error) if error else {}
         if self.begun or self._earlier.outcome in OPEN:
             self._tell("ambiguous", facts)
-        elif isinstance(error, RedoxAmbiguousOutcomeError):  # somebody else may have sent it
-            self.trace.open_from = 0.0
-            self._tell("ambiguous", facts)
+        elif isinstance(error, RedoxAmbiguousOutcomeError):  # somebody else may have sent its key; this task has not
+            self._tell("unsent", {**facts, "issues": [str(error)]})
         else:
             self._tell("unsent", facts)
 

@@ -2,13 +2,16 @@
 
 Object stores can make a file only if there is none (S3 If-None-Match, GCS generation 0), and so can a disk: of two
 tasks that hold the same key at once, one sends. The file's name is a hash of the key with a salt that lies in the
-ledger, and it holds a status, log IDs and who sent it; no key and no content.
+ledger, and it holds a status, log IDs, who sent it and a hash of what was sent, with the same salt; no key and no content.
+
+Without its salt no key is found again. So a salt is made for a ledger that is empty, and for no other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import UTC, datetime
 
@@ -20,6 +23,7 @@ from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.storage.files import Files
 
 _AND = " and "
+_SALT = re.compile(rb"[0-9a-f]{64}")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -28,12 +32,14 @@ class Entry(msgspec.Struct, frozen=True):
     :param status: `sending` or `accepted`.
     :param by: the task instance, as `dag_id/run_id/task_id/map_index`; several that may have sent it, with `and` between.
     :param at: when, in UTC.
+    :param hash: of the content, see `SendLedger.hash_of`; empty where nobody wrote it down.
     """
 
     status: str
     by: str
     at: str = ""
     log_ids: list[str] = []
+    hash: str = ""
 
 
 class SendLedger:
@@ -45,26 +51,50 @@ class SendLedger:
         self._salt = b""
 
     def url_of(self, *key: str) -> str:
-        """Give the place of a key."""
-        if not self._salt:
-            self._salt = self._shared_salt()
-        name = hmac.new(self._salt, "\0".join(key).encode(), hashlib.sha256).hexdigest()[:40]
+        """Return the place of a key."""
+        name = self._keyed("\0".join(key).encode())
         return f"{self._root}/{name[:2]}/{name}.json"
 
-    def _shared_salt(self) -> bytes:
-        """Give the salt that all who use this ledger share; who comes first makes it."""
-        place = f"{self._root}/salt"
-        self._files.write_new(place, secrets.token_hex(32).encode())
-        salt = self._files.read(place)
-        if not salt:
-            raise RedoxConfigError("ledger_path: its file `salt` is empty; restore it, or begin a new ledger")
-        return salt
+    def hash_of(self, content: bytes) -> str:
+        """Return the hash by which entries tell one content from another; the same for all who use this ledger."""
+        return self._keyed(b"content\0" + content)
 
-    def claim(self, url: str, by: str) -> Entry | None:
-        """Take a key for a task instance. Gives None when it was free, and who has it when it was not."""
+    def _keyed(self, text: bytes) -> str:
+        if not self._salt:
+            self._salt = self._shared_salt()
+        return hmac.new(self._salt, text, hashlib.sha256).hexdigest()[:40]
+
+    def _shared_salt(self) -> bytes:
+        """Return the salt that all who use this ledger share; who comes first to an empty ledger makes it."""
+        place = f"{self._root}/salt"
+        salt = self._files.read(place)
+        if salt is None:
+            if self._files.folders(self._root):  # of entries: then the salt is lost, unless it was made just now
+                salt = self._files.read(place)
+            else:
+                self._files.write_new(place, secrets.token_hex(32).encode())
+                salt = self._files.read(place)
+        return self._checked(salt)
+
+    def _checked(self, salt: bytes | None) -> bytes:
+        """Refuse a salt that is lost or is none: with another one every key would be free again."""
+        if salt is not None and _SALT.fullmatch(salt.strip()):
+            return salt.strip()
+        what = (
+            "is missing, and the ledger has entries"
+            if salt is None
+            else "holds no salt: it is empty, cut off or another file"
+        )
+        raise RedoxConfigError(
+            f"ledger_path: its file `salt` {what}. Nothing was sent. Restore it from a backup; or begin a new ledger at "
+            "another path, which knows nothing of what was sent"
+        )
+
+    def claim(self, url: str, by: str, digest: str) -> Entry | None:
+        """Take a key for a task instance and a content. Returns None when it was free, and who has it when it was not."""
         content = None
         for _ in range(3):  # one that is there and cannot be read was given back in between
-            if self._files.write_new(url, msgspec.json.encode(Entry("sending", by, _now()))):
+            if self._files.write_new(url, msgspec.json.encode(Entry("sending", by, _now(), hash=digest))):
                 return None
             if (content := self._files.read(url)) is not None:
                 break
@@ -74,12 +104,12 @@ class SendLedger:
         """Say that one more sends what another may have sent. From then on it is nobody's own, to send or to give back."""
         others = entry.by.split(_AND)
         if entry.status != "accepted" and by not in others:
-            both = Entry(entry.status, _AND.join([*others, by]), _now())
+            both = Entry(entry.status, _AND.join([*others, by]), _now(), hash=entry.hash)
             self._files.write(url, msgspec.json.encode(both))
 
-    def accepted(self, url: str, by: str, log_ids: tuple[str, ...]) -> None:
+    def accepted(self, url: str, by: str, digest: str, log_ids: tuple[str, ...]) -> None:
         """Say that Redox has it."""
-        self._files.write(url, msgspec.json.encode(Entry("accepted", by, _now(), list(log_ids))))
+        self._files.write(url, msgspec.json.encode(Entry("accepted", by, _now(), list(log_ids), digest)))
 
     def release(self, url: str) -> None:
         """Say that it was not sent, or was refused."""

@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_redox.exceptions import (
-    RedoxAmbiguousOutcomeError,
     RedoxAuditError,
     RedoxError,
     RedoxProtocolError,
     RedoxSecurityError,
-    RedoxServerError,
     RedoxTransportError,
 )
 from airflow_provider_redox.protocol import jsontext
@@ -166,19 +164,17 @@ def facts_of(error: Exception) -> dict[str, Any]:
 
 
 def outcome_of(error: RedoxError) -> str:
-    """Say what an error means for the message: `unsent`, `refused` or `ambiguous`.
+    """Return what an error means for the message: `unsent`, `refused` or `ambiguous`.
 
-    A transport error after a part was sent, and a 5xx, come here only where the author let the message be repeated. What
-    was refused and has log IDs was taken for one of several destinations.
+    What an error status means is the outcome table's word; see `protocol/outcomes.py`. What was refused and has log IDs was
+    taken for one of several destinations.
     """
-    if getattr(error, "log_ids", None):
+    if getattr(error, "log_ids", None) or error.may_have_arrived:
         return "ambiguous"
     if isinstance(error, RedoxAuditError):
         return "unsent"
     if isinstance(error, RedoxTransportError):
         return "ambiguous" if error.sent else "unsent"
-    if isinstance(error, RedoxAmbiguousOutcomeError | RedoxServerError):
-        return "ambiguous"
     unreadable = isinstance(error, RedoxProtocolError) and not isinstance(error, RedoxSecurityError)
     return "ambiguous" if unreadable else "refused"
 

@@ -353,7 +353,10 @@ def test_no_token_no_message(driver: Driver) -> None:
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 @pytest.mark.parametrize("act", ["token", "read", "post"])
 def test_redirects_are_not_followed(driver: Driver, status: str, act: str) -> None:
-    """A redirect of any request is a security error; the target sees nothing, and no request is sent twice."""
+    """The target of a redirect sees nothing, and no request is sent twice.
+
+    A server may have processed a message before it names where to look (301 to 303): that is ambiguous.
+    """
     with Wire() as target:
         away = http(b"", status=status, Location=f"{target.url}/elsewhere")
 
@@ -365,7 +368,8 @@ def test_redirects_are_not_followed(driver: Driver, status: str, act: str) -> No
         with Wire(redirects) as wire:
             connection = connection_to(wire.url)
             drive = driver(connection if act == "token" else with_token(connection))
-            with pytest.raises(RedoxSecurityError) as caught:
+            processed = act == "post" and not status.startswith(("307", "308"))
+            with pytest.raises(RedoxAmbiguousOutcomeError if processed else RedoxSecurityError) as caught:
                 getattr(drive, act)()
             assert len(wire.requests) == 1
         assert not target.connections

@@ -29,14 +29,18 @@ def failure(stage: Stage, status: int = 0) -> list[Happened]:
 
 
 _SPECIAL = {*STATUSES, 503}
+_SHORT = {*range(100, 104), *range(300, 400)} - {307, 308}
 HAPPENED: dict[str, list[Happened]] = {
-    "2xx with the answer that was promised": answers(200, 201, 204),
+    "2xx with the answer that was promised": answers(200, 201, 202, 203, 204, 205, 207, 226),
     "2xx, and the body is cut off": failure(Stage.CUT, 200),
     "2xx, and the body is above 64 MB": failure(Stage.OVERSIZE, 200),
-    "3xx": answers(301, 302, 307, 308),
+    "206, a part of an answer": answers(206),
+    "307, 308": answers(307, 308),
+    "1xx, any other 3xx": answers(*sorted(_SHORT)),
     "401": answers(401),
-    "408": answers(408),
-    "429": answers(429),
+    "408, 460, 499": answers(408, 460, 499),
+    "409": answers(409),
+    "425, 429": answers(425, 429),
     "any other 4xx": answers(*(status for status in range(400, 500) if status not in _SPECIAL)),
     "501, 505": answers(501, 505),
     "503 with `Retry-After`": answers(503, retry_after="5"),

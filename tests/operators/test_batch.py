@@ -26,6 +26,7 @@ from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperat
 from airflow_provider_redox.operators.sends import batch_segment, batching
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.storage.files import Files
+from airflow_provider_redox.storage.send_ledger import SendLedger
 from airflow_provider_redox.storage.send_marker import Mark
 from tests.support.sandbox import Sandbox
 
@@ -688,3 +689,72 @@ def test_a_ledger_settles_what_a_kill_left_open(batch: Batch, sandbox: Sandbox, 
         batch.post(**shared)
     assert batch.post(AGAIN, **shared)["accepted"] == 10
     assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
+
+
+def other(number: int) -> dict[str, Any]:
+    return {**message(number), "Visit": {"VisitNumber": "another"}}
+
+
+@pytest.mark.parametrize("on_refused", ["fail", "record"])
+def test_one_key_with_two_contents_is_refused_by_line(batch: Batch, sandbox: Sandbox, tmp_path: Path, on_refused: str):
+    """In one file or over runs: the second content is not sent, its line says so with both tasks, the others are sent."""
+    shared = {**KEYED, "ledger_path": f"file://{tmp_path}/ledger", "on_refused": on_refused}
+    single = RedoxDataModelPostOperator(task_id="one", payload=message(7), results_path=f"file://{tmp_path}/one", **shared)
+    batch._execute(single)
+    batch.write(message(0), message(1), other(0), message(2), other(7), message(1))
+    if on_refused == "record":
+        assert {"accepted": 4, "refused": 2, "already_sent": 1}.items() <= batch.post(**shared).items()
+    else:
+        assert "2 refused (lines 3, 5)" in batch.fails(RedoxResponseError, **shared)
+    assert batch.outcomes() == ["accepted", "accepted", "refused", "accepted", "refused", "accepted"]
+    said = [line["issues"][0] for line in batch.lines() if line["outcome"] == "refused"]
+    assert all("idempotency_key: " in one and "sent another content with the key of this message" in one for one in said)
+    assert "/one/" in said[1]
+    assert all("/post/" in one for one in said)
+    assert sorted(arrived(sandbox)) == mrns(0, 1, 2, 7)
+
+
+def test_who_loses_a_race_for_a_key_tries_again(batch: Batch, sandbox: Sandbox, tmp_path: Path):
+    """What another task is sending is unsent here: Airflow retries, and finds that it was sent, or given back."""
+    root = f"file://{tmp_path}/ledger"
+    ledger, general = SendLedger(root), sandbox.connection["extra"]["destinations"]["general"]["id"]
+    urls = [ledger.url_of("PatientAdmin", "NewPatient", general, f"MRN-{number}") for number in (2, 5)]
+    for url in urls:
+        assert ledger.claim(url, "feed/other/post/-1", "") is None
+    with pytest.raises(RedoxTransportError, match=r"2 unsent \(lines 3, 6\)") as lost:
+        batch.post(**KEYED, ledger_path=root)
+    assert lost.value.retryable
+    assert "feed/other/post/-1" in batch.lines()[2]["issues"][0]
+    assert sorted(arrived(sandbox)) == mrns(0, 1, 3, 4, 6, 7, 8, 9)
+    ledger.release(urls[0])
+    same = RedoxDataModelPostOperator(
+        task_id="one", payload=message(5), results_path=f"file://{tmp_path}/one", **KEYED, ledger_path=root, resend=True
+    )
+    batch._execute(same)
+    summary = batch.post(AGAIN, **KEYED, ledger_path=root)
+    assert (summary["accepted"], summary["already_sent"]) == (10, 9)
+    assert Counter(arrived(sandbox)) == Counter(mrns(*range(10)))
+
+
+# ── what an answer shows ──
+
+
+def test_a_log_is_of_one_message(batch: Batch, sandbox: Sandbox):
+    """A cache between us and Redox that gives each message the first one's answer makes no acceptance of them."""
+    cached = {"Meta": {"Logs": [{"ID": "log-of-the-first"}]}}
+    sandbox.fault("body", body=cached, match={"path": "/endpoint"}, times=None)
+    said = batch.fails(RedoxAmbiguousOutcomeError, max_concurrency=1)
+    assert "1 accepted, 9 ambiguous" in said
+    assert batch.outcomes() == ["accepted"] + ["ambiguous"] * 9
+    batch.fails(RedoxAmbiguousOutcomeError, AGAIN)
+    assert len(sandbox.ledger("/endpoint")) == 10
+
+
+def test_one_log_for_two_hospitals_is_ambiguous_by_line(batch: Batch, sandbox: Sandbox):
+    """The line has the log ID, the others are accepted, and nothing is sent again."""
+    one = {"Meta": {"Logs": [{"ID": "log-1"}]}}
+    sandbox.fault("body", body=one, match={"path": "/endpoint", "body": '"MRN-3"'})
+    assert "1 ambiguous (lines 4)" in batch.fails(RedoxAmbiguousOutcomeError, destinations=["general", "lakeside"])
+    assert batch.lines()[3]["log_ids"] == ["log-1"]
+    batch.fails(RedoxAmbiguousOutcomeError, AGAIN, destinations=["general", "lakeside"])
+    assert sorted(arrived(sandbox)) == mrns(*range(10))

@@ -72,6 +72,71 @@ def test_a_message_is_accepted_with_its_log_ids(execute: Callable[..., Any], out
     assert "Quillfeather" not in json.dumps([summary, line])
 
 
+SAME = {"Meta": {**NEW_PATIENT["Meta"], "Test": True}, "Patient": NEW_PATIENT["Patient"]}
+
+
+@pytest.mark.parametrize(
+    "body", [{"Meta": {}}, SAME, {"Meta": {"Logs": []}}, {"Meta": {**SAME["Meta"], "EventType": "Other"}}]
+)
+def test_an_answer_that_shows_nothing_is_ambiguous(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, body: dict[str, Any]
+):
+    """No log, or our own message back: no acceptance, and neither a retry nor a clear sends it a second time."""
+    sandbox.fault("body", body=body, match={"path": "/endpoint"})
+    for facts in ({}, {"try_number": 2, "max_tries": 9}, {"try_number": 3, "max_tries": 2}):
+        with pytest.raises(AirflowFailException) as caught:
+            execute(post(output), **facts)
+        assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert only_line(output)["outcome"] == "ambiguous"
+    assert sandbox.stats()["messages"] == 1
+
+
+@pytest.mark.parametrize("on_ambiguous", ["fail", "resend"])
+def test_one_log_for_two_hospitals_is_ambiguous(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, on_ambiguous: str
+):
+    """Which hospital has it nobody can tell: the line has the log ID, and nothing waits for one that stands for both."""
+    sandbox.fault("body", body={"Meta": {"Logs": [{"ID": "log-1"}]}}, match={"path": "/endpoint"}, times=None)
+    both = post(output, destinations=["general", "lakeside"], wait_for_delivery=True, platform_conn_id="redox_default")
+    both.on_ambiguous = on_ambiguous
+    with pytest.raises(AirflowFailException, match="1 log IDs for 2 destinations"):
+        execute(both)
+    line = only_line(output)
+    assert (line["outcome"], line["log_ids"]) == ("ambiguous", ["log-1"])
+    assert len(sandbox.ledger("/endpoint")) == 1
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(501, "refused"), (505, "refused"), (303, "ambiguous"), (409, "ambiguous")])
+def test_a_clear_sends_again_what_was_not_processed(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, status: int, outcome: str
+):
+    """501 says that nobody did it; 303 names where to look at what was done."""
+    sandbox.fault("status", status=status, match={"path": "/endpoint"})
+    with pytest.raises(AirflowFailException):
+        execute(post(output))
+    assert only_line(output)["outcome"] == outcome
+    if outcome == "refused":
+        assert execute(post(output), try_number=2, max_tries=1)["accepted"] == 1
+        return
+    with pytest.raises(AirflowFailException):
+        execute(post(output), try_number=2, max_tries=1)
+    assert len(sandbox.ledger("/endpoint")) == 1
+
+
+def test_an_answer_that_is_not_whole_is_taken_only_on_request(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+):
+    """By default an error that says how to take it; on request the result, a warning, and a count in the manifest."""
+    meta = {"DataModel": "PatientSearch", "EventType": "Response", "IsIncomplete": True}
+    sandbox.fault("body", body={"Meta": meta, "Patient": {}}, match={"path": "/endpoint"}, times=2)
+    with pytest.raises(AirflowFailException, match="on_incomplete='warn'"):
+        execute(query(output))
+    manifest = execute(query(output, on_incomplete="warn"))
+    assert manifest["extension"]["incomplete"] == 1
+    assert "says that it is not whole" in caplog.text
+    assert "incomplete" not in execute(query(output))["extension"]
+
+
 def test_meta_is_completed_and_the_rest_is_the_authors(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """Destinations by name, EventDateTime and Test are filled in; what the author wrote arrives as it was."""
     execute(post(output, destination="lakeside"))

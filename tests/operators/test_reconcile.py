@@ -485,7 +485,7 @@ def test_a_search_that_fails_gives_no_key_back(post: Callable[..., Any], sandbox
     refused(post, **shared)
     elsewhere = f"file://{tmp_path}/elsewhere"
     task = RedoxDataModelPostOperator(task_id="other", payload=MESSAGE, results_path=elsewhere, **shared)
-    with pytest.raises(AirflowFailException, match="Another task"):
+    with pytest.raises(RedoxAmbiguousOutcomeError, match="post/-1 began to send this message"):
         task.execute({"ti": _other()})
     assert len(messages(sandbox)) == 1
 
@@ -521,6 +521,24 @@ def test_a_refusal_with_a_log_is_no_acceptance(post: Callable[..., Any], sandbox
         post()
     refused(post, 2)
     assert searches(sandbox) == []
+
+
+def test_a_log_for_one_of_two_is_not_sent_again(post: Callable[..., Any], sandbox: Sandbox):
+    """One log for two destinations: a blind search for the other one must not double it at the first."""
+    sandbox.fault("body", body={"Meta": {"Logs": [{"ID": "log-1"}]}}, match={"path": "/endpoint"})
+    for try_number in (1, 2):
+        refused(post, try_number, destinations=["general", "lakeside"])
+    assert searches(sandbox) == []
+    assert len(messages(sandbox)) == 1
+
+
+def test_one_log_does_not_stand_for_two_destinations(post: Callable[..., Any], sandbox: Sandbox):
+    """A search that shows the same log for each destination proves nothing of either."""
+    lose(sandbox)
+    found = {"payload": {"results": [{"id": "log-1", "status": "pending"}]}}
+    sandbox.fault("body", body=found, match={"path": "/logs/search"}, times=None)
+    assert "one log for several destinations" in str(refused(post, destinations=["general", "lakeside"]))
+    assert len(messages(sandbox)) == 1
 
 
 @pytest.mark.parametrize("where", ["operator", "connection"])

@@ -57,6 +57,9 @@ LOST: dict[str, dict[str, Any]] = {
     "502": {"kind": "status", "status": 502, "when": "after"},
     "503": {"kind": "status", "status": 503, "when": "after"},
     "504": {"kind": "status", "status": 504, "when": "after"},
+    "303": {"kind": "status", "status": 303, "when": "after"},
+    "409": {"kind": "status", "status": 409, "when": "after"},
+    "nothing shown": {"kind": "body", "body": '{"Meta": {}}'},
     "stall": {"kind": "delay", "seconds": 0.5, "when": "after"},
     "partly accepted": {"kind": "body", "body": PARTLY},
 }
@@ -69,6 +72,7 @@ VAIN: dict[str, dict[str, Any]] = {
 # It has not been processed, and the client knows.
 REFUSED: dict[str, dict[str, Any]] = {
     "400": {"kind": "status", "status": 400},
+    "501": {"kind": "status", "status": 501},
     "401": {"kind": "status", "status": 401},
     "429": {"kind": "status", "status": 429, "headers": {"Retry-After": "0"}},
     "busy": {"kind": "status", "status": 503, "headers": {"Retry-After": "0"}},
@@ -394,7 +398,8 @@ class Sends(RuleBasedStateMachine):
         if what.quiet and what.platform is None and what.on_ambiguous == "reconcile" and self._settleable(before + new):
             assert summary is not None, f"the logs tell: {error!r}"
         if what.quiet and not clean and what.on_ambiguous == "fail" and summary is None:
-            assert isinstance(error.__cause__, RedoxAmbiguousOutcomeError) if error else False
+            found = error.__cause__ if isinstance(error, AirflowFailException) else error  # who sent nothing may look again
+            assert isinstance(found, RedoxAmbiguousOutcomeError)
 
     def _settleable(self, arrived: int) -> bool:
         """Say whether the logs can tell: there is one at most, and the line says when it was."""

@@ -53,6 +53,34 @@ def test_files_are_uploaded_in_their_order(execute: Callable[..., Any], output: 
     assert ['filename="file.pdf"' in heads[0], 'filename="file.tif"' in heads[1]] == [True, True]
 
 
+@pytest.mark.parametrize("body", [{}, {"Meta": {}}, "", {"url": "http://127.0.0.1/upload", "files": 1}])
+def test_an_upload_without_a_uri_is_ambiguous(
+    execute: Callable[..., Any], output: str, scans: list[str], sandbox: Sandbox, body: Any
+):
+    """A success that does not say where the file is; no retry uploads a second copy by itself."""
+    if isinstance(body, dict) and "url" in body:
+        body = {**body, "url": f"{RedoxHook().client.settings.blob_url}/upload"}
+    sandbox.fault("body", body=body, match={"path": "/upload"})
+    for try_number in (1, 2):
+        with pytest.raises(AirflowFailException) as caught:
+            execute(operator(path=scans[0], output_path=output), try_number=try_number, max_tries=9)
+        assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert len(sandbox.ledger("/upload")) == 1
+
+
+def test_the_uri_of_another_file_is_no_evidence(
+    execute: Callable[..., Any], output: str, scans: list[str], sandbox: Sandbox, tmp_path: Path
+):
+    """A cache that answers every upload alike; two files of one content may well have one URI."""
+    (tmp_path / "copy.pdf").write_bytes(Path(scans[0]).read_bytes())
+    same = {"URI": "https://blob.redoxengine.com/1"}
+    sandbox.fault("body", body=same, status=201, match={"path": "/upload"}, times=None)
+    copies = execute(operator(paths=[scans[0], str(tmp_path / "copy.pdf")], output_path=f"{output}/copies"))
+    assert copies["uris"] == [same["URI"]] * 2
+    with pytest.raises(AirflowFailException, match="file 2: the answer gives the URI of an earlier file"):
+        execute(operator(paths=scans, output_path=output))
+
+
 def test_one_file_is_a_list_of_one(execute: Callable[..., Any], output: str, scans: list[str]):
     """The result has one shape."""
     assert len(execute(operator(path=scans[0], output_path=output))["uris"]) == 1

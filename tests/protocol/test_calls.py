@@ -14,6 +14,7 @@ from airflow_provider_redox.exceptions import (
     RedoxAmbiguousOutcomeError,
     RedoxConfigError,
     RedoxDestinationError,
+    RedoxError,
     RedoxProtocolError,
     RedoxResponseError,
     RedoxSecurityError,
@@ -23,6 +24,7 @@ from airflow_provider_redox.protocol.calls import Calls
 from airflow_provider_redox.protocol.effects import Stage
 from airflow_provider_redox.protocol.raw import checked_url, label_of, may_repeat
 from airflow_provider_redox.protocol.settings import origin
+from airflow_provider_redox.storage.send_record import outcome_of
 
 from .flows import World, answer, failure, said_by
 from .material import settings
@@ -337,11 +339,145 @@ def test_a_read_that_gives_an_outcome_is_an_error_of_the_destination() -> None:
 BUNDLE = {"resourceType": "Bundle", "type": "message", "entry": [{"resource": {"resourceType": "Observation"}}]}
 
 
-@pytest.mark.parametrize("body", ["", "{}", '{"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}]}'])
-def test_a_writeback_takes_any_object_with_a_success(body: str) -> None:
-    """Redox does not say what a writeback answers, so nothing, or any JSON object, with a 2xx is a success."""
-    world = World(answer(202, body))
-    assert world.run(calls(world).writeback("Observation", "$observation-create", BUNDLE)).status == 202
+WRITTEN = {"resourceType": "Bundle", "type": "batch-response", "entry": [{"response": {"status": "201 Created"}}]}
+HEADER = {"resourceType": "MessageHeader", "id": "m-1", "eventUri": "urn:x", "source": {"endpoint": "urn:y"}}
+OURS = {**BUNDLE, "entry": [{"resource": HEADER}, *BUNDLE["entry"]]}
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        answer(200, json.dumps(WRITTEN)),
+        answer(200, '{"resourceType": "OperationOutcome", "issue": [{"severity": "warning"}]}'),
+        answer(200, '{"Meta": {"Logs": [{"ID": "log-1"}]}}'),
+        answer(200, json.dumps({**OURS, "entry": [{"resource": {**HEADER, "response": {"code": "ok"}}}]})),
+        answer(201, "", location="https://api.redoxengine.com/fhir/R4/x/Observation/1/_history/1"),
+        answer(202, ""),
+        answer(204, ""),
+        answer(200, "", redox_trace_id="trace-1"),
+    ],
+    ids=str,
+)
+def test_a_writeback_is_done_by_what_shows_it(happened: Any) -> None:
+    """Redox does not say what a writeback answers: a FHIR resource, its logs, or no body from who can give none."""
+    written = calls(World()).writeback("Observation", "$observation-create", OURS)
+    assert World(happened).run(written).status == happened.status
+
+
+@pytest.mark.parametrize(
+    "happened",
+    [
+        answer(200, ""),
+        answer(200, " \n"),
+        answer(200, "{}"),
+        answer(200, '{"status": "ok"}', redox_trace_id="trace-1"),
+        answer(200, json.dumps(OURS)),
+        answer(201, json.dumps({**OURS, "id": "stored-as-it-is", "meta": {"versionId": "1"}})),
+        answer(200, json.dumps({"json": OURS, "url": "https://echo.example"})),
+        answer(206, json.dumps(WRITTEN)),
+    ],
+    ids=str,
+)
+def test_what_shows_nothing_is_no_success_of_a_writeback(happened: Any) -> None:
+    """Nothing, an object of nothing, our own Bundle: the outcome is unknown."""
+    with pytest.raises(RedoxAmbiguousOutcomeError):
+        World(happened).run(calls(World()).writeback("Observation", "$observation-create", OURS))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind"),
+    [
+        (["400 Bad Request"], RedoxDestinationError),
+        (["422"], RedoxDestinationError),
+        (["201 Created", "400 Bad Request"], RedoxAmbiguousOutcomeError),
+        (["500"], RedoxAmbiguousOutcomeError),
+        (["Canary"], RedoxAmbiguousOutcomeError),
+    ],
+)
+def test_an_entry_that_was_not_written_is_no_success(statuses: list[str], kind: type[RedoxError]) -> None:
+    """All refused is a refusal; some of them, or none that can be told, is for a person to look at."""
+    body = {**WRITTEN, "entry": [{"response": {"status": status}} for status in statuses]}
+    with pytest.raises(kind) as raised:
+        World(answer(200, json.dumps(body))).run(calls(World()).writeback("Observation", "$observation-create", BUNDLE))
+    assert "Canary" not in said_by(raised.value)
+
+
+def test_an_outcome_of_an_entry_counts() -> None:
+    """A Bundle of responses says of each entry what was wrong with it."""
+    failed = {"status": "200", "outcome": json.loads(FAILED)}
+    with pytest.raises(RedoxDestinationError):
+        World(answer(200, json.dumps({**WRITTEN, "entry": [{"response": failed}]}))).run(
+            calls(World()).writeback("Observation", "$observation-create", BUNDLE)
+        )
+
+
+def test_a_part_that_was_written_is_ambiguous_though_another_has_an_outcome() -> None:
+    """One entry was written, another was not: to send the Bundle again would write the first twice."""
+    replies = [{"status": "201"}, {"status": "200", "outcome": json.loads(FAILED)}]
+    body = {**WRITTEN, "entry": [{"response": reply} for reply in replies]}
+    with pytest.raises(RedoxAmbiguousOutcomeError, match="1 of 2 entries"):
+        World(answer(200, json.dumps(body))).run(calls(World()).writeback("Observation", "$observation-create", BUNDLE))
+
+
+@pytest.mark.parametrize("code", ["timeout", "exception", "transient", "incomplete", "invalid", "throttled", "conflict"])
+def test_a_destination_that_was_too_slow_may_have_done_it(code: str) -> None:
+    """The outcome inside a success says no, or that nobody waited for the end."""
+    failed = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code}]}
+    with pytest.raises(RedoxDestinationError) as raised:
+        World(answer(200, json.dumps(failed))).run(calls(World()).writeback("Observation", "$observation-create", BUNDLE))
+    unsure = code in ("timeout", "exception", "transient", "incomplete")
+    assert outcome_of(raised.value) == ("ambiguous" if unsure else "refused")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [(504, "ambiguous"), ("500", "ambiguous"), (303, "ambiguous"), (400, "refused"), (429, "refused")]
+)
+def test_a_status_of_the_destination_counts_as_one_of_redox(code: Any, outcome: str) -> None:
+    """What the destination answered Redox is in Meta.Errors, and the same table tells what it means."""
+    body = {"Meta": {"Errors": [{"ID": 1, "Module": "Send", "DestinationStatusCode": code}]}}
+    with pytest.raises(RedoxDestinationError) as raised:
+        World(answer(200, json.dumps(body))).run(calls(World()).post_message(WRITE))
+    assert outcome_of(raised.value) == outcome
+
+
+# ── any other request ──
+
+
+@pytest.mark.parametrize("idempotent", [None, True])
+@pytest.mark.parametrize(
+    ("path", "sent", "happened"),
+    [
+        ("/x", {"a": 1}, answer(200, "<html>Sign in</html>")),
+        ("/x", {"a": 1}, answer(200, "Sign in", content_type="text/html; charset=utf-8")),
+        ("/endpoint", WRITE, answer(200, '{"Meta": {}}')),
+        ("/endpoint", WRITE, answer(200, json.dumps(WRITE))),
+        ("/fhir/R4/x/Staging/Observation/$observation-create", OURS, answer(200, json.dumps(OURS))),
+    ],
+)
+def test_a_request_that_does_something_needs_an_answer(
+    path: str,
+    sent: Any,
+    happened: Any,
+    idempotent: bool | None,  # noqa: FBT001
+) -> None:
+    """A login page, or an answer that shows nothing to a message or a writeback: unknown, or tried again where it may be."""
+    world = World(*[happened] * 5)
+    with pytest.raises(RedoxProtocolError if idempotent else RedoxAmbiguousOutcomeError):
+        world.run(calls(world).request("POST", path, json=sent, idempotent=idempotent))
+    assert len(world.sent) == (5 if idempotent else 1)
+
+
+@pytest.mark.parametrize("body", [FAILED, '{"Meta": {"Errors": [{"ID": 7}]}}'])
+def test_an_error_inside_a_success_is_an_error_of_a_request(body: str) -> None:
+    """A 200 that carries an error says no."""
+    with pytest.raises(RedoxDestinationError):
+        World(answer(200, body)).run(calls(World()).request("POST", "/x", json={"a": 1}))
+
+
+@pytest.mark.parametrize("body", ["", "[]", "OK", "{}", '{"payload": {"id": 1}}'])
+def test_any_other_answer_is_the_authors_to_read(body: str) -> None:
+    """What an unknown endpoint answers with a success is not known here."""
+    assert World(answer(200, body)).run(calls(World()).request("POST", "/platform/v1/x", json={"a": 1})).status == 200
 
 
 @pytest.mark.parametrize("body", ["<html>", "[]", "OK"])
@@ -422,8 +558,23 @@ def test_a_query_that_is_posted_is_repeated() -> None:
 
 def test_a_query_gives_the_answer() -> None:
     """A query is tried again and gives the whole answer."""
-    world = World(answer(504), answer(200, '{"Meta": {}, "Patients": []}'))
-    assert world.run(calls(world).query(QUERY)).json() == {"Meta": {}, "Patients": []}
+    found = {"Meta": {"DataModel": "PatientSearch", "EventType": "Response"}, "Patients": []}
+    world = World(answer(504), answer(200, json.dumps(found)))
+    assert world.run(calls(world).query(QUERY)).json() == found
+
+
+def test_an_echo_of_a_query_is_tried_again() -> None:
+    """The question is not an answer; it may be asked again, and an answer that is none to the end is an error."""
+    world = World(*[answer(200, json.dumps(QUERY))] * 5)
+    with pytest.raises(RedoxProtocolError, match="the answer is not of the event"):
+        world.run(calls(world).query(QUERY))
+    assert len(world.sent) == 5
+
+
+def test_how_to_take_an_answer_that_is_not_whole_is_checked() -> None:
+    """A word that is none is named before anything is sent."""
+    with pytest.raises(RedoxConfigError, match="on_incomplete"):
+        calls(World()).query(QUERY, on_incomplete="record")
 
 
 def test_a_write_is_not_sent_as_a_query() -> None:

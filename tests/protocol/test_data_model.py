@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxDestinationError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.protocol import data_model
-from airflow_provider_redox.protocol.data_model import Accepted, complete, encode, is_query, read_accepted, read_answer
+from airflow_provider_redox.protocol.data_model import complete, encode, is_query, read_answer
 
 from .flows import NOW, answer, said_by
 from .material import settings
@@ -409,46 +409,22 @@ def test_a_label_shows_no_odd_name(name: str) -> None:
 # ── answers ──
 
 
-def test_an_accepted_message_has_its_log_ids() -> None:
-    """A notification that Redox took has a log for each destination, and the trace ID."""
-    body = {"Meta": {"Logs": [{"ID": "log-1", "AttemptID": "x"}, {"ID": 17}, {"ID": ""}, {}, "odd"]}}
-    assert read_accepted(answer(200, json.dumps(body), redox_trace_id="t")) == Accepted(("log-1", "17"), "t")
-
-
-@pytest.mark.parametrize("odd", [{"name": "Canary"}, ["Canary"], "Canary Green", "a\r\nCanary", 1.5, None, "x" * 101])
-def test_a_log_id_that_is_none_is_left_out(odd: Any) -> None:
-    """Log IDs go into XCom, errors and logs, so what does not look like an ID gets into none of them."""
-    meta = {"Logs": [{"ID": odd}, {"ID": "log-1"}]}
-    assert read_accepted(answer(200, json.dumps({"Meta": meta}))).log_ids == ("log-1",)
-    with pytest.raises(RedoxDestinationError) as raised:
-        read_accepted(answer(200, json.dumps({"Meta": {**meta, "Errors": ERRORS}})))
-    assert "Canary" not in said_by(raised.value)
-
-
-@pytest.mark.parametrize("logs", [None, [], {}, "odd"])
-def test_an_answer_without_logs_is_accepted(logs: Any) -> None:
-    """A success without a log is a success whose logs are not known."""
-    assert read_accepted(answer(200, json.dumps({"Meta": {"Logs": logs}}))) == Accepted((), None)
-
-
-@pytest.mark.parametrize("read", [read_accepted, read_answer])
 @pytest.mark.parametrize("body", ["", "<html>Canary", "[]", "{}", '{"Meta": null}', '{"Meta": "Canary"}', '"Canary"'])
-def test_an_answer_without_meta_is_a_protocol_error(read: Any, body: str) -> None:
+def test_an_answer_without_meta_is_a_protocol_error(body: str) -> None:
     """A 200 that is no Data Model answer is not taken for one."""
     with pytest.raises(RedoxProtocolError) as raised:
-        read(answer(200, body))
+        read_answer(answer(200, body))
     assert "Canary" not in said_by(raised.value)
 
 
 ERRORS = [{"ID": 531829, "Text": "Canary Green", "Type": "message", "Module": "Send", "DestinationStatusCode": 503}]
 
 
-@pytest.mark.parametrize("read", [read_accepted, read_answer])
-def test_errors_inside_a_200_are_an_error_of_the_destination(read: Any) -> None:
+def test_errors_inside_a_200_are_an_error_of_the_destination() -> None:
     """A 200 with Meta.Errors has failed: the error tells codes, status and trace, and not the text."""
     body = json.dumps({"Meta": {"DataModel": "PatientSearch", "Errors": ERRORS}, "Patient": "Canary"})
     with pytest.raises(RedoxDestinationError) as raised:
-        read(answer(200, body, redox_trace_id="trace-1"))
+        read_answer(answer(200, body, redox_trace_id="trace-1"))
     error = raised.value
     assert error.issues == ("id=531829 type=message module=Send destination_status=503",)
     assert (error.status, error.trace_id) == (200, "trace-1")
@@ -459,7 +435,7 @@ def test_logs_beside_errors_are_told() -> None:
     """A message with errors and logs may be with one of its destinations: the error has the IDs of the logs."""
     body = json.dumps({"Meta": {"Errors": ERRORS, "Logs": [{"ID": "log-1"}, {"ID": "log-2"}]}})
     with pytest.raises(RedoxDestinationError, match="log-1, log-2") as raised:
-        read_accepted(answer(200, body))
+        read_answer(answer(200, body))
     assert raised.value.log_ids == ("log-1", "log-2")
 
 

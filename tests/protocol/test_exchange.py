@@ -217,18 +217,42 @@ def test_an_error_of_the_destination_is_final(repeatable: bool) -> None:  # noqa
 def test_a_redirect_is_refused(status: int, repeatable: bool) -> None:  # noqa: FBT001
     """No redirect is followed, with whatever status and address it comes."""
     error, world = fail(answer(status, location="https://evil.example/"), repeatable=repeatable)
-    assert isinstance(error, RedoxSecurityError)
+    refused = repeatable or status in (307, 308)
+    assert isinstance(error, RedoxSecurityError if refused else RedoxAmbiguousOutcomeError)
+    assert error.may_have_arrived == (status not in (307, 308))
+    assert "redirect" in str(error)
     assert "evil" not in said_by(error)
     assert len(world.sent) == 1
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
-@pytest.mark.parametrize("status", [400, 403, 404, 405, 409, 410, 412, 413, 415, 422, 501, 505])
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 412, 413, 415, 422, 501, 505])
 def test_a_refusal_is_final(status: int, repeatable: bool) -> None:  # noqa: FBT001
     """What Redox refuses for good is sent once and fails with its status."""
     error, world = fail(answer(status), repeatable=repeatable)
     assert isinstance(error, RedoxResponseError)
     assert (error.status, len(world.sent)) == (status, 1)
+    assert (error.retryable, error.may_have_arrived) == (False, False)
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+@pytest.mark.parametrize("stage", [Stage.CUT, Stage.OVERSIZE])
+@pytest.mark.parametrize("status", [400, 413, 501])
+def test_a_refusal_counts_though_its_body_is_lost(status: int, stage: Stage, repeatable: bool) -> None:  # noqa: FBT001
+    """A status line that says no is a refusal, not a lost answer that Airflow would have sent again."""
+    error, world = fail(failure(stage, status), repeatable=repeatable)
+    assert isinstance(error, RedoxResponseError)
+    assert (error.status, error.retryable, error.may_have_arrived) == (status, False, False)
+    assert len(world.sent) == 1
+
+
+def test_a_part_is_no_answer() -> None:
+    """A 206 to a request that asked for the whole: tried again where that is safe, and ambiguous where it is not."""
+    error, _ = fail(answer(206, '{"Meta": {"Logs": [{"ID": "log-1"}]}}'), repeatable=False)
+    assert isinstance(error, RedoxAmbiguousOutcomeError)
+    error, world = fail(*[answer(206)] * 5, repeatable=True)
+    assert isinstance(error, RedoxProtocolError)
+    assert len(world.sent) == 5
 
 
 @pytest.mark.parametrize("repeatable", [True, False])

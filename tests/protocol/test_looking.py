@@ -16,6 +16,7 @@ from airflow_provider_redox.exceptions import (
     RedoxAuthError,
     RedoxConfigError,
     RedoxError,
+    RedoxProtocolError,
     RedoxSecurityError,
     RedoxServerError,
     RedoxTransportError,
@@ -328,6 +329,23 @@ def test_a_window_is_searched_by_destination_and_time():
     assert set(found.values()) == {("succeeded", NOW - 60)}
     assert {key: value for key, value in redox.searches[0].items() if key == "destinationId"} == {"destinationId": "dest"}
     assert set(redox.searches[0]) == {"destinationId", "createdAfter", "createdBefore"}
+
+
+def test_logs_of_another_destination_do_not_stand_for_those_of_a_window():
+    """Where the service knows no such filter, others' logs would be waited for, and delivered."""
+    other = {"id": "a", "status": "succeeded", "destination": {"id": "another"}}
+    world = World(answer(200, json.dumps({"payload": {"results": [other]}})))
+    with pytest.raises(RedoxProtocolError, match="do not fit its filter"):
+        world.run(find_in_window(Platform(settings(**WHERE), world.env()), WINDOW))
+
+
+def test_another_log_is_not_the_one_that_was_asked_for():
+    """What became of it says nothing of ours."""
+    told: dict[str, str] = {}
+    world = World(*[answer(200, json.dumps({"payload": {"result": {"id": "other", "status": "succeeded"}}}))] * 9)
+    platform = Platform(settings(**WHERE), world.env(retry=RetryPolicy(attempts=1)))
+    world.run(look(platform, {"mine": NOW - 60.0}, Knowledge(), told.update))
+    assert told == {}
 
 
 def test_a_window_with_too_many_logs_is_refused():

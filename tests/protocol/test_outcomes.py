@@ -27,25 +27,42 @@ EXPECTED_STAGES = {
 RENEW = "get another token, then try again once"
 
 
+UNSAFE = {
+    "done": {*range(200, 300)} - {206},
+    RENEW: {401},
+    "try again": {425, 429},  # "unwilling to process" and "too many requests": refused before it was processed
+    "fail": {307, 308, *range(400, 500), 501, 505} - {401, 408, 409, 425, 429, 460, 499},
+}
+"""What follows an unsafe request, by status. Every other status is ambiguous: the request may have been processed."""
+
+
 def expected(status: int, *, repeatable: bool) -> str:
-    """Say what the reference's table says: Redox's error page and the rule that an unknown outcome is never resent."""
-    if 200 <= status <= 299:
-        return "done"
-    if status == 401:
-        return RENEW
-    if status == 429:
-        return "try again"
-    if status in (408, 500, 502, 503, 504):
-        return "try again" if repeatable else "ambiguous"
-    if status < 500 or status in (501, 505):  # a redirect, a refusal, or "I do not do that": nothing was done
-        return "fail"
-    return "try again" if repeatable else "ambiguous"
+    """Say what the rules say: Redox's error page, RFC 9110, and that what may have been processed is never sent again."""
+    unsafe = next((step for step, statuses in UNSAFE.items() if status in statuses), "ambiguous")
+    if unsafe != "ambiguous" or not repeatable:
+        return unsafe
+    return "fail" if status < 200 or 300 <= status < 400 or status == 409 else "try again"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [100, 101, 206, 300, 301, 302, 303, 304, 399, 408, 409, 460, 499, 500, 502, 503, 504, 507, 511, 520, 524, 598, 599],
+)
+def test_what_may_have_been_processed_is_ambiguous(status: int) -> None:
+    """A 303 sends the reader to the result of what was done; a 409 may be said to a proxy's second copy of it."""
+    assert decide(answer(status), repeatable=False) is Step.AMBIGUOUS
+
+
+@pytest.mark.parametrize("status", [307, 308, 400, 403, 404, 405, 410, 412, 413, 415, 421, 422, 423, 424, 501, 505])
+def test_what_was_not_processed_is_refused(status: int) -> None:
+    """A status by which the server says that it did not do it: another attempt cannot double it."""
+    assert decide(answer(status), repeatable=False) is Step.FAIL
 
 
 @pytest.mark.parametrize("repeatable", [True, False])
-@pytest.mark.parametrize("status", range(200, 600))
+@pytest.mark.parametrize("status", [100, 101, 102, 103, *range(200, 600)])
 def test_each_status_has_its_step(status: int, repeatable: bool) -> None:  # noqa: FBT001
-    """Every status from 200 to 599 is followed by what the table says, for both kinds of request."""
+    """Every status is followed by what the table says, for both kinds of request."""
     assert decide(answer(status), repeatable=repeatable).value == expected(status, repeatable=repeatable)
 
 

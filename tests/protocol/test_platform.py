@@ -14,7 +14,15 @@ from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, Redo
 from airflow_provider_redox.protocol import platform
 from airflow_provider_redox.protocol.effects import RedoxResponse
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
-from airflow_provider_redox.protocol.platform import PAGES_AT_MOST, SETTLED_AFTER, SKEW, Sought, find_logs, settle
+from airflow_provider_redox.protocol.platform import (
+    PAGES_AT_MOST,
+    SETTLED_AFTER,
+    SKEW,
+    Sought,
+    find_logs,
+    is_witnessed,
+    settle,
+)
 
 from .flows import NOW, World, answer, said_by
 from .material import settings
@@ -67,6 +75,39 @@ def test_it_follows_the_cursor_and_nothing_else_of_a_link():
     assert len({(parts.scheme, parts.netloc, parts.path) for parts in asked}) == 1
     assert [parse_qs(parts.query).get("_cursor") for parts in asked] == [None, ["c/1"], ["2"]]
     assert len({request.body for request in world.sent}) == 1
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"dataModel": "Results"},
+        {"eventType": "PatientUpdate"},
+        {"destination": {"id": "another"}},
+        {"createdAt": "2025-12-31T23:59:00Z"},
+        {"createdAt": "2026-01-01T00:10:00Z"},
+    ],
+)
+def test_logs_that_do_not_fit_prove_nothing(stated: dict[str, Any]):
+    """A service that knows no such filter shows everybody's logs: none of them is ours, nor a witness."""
+    others = answer(200, json.dumps({"payload": {"results": [{"id": "a", **stated}]}}))
+    with pytest.raises(RedoxProtocolError, match="do not fit its filter"):
+        find(World(others))
+    if "destination" in stated:
+        with pytest.raises(RedoxProtocolError, match="do not fit its filter"):
+            World(others).run(is_witnessed(settings(**WHERE), World().env(), "the-destination", NOW, {}))
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"dataModel": "Patient Admin", "eventType": "newpatient", "destination": {"id": "THE-DESTINATION", "name": "x"}},
+        {"createdAt": "2026-01-01T00:00:01.5Z", "destination": "the-destination", "environment": {"id": "any"}},
+        {"createdAt": None, "dataModel": None, "eventType": ""},
+    ],
+)
+def test_logs_that_fit_are_taken_as_redox_writes_them(stated: dict[str, Any]):
+    """Spaces and capitals are no difference, and what a log does not say is not held against it."""
+    assert find(World(answer(200, json.dumps({"payload": {"results": [{"id": "a", **stated}]}})))) == ["a"]
 
 
 def test_a_log_on_two_pages_is_one():

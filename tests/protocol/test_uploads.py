@@ -129,6 +129,22 @@ def test_the_uri_is_found_where_it_is(reply: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "reply",
+    [
+        answer(200, '{"url": "https://blob.redoxengine.com/upload", "files": {"file": "…"}}'),
+        answer(200, "", location="https://login.example/"),
+        answer(202, "{}", location=URI),
+        answer(206, f'{{"URI": "{URI}"}}'),
+    ],
+    ids=str,
+)
+def test_an_echo_or_a_login_is_no_uri(reply: Any) -> None:
+    """The address that was asked, or where somebody wants to be signed in, is not where the file is."""
+    with pytest.raises(RedoxAmbiguousOutcomeError):
+        upload(World(reply))
+
+
+@pytest.mark.parametrize(
     "body", ["", "{}", "[]", '{"URI": 7}', '{"URI": ""}', '{"URI": "no uri"}', '{"URI": "https://x\\n"}', "<html>"]
 )
 def test_an_answer_without_a_uri_is_none(body: str) -> None:

@@ -22,8 +22,19 @@ from airflow_provider_redox.cli.connections import from_json
 from airflow_provider_redox.downstream import read_resources
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, RedoxProtocolError
 from airflow_provider_redox.operators.pulls.drain import Drain, resumable_results
-from airflow_provider_redox.protocol import answers, data_model, failures, fhir, message_header, pages, platform, uploads
-from airflow_provider_redox.protocol.effects import RedoxResponse
+from airflow_provider_redox.protocol import (
+    acceptance,
+    answers,
+    data_model,
+    failures,
+    fhir,
+    message_header,
+    pages,
+    platform,
+    uploads,
+)
+from airflow_provider_redox.protocol.acceptance import Question
+from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.filters import Filters
 from airflow_provider_redox.protocol.inbound import identify
 from airflow_provider_redox.protocol.keys import parse_keys
@@ -162,15 +173,18 @@ def survives(read: Callable[[], Any], *, raising: type[BaseException] | tuple[ty
         return None
 
 
+SENT = Request("POST", "https://api.redoxengine.com/x", "POST /x", body=b'{"entry": [{"resource": {"id": "m-1"}}]}')
 READERS: dict[str, Callable[[RedoxResponse], Any]] = {
     "a page": pages.read_page,
     "a resource": lambda response: answers.read_resource(response, "Patient", "1"),
-    "a writeback": answers.read_written,
+    "a writeback": lambda response: answers.read_written(response, SENT),
+    "any request": lambda response: answers.read_taken(response, SENT),
     "a log": platform.read_log,
     "logs": platform._read,
     "a message's answer": data_model.read_answer,
-    "a message's acceptance": data_model.read_accepted,
-    "an upload's answer": uploads.read_uri,
+    "a message's acceptance": lambda response: acceptance.read_accepted(response, Question("results", "new", 2)),
+    "a query's answer": lambda response: acceptance.read_answered(response, Question("results", "query")),
+    "an upload's answer": lambda response: uploads.read_uri(response, "https://blob.redoxengine.com/upload"),
     "an error": failures.raise_refusal,
     "a token's refusal": lambda response: failures.token_refusal(response, now=0.0),
     "a token": lambda response: parse_token(response.json(), now=0.0),
@@ -381,7 +395,7 @@ def test_any_pushed_message(body: bytes) -> None:
         assert all(re.fullmatch(r"[A-Za-z0-9-]+", part, re.ASCII) for part in parts), parts
 
 
-@given(content=bodies | hostile, salt=st.binary(max_size=40))
+@given(content=bodies | hostile, salt=st.binary(max_size=70) | st.just(b"0f" * 32))
 @fuzz
 def test_any_ledger(content: bytes, salt: bytes, tmp_path: Path) -> None:
     """Whatever lies in a ledger, a key that is there is taken by somebody; who it is may be unknown."""
@@ -390,11 +404,11 @@ def test_any_ledger(content: bytes, salt: bytes, tmp_path: Path) -> None:
     ledger = SendLedger(root)
     url = survives(lambda: ledger.url_of("PatientAdmin", "NewPatient", CANARY))
     if url is None:
-        assert not salt
+        assert not re.fullmatch(rb"[0-9a-f]{64}", salt.strip())
         return
     assert CANARY not in url
     Files(root).write(url, content)
-    entry = ledger.claim(url, "dag/run/task/-1")
+    entry = ledger.claim(url, "dag/run/task/-1", "digest")
     assert entry is not None
     assert isinstance(entry.by, str)
 

@@ -41,7 +41,7 @@ def test_only_the_owner_reads_a_result(tmp_path: Path, redox_connection: Sandbox
     options: dict[str, Any] = {"task_id": "pull", "output_path": f"file://{root}"}
     search = {"given": "Keva", "family": "Green", "birthdate": "1995-08-26"}
     RedoxFhirSearchOperator(resource_type="Patient", search_params=search, **options).execute({"ti": OWNER})
-    SendLedger(f"file://{root}/ledger").claim(SendLedger(f"file://{root}/ledger").url_of("MRN-1"), "somebody")
+    SendLedger(f"file://{root}/ledger").claim(SendLedger(f"file://{root}/ledger").url_of("MRN-1"), "somebody", "hash")
     found = modes(tmp_path / "made")
     assert len(found) > 10
     assert {found[name] for name in found if (tmp_path / "made" / name).is_dir()} == {"0o700"}

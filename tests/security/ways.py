@@ -122,7 +122,7 @@ def uploading(folder: Path) -> Any:
     """Execute the operator that uploads a file which holds the patient, and is named after him."""
     path = folder / f"{PATIENT}.txt"
     path.write_bytes(FILE)
-    return operator(RedoxUploadOperator, output=None, path=str(path))(folder)
+    return operator(RedoxUploadOperator, path=str(path))(folder)
 
 
 def deferred(make: Callable[..., Any], **arguments: Any) -> Callable[[Path], Any]:

@@ -78,9 +78,10 @@ def entry(place: str) -> dict[str, Any]:
 
 
 def test_a_key_is_sent_once_across_runs_and_dags(post: Callable[..., Any], place: str, sandbox: Sandbox):
-    """The same result built again, with another value and by another DAG, is not sent; who sent it is told."""
+    """The same result built again, in another order of fields and by another DAG, is not sent; who sent it is told."""
     first = post(place)
-    again = {**ORDER, "Order": {"Results": [{"ID": RESULT, "Value": "7.2"}]}}
+    meta = {"EventDateTime": "2026-01-02T00:00:00Z", **ORDER["Meta"]}
+    again = {"Order": {"Results": [{"Value": "7.1", "ID": RESULT}]}, "Patient": ORDER["Patient"], "Meta": meta}
     for summary in (post(place, by="b"), post(place, by="a", dag="backfill", payload=again)):
         assert summary["already_sent"] == 1
         assert summary["log_ids"] == first["log_ids"]
@@ -125,7 +126,7 @@ def test_the_ledger_tells_a_reader_nothing(post: Callable[..., Any], place: str)
     """A status, log IDs, a time and who sent it: no key and no content, in no name and no file, nor an unsalted hash."""
     post(place)
     files = contents(place)
-    assert set(entry(place)) == {"status", "by", "at", "log_ids"}
+    assert set(entry(place)) == {"status", "by", "at", "log_ids", "hash"}
     assert entry(place)["by"] == "feed/a/post/-1"
     everything = " ".join(files) + b" ".join(files.values()).decode()
     assert RESULT not in everything
@@ -146,10 +147,10 @@ def test_a_claim_whose_task_died_stops_all_others(post: Callable[..., Any], plac
     """Nobody knows whether a dead task sent: others refuse and name it; on_ambiguous="resend" sends."""
     ledger = SendLedger(place)
     general = sandbox.connection["extra"]["destinations"]["general"]["id"]
-    assert ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/dead/post/-1") is None
-    with pytest.raises(AirflowFailException, match="feed/dead/post/-1") as caught:
+    assert ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/dead/post/-1", "") is None
+    with pytest.raises(RedoxAmbiguousOutcomeError, match="feed/dead/post/-1") as caught:
         post(place)
-    assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+    assert caught.value.retryable
     assert RESULT not in str(caught.value)
     assert sandbox.stats()["messages"] == 0
     assert post(place, on_ambiguous="resend")["accepted"] == 1
@@ -159,7 +160,7 @@ def test_a_task_goes_on_with_its_own_claim(post: Callable[..., Any], place: str,
     """A try that died between its claim and its first line is begun again by the same task instance."""
     ledger = SendLedger(place)
     general = sandbox.connection["extra"]["destinations"]["general"]["id"]
-    ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/a/post/-1")
+    ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/a/post/-1", "")
     assert post(place, try_number=2, max_tries=2)["accepted"] == 1
 
 
@@ -167,9 +168,10 @@ def test_an_open_send_keeps_its_key(post: Callable[..., Any], place: str, sandbo
     """After an answer that was lost, neither another run nor a retry sends."""
     sandbox.fault("drop", when="after", match={"path": "/endpoint"})
     for by, try_number in (("a", 1), ("b", 1), ("a", 2)):
-        with pytest.raises(AirflowFailException) as caught:
+        with pytest.raises((AirflowFailException, RedoxAmbiguousOutcomeError)) as caught:
             post(place, by=by, try_number=try_number)
-        assert isinstance(caught.value.__cause__, RedoxAmbiguousOutcomeError)
+        found = caught.value.__cause__ if by == "a" else caught.value  # who did not send may look again
+        assert isinstance(found, RedoxAmbiguousOutcomeError)
     assert sandbox.stats()["messages"] == 1
     assert entry(place)["status"] == "sending"
 
@@ -179,7 +181,7 @@ def test_a_partly_accepted_message_keeps_its_key(post: Callable[..., Any], place
     body = json.dumps({"Meta": {"Errors": [{"ID": 7, "Module": "Send"}], "Logs": [{"ID": "log-1"}]}})
     sandbox.fault("body", body=body, match={"path": "/endpoint"})
     for by in "ab":
-        with pytest.raises(AirflowFailException):
+        with pytest.raises((AirflowFailException, RedoxAmbiguousOutcomeError)):
             post(place, by=by)
     assert len(sandbox.ledger("/endpoint")) == 1
 
@@ -213,7 +215,7 @@ def test_a_repetition_that_was_refused_says_nothing_of_the_first(post: Callable[
     sandbox.fault("status", status=400, match={"path": "/endpoint"})
     with pytest.raises(AirflowFailException):
         post(place, on_ambiguous="resend", on_refused="record", retry=RetryPolicy(attempts=2, base=0.01))
-    with pytest.raises(AirflowFailException):
+    with pytest.raises(RedoxAmbiguousOutcomeError):
         post(place, by="b")
     assert sandbox.stats()["messages"] == 1
 
@@ -238,13 +240,13 @@ def test_who_sends_over_a_claim_stops_its_holder(post: Callable[..., Any], place
     """A task that died before it sent would send on with its own claim; not when another one has sent meanwhile."""
     ledger = SendLedger(place)
     general = sandbox.connection["extra"]["destinations"]["general"]["id"]
-    ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/a/post/-1")
+    ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/a/post/-1", "")
     sandbox.fault("drop", when="after", match={"path": "/endpoint"})
     with pytest.raises(RedoxTransportError):
         post(place, by="b", on_ambiguous="resend", retry=RetryPolicy(attempts=1))
     assert entry(place)["by"] == "feed/a/post/-1 and feed/b/post/-1"
     for by in "ab":
-        with pytest.raises(AirflowFailException, match="feed/a/post/-1 and feed/b/post/-1"):
+        with pytest.raises(RedoxAmbiguousOutcomeError, match="feed/a/post/-1 and feed/b/post/-1"):
             post(place, by=by, try_number=2)
     assert sandbox.stats()["messages"] == 1
     assert post(place, by="b", on_ambiguous="resend", try_number=2)["accepted"] == 1
@@ -270,7 +272,7 @@ def test_a_ledger_that_fails_after_the_answer_does_not_unsend(
     with monkeypatch.context() as broken:
         broken.setattr(SendLedger, "accepted", fail)
         assert post(place)["accepted"] == 1
-    with pytest.raises(AirflowFailException):
+    with pytest.raises(RedoxAmbiguousOutcomeError):
         post(place, by="b")
     assert sandbox.stats()["messages"] == 1
 
@@ -279,7 +281,7 @@ def test_a_key_that_was_given_back_meanwhile_is_free(place: str, monkeypatch: py
     """Between a claim that failed and the look at who holds it, the holder may have given it back."""
     ledger = SendLedger(place)
     url = ledger.url_of("x", RESULT)
-    ledger.claim(url, "first")
+    ledger.claim(url, "first", "digest")
     real, looked = Files.read, []
 
     def read(files: Files, wanted: str) -> bytes | None:
@@ -289,9 +291,9 @@ def test_a_key_that_was_given_back_meanwhile_is_free(place: str, monkeypatch: py
         return real(files, wanted)
 
     monkeypatch.setattr(Files, "read", read)
-    assert ledger.claim(url, "second") is None
+    assert ledger.claim(url, "second", "digest") is None
     monkeypatch.undo()
-    assert ledger.claim(url, "third") == Entry("sending", "second", entry(place)["at"])
+    assert ledger.claim(url, "third", "digest") == Entry("sending", "second", entry(place)["at"], hash="digest")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"status": 7}', b"\xff"])
@@ -299,16 +301,134 @@ def test_an_entry_that_cannot_be_read_is_taken(place: str, content: bytes):
     """Who cannot be named has it."""
     ledger = SendLedger(place)
     url = ledger.url_of("x", RESULT)
-    ledger.claim(url, "first")
+    ledger.claim(url, "first", "digest")
     Files(place).write(url, content)
-    assert ledger.claim(url, "second") == Entry("sending", "unknown")
+    assert ledger.claim(url, "second", "digest") == Entry("sending", "unknown")
 
 
-def test_an_empty_salt_is_named(place: str):
-    """Without its salt a ledger would know none of its keys again."""
-    Files(place).write(f"{place}/salt", b"")
+@pytest.mark.parametrize("content", [b"", b" ", b"0" * 63, b"0" * 65, b"<html>", b"Z" * 64])
+def test_a_salt_that_is_none_is_named(place: str, content: bytes):
+    """With another salt a ledger would know none of its keys again: one that is cut off or edited is refused."""
+    Files(place).write(f"{place}/salt", content)
     with pytest.raises(RedoxConfigError, match="salt"):
         SendLedger(place).url_of("x", RESULT)
+
+
+def test_a_salt_that_an_editor_ended_with_a_line_is_the_same(place: str):
+    """White space around it is no other salt."""
+    before = SendLedger(place).url_of("x", RESULT)
+    Files(place).write(f"{place}/salt", contents(place).popitem()[1] + b"\n")
+    assert SendLedger(place).url_of("x", RESULT) == before
+
+
+def test_a_lost_salt_is_not_replaced(post: Callable[..., Any], place: str, sandbox: Sandbox):
+    """Entries without a salt: every key would be free again. Nothing is sent, the error says what to do, and that helps."""
+    post(place)
+    salt = Files(place).read(f"{place}/salt") or b""
+    Files(place).remove(f"{place}/salt")
+    with pytest.raises(
+        AirflowFailException, match="ledger_path: its file `salt` is missing, and the ledger has entries"
+    ) as lost:
+        post(place, by="b")
+    assert "Restore it" in str(lost.value)
+    assert not Files(place).exists(f"{place}/salt")
+    Files(place).write(f"{place}/salt", salt)
+    assert post(place, by="b")["already_sent"] == 1
+    assert sandbox.stats()["messages"] == 1
+
+
+def test_a_salt_that_was_made_just_now_is_not_lost(place: str, monkeypatch: pytest.MonkeyPatch):
+    """Between the look for the salt and the look for entries another task may have begun the ledger."""
+    real, looked = Files.read, []
+
+    def read(files: Files, wanted: str) -> bytes | None:
+        if not looked:
+            looked.append(wanted)
+            first = SendLedger(place)
+            first.claim(first.url_of("x", RESULT), "first", "digest")
+            return None
+        return real(files, wanted)
+
+    monkeypatch.setattr(Files, "read", read)
+    second = SendLedger(place)
+    found = second.claim(second.url_of("x", RESULT), "second", "digest")
+    assert found is not None
+    assert found.by == "first"
+
+
+# ── one key, one content ──
+
+OTHERS = {
+    "a value": {**ORDER, "Order": {"Results": [{"ID": RESULT, "Value": "7.2"}]}},
+    "a digit": {**ORDER, "Order": {"Results": [{"ID": RESULT, "Value": "7.10"}]}},
+    "a field more": {**ORDER, "Visit": None},
+    "a facility": {**ORDER, "Meta": {**ORDER["Meta"], "FacilityCode": "F"}},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_content_of_the_same_key_is_refused(post: Callable[..., Any], place: str, sandbox: Sandbox, other: str):
+    """The second is neither sent nor counted as accepted; both tasks are named, and nothing of the content."""
+    post(place)
+    for by, dag in (("b", "backfill"), ("a", "feed")):
+        with pytest.raises(AirflowFailException, match="idempotency_key: feed/a/post/-1 sent another content") as refused:
+            post(place, by=by, dag=dag, payload=OTHERS[other], on_refused="record", on_ambiguous="resend")
+        assert f"{dag}/{by}/post/-1" in str(refused.value)
+        assert "Quillfeather" not in str(refused.value)
+        assert RESULT not in str(refused.value)
+    assert post(place, by="c")["already_sent"] == 1
+    assert sandbox.stats()["messages"] == 1
+    assert post(place, by="b", payload=OTHERS[other], resend=True)["accepted"] == 1
+
+
+def test_a_key_that_is_being_sent_with_another_content_is_refused(post: Callable[..., Any], place: str, sandbox: Sandbox):
+    """It is no race that a retry could win: the two will never be one message."""
+    ledger = SendLedger(place)
+    general = sandbox.connection["extra"]["destinations"]["general"]["id"]
+    ledger.claim(ledger.url_of("Results", "New", general, RESULT), "feed/other/post/-1", ledger.hash_of(b"another"))
+    with pytest.raises(AirflowFailException, match="feed/other/post/-1 began to send another content"):
+        post(place, on_ambiguous="resend")
+    assert sandbox.stats()["messages"] == 0
+
+
+def test_the_loser_of_a_race_finds_it_sent_when_it_tries_again(post: Callable[..., Any], place: str, sandbox: Sandbox):
+    """While another task sends the same, Airflow retries; then it is sent, and the retry says so."""
+    first = post(place)
+    done = entry(place)
+    (url,) = [path for path in contents(place) if path.endswith(".json")]
+    files, where = Files(place), f"{place.partition('://')[0]}://{url.lstrip('/') if place.startswith('memory') else url}"
+    files.write(where, json.dumps({**done, "status": "sending", "log_ids": []}).encode())
+    with pytest.raises(RedoxAmbiguousOutcomeError, match="a retry waits for it") as lost:
+        post(place, by="b")
+    assert lost.value.retryable
+    files.write(where, json.dumps(done).encode())
+    assert post(place, by="b", try_number=2)["log_ids"] == first["log_ids"]
+    assert sandbox.stats()["messages"] == 1
+
+
+def test_an_entry_that_does_not_tell_its_content_is_not_believed(post: Callable[..., Any], place: str, sandbox: Sandbox):
+    """One that is accepted and has no hash may be of any content."""
+    ledger = SendLedger(place)
+    general = sandbox.connection["extra"]["destinations"]["general"]["id"]
+    ledger.accepted(ledger.url_of("Results", "New", general, RESULT), "feed/old/post/-1", "", ("log-1",))
+    with pytest.raises(AirflowFailException, match="feed/old/post/-1 sent a content that it does not tell"):
+        post(place)
+    assert sandbox.stats()["messages"] == 0
+
+
+def test_a_file_of_another_name_is_the_same_content(post: Callable[..., Any], place: str, sandbox: Sandbox, tmp_path: Path):
+    """What counts of an upload is what the file holds, wherever it lies in a run."""
+    for name, content in (("monday.pdf", b"%PDF-1"), ("tuesday.pdf", b"%PDF-1"), ("other.pdf", b"%PDF-2")):
+        (tmp_path / name).write_bytes(content)
+
+    def order(name: str) -> dict[str, Any]:
+        return {**ORDER, "Order": {"Results": [{"ID": RESULT, "Value": {"$upload": str(tmp_path / name)}}]}}
+
+    assert "already_sent" not in post(place, payload=order("monday.pdf"))
+    assert post(place, by="b", payload=order("tuesday.pdf"))["already_sent"] == 1
+    with pytest.raises(AirflowFailException, match="another content"):
+        post(place, by="c", payload=order("other.pdf"))
+    assert sandbox.stats()["messages"] == 1
 
 
 @pytest.mark.parametrize(
@@ -340,7 +460,7 @@ def claim(root: str, environment: dict[str, str], gate: Any, won: Any, number: i
     ledgers = [(one := SendLedger(root), one.url_of("x", f"{RESULT}-{key}")) for key in range(5)]
     gate.wait(60)
     for key, (ledger, url) in enumerate(ledgers):
-        if ledger.claim(url, str(number)) is None:
+        if ledger.claim(url, str(number), "digest") is None:
             won.put((key, number))
 
 

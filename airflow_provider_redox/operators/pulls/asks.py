@@ -21,6 +21,7 @@ from airflow_provider_redox.exceptions import (
     RedoxResponseError,
     RedoxServerError,
 )
+from airflow_provider_redox.protocol.acceptance import is_incomplete
 from airflow_provider_redox.protocol.data_model import PATH, log_ids_of
 from airflow_provider_redox.protocol.effects import Flow, RedoxResponse
 from airflow_provider_redox.protocol.gathered import is_match
@@ -34,6 +35,7 @@ class Piece(msgspec.Struct, frozen=True):
     """What came, and where the question is after it.
 
     :param ids: of the matches among it: logical IDs of resources, log IDs of an answer.
+    :param incomplete: whether it says that it is not whole.
     """
 
     resources: list[Resource]
@@ -41,6 +43,7 @@ class Piece(msgspec.Struct, frozen=True):
     position: Position
     ids: list[str]
     trace_id: str | None = None
+    incomplete: bool = False
 
 
 class Anew:
@@ -129,7 +132,7 @@ class QueryAsk:
         date = response.headers.get("date")
         over = Position(pages=1, requests=1, matches=1, date=date)
         answered = [Resource(self.data_model, None, None, None, line)]
-        yield Piece(answered, [], over, list(log_ids_of(answer)), response.trace_id)
+        yield Piece(answered, [], over, list(log_ids_of(answer)), response.trace_id, is_incomplete(answer))
 
 
 def is_for_a_fresh_start(walk: Walk, error: RedoxError) -> bool:

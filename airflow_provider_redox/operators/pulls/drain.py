@@ -177,8 +177,11 @@ class Drain:
         progress.pages += 1
         progress.resources += len(fresh)
         progress.latest = max(progress.latest, latest_of(fresh))
+        if piece.incomplete:
+            progress.incomplete += 1
+            _log.warning("The answer to number %d of %d %s says that it is not whole.", index, self.count, self.things)
         if piece.position.ended:
-            self._finish(index, begun, page)
+            self._finish(index, begun, page, **({"incomplete": True} if piece.incomplete else {}))
             progress.ids = [] if self.many else piece.ids[:IDS]
         self.results.write_page(page, msgspec.json.encode(progress))
         self._tell()
@@ -222,13 +225,13 @@ class Drain:
             page[VALIDATION_OUTCOMES] = self.report.lines(resource.line for resource in fresh)
         return page
 
-    def _finish(self, index: int, begun: UnderWay, page: dict[str, list[bytes]]) -> None:
+    def _finish(self, index: int, begun: UnderWay, page: dict[str, list[bytes]], **facts: Any) -> None:
         self._in_a_row = 0
         self.progress.finish(index)
         if self.many:
             found = begun.position.matches
             status = ("none", "one")[found] if found < 2 else "many"
-            page[SEARCHES] = [self._line(index, status=status, count=found, ids=begun.ids)]
+            page[SEARCHES] = [self._line(index, status=status, count=found, ids=begun.ids, **facts)]
 
     def _fail(self, index: int, ended: Ended) -> None:
         """Note that one failed, and go on; or stop, if it was the only one, or the others would fail likewise."""

@@ -41,6 +41,7 @@ class Progress(msgspec.Struct):
     :param date: the server's clock at the first answer.
     :param missing: matches that the servers counted and did not send, where that is only a warning.
     :param ids: of the matches of a question that is the only one.
+    :param incomplete: answers that say of themselves that they are not whole, where that is only a warning.
     :param repeats: resources that an earlier run of the same search had given too.
     """
 
@@ -56,6 +57,7 @@ class Progress(msgspec.Struct):
     missing: int = 0
     ids: list[str] = []
     repeats: int = 0
+    incomplete: int = 0
 
     def left(self, count: int) -> Iterator[int]:
         """Give the indexes of the searches that are not over, those that failed among them."""

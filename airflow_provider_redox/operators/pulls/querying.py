@@ -45,6 +45,7 @@ class Querying:
         told: dict[str, Any] = {"pages": progress.pages, "requests": progress.requests}
         told |= {"log_ids": progress.ids} if not self.drain.many else {}
         told |= {"failed": len(progress.failed)} if progress.failed else {}
+        told |= {"incomplete": progress.incomplete} if progress.incomplete else {}
         return told | ({"line_format": self.drain.shape.told} if self.drain.shape.told else {})
 
 
@@ -129,4 +130,5 @@ def _allowed(operator: RedoxDataModelQueryOperator, message: Message) -> int:
 def _ask(operator: RedoxDataModelQueryOperator, message: Message) -> QueryAsk:
     client = operator.hook.client
     data_model = message["Meta"]["DataModel"]
-    return QueryAsk(client, lambda: client.calls.query(message, operator.headers), data_model)
+    accepted = operator.on_incomplete
+    return QueryAsk(client, lambda: client.calls.query(message, operator.headers, on_incomplete=accepted), data_model)

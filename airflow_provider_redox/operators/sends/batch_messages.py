@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.operators.sends.posting import Claim, Poster, Posting, sent
+from airflow_provider_redox.operators.sends.batch_logs import GivenLogs
+from airflow_provider_redox.operators.sends.claiming import Claim
+from airflow_provider_redox.operators.sends.posting import Poster, Posting, sent
 from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
 from airflow_provider_redox.operators.sends.sending import Sending, Subject
 from airflow_provider_redox.protocol import datamodels, jsontext
+from airflow_provider_redox.protocol.acceptance import Question
 from airflow_provider_redox.protocol.accounted import environment_of
 from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.patients import Patient, patients_of_content
@@ -69,6 +72,7 @@ class Ready:
     """What it takes to send a message."""
 
     request: Request = field(repr=False)
+    question: Question
     subject: Subject
     search: Reconciler | None
     claim: Claim | None
@@ -112,6 +116,7 @@ class Maker:
     def __init__(self, poster: Poster, known: Known) -> None:
         self._poster = poster
         self._known = known
+        self.given = GivenLogs()
 
     def message(self, line: Line, index: int, begun: float, plan: Plan | None = None) -> Message:
         """Make a message that carries the time at which it was begun; what is wrong with it stands in `invalid`."""
@@ -135,26 +140,32 @@ class Maker:
         made.known |= {"data_model": meta["DataModel"], "event_type": meta["EventType"]}
         if operator.ordering_key is not None:
             made.order = find(payload, operator.ordering_key, where="ordering_key")
-        claim = poster.claim(payload, meta, subject, within=plan.batch if plan else "none", number=made.number)
+        claim = poster.claim(payload, message, subject, within=plan.batch if plan else "none", number=made.number)
         keys = (f"order {made.order}" if made.order is not None else None, claim.url if claim else None)
         made.keys = tuple(key for key in keys if key)
         request = poster.client.calls.prepared_message(message, operator.headers)
         people = tuple(patients_of_content(payload)) if poster.client.recorder.collects else ()
         made.ready = Ready(
-            request, subject, poster.search(payload, meta, subject, self._known), claim, people, environment_of(message)
+            request,
+            Question.of(message),
+            subject,
+            poster.search(payload, meta, subject, self._known),
+            claim,
+            people,
+            environment_of(message),
         )
 
-    def posting(self, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
-        """Make what sends a message."""
-        poster, request = self._poster, ready.request
+    def posting(self, number: int, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
+        """Make what sends the message of a line."""
+        poster, request, search = self._poster, ready.request, ready.search
         calls, again = poster.client.calls, bool(poster.again)
         sending = Sending(
             poster.client,
             ready.subject,
             record,
-            lambda _begun: sent(calls.post(request, repeatable=again)),
+            lambda _begun: self.given.of(number, sent(calls.post(request, ready.question, repeatable=again))),
             poster.operator.on_ambiguous,
-            search=ready.search,
+            search=search and (lambda since, until: self.given.apart(number, search(since, until))),
         )
         return Posting(sending, ready.claim, plan.resend)
 

@@ -17,6 +17,7 @@ from airflow_provider_redox.exceptions import (
     RedoxTransportError,
 )
 from airflow_provider_redox.operators.sends.batch_messages import Message
+from airflow_provider_redox.operators.sends.claiming import KeyConflictError
 from airflow_provider_redox.operators.sends.posting import Posting
 from airflow_provider_redox.operators.sends.turns import Turns
 from airflow_provider_redox.protocol.effects import Wait
@@ -199,6 +200,9 @@ def _post(posting: Posting, record: MessageRecord) -> Exception | None:
     """Send one message, in a thread of its own. Gives the error; what became of it is in its record."""
     try:
         outcome = posting.run()
+    except KeyConflictError as error:
+        record.invalid(error)
+        return None
     except Exception as error:  # noqa: BLE001  (a store or a ledger may raise anything)
         if not record.line:
             record.left(error)

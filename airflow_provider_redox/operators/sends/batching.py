@@ -202,9 +202,12 @@ class Batching:
             return Due(message, record, None, settled=True)
         kept = found.lines.get(message.number)
         if self._is_due(message.ready, earlier):
-            return Due(message, record, self._maker.posting(message.ready, record, plan), settled=False, kept=kept)
+            return Due(
+                message, record, self._maker.posting(message.number, message.ready, record, plan), settled=False, kept=kept
+            )
         if earlier.outcome == "accepted":
             self._remember(message.ready, earlier, earlier.log_ids)
+            self._maker.given.note(message.number, earlier.log_ids)
         return Due(message, record, None, settled=earlier.outcome not in OPEN, kept=kept)
 
     def _is_due(self, ready: Ready, earlier: Trace) -> bool:

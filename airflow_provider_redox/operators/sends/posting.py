@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_redox.checks import given
-from airflow_provider_redox.exceptions import (
-    RedoxAmbiguousOutcomeError,
-    RedoxAuthError,
-    RedoxConfigError,
-    RedoxError,
-)
+from airflow_provider_redox.exceptions import RedoxAuthError, RedoxConfigError, RedoxError
+from airflow_provider_redox.operators.sends.claiming import Claim, content_of, digests_of
 from airflow_provider_redox.operators.sends.sending import Outcome, Sending, Sent, Subject, is_first_try, was_tried
 from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_message
@@ -21,7 +17,7 @@ from airflow_provider_redox.protocol.data_model import Accepted, addressee, enco
 from airflow_provider_redox.protocol.delivery import SHOWN
 from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.pointers import find
-from airflow_provider_redox.protocol.uploads import replace_uploads, uploads_in, without_uploads
+from airflow_provider_redox.protocol.uploads import replace_uploads, uploads_in, with_uris, without_uploads
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.inputs import file_to_upload
 from airflow_provider_redox.storage.send_ledger import SendLedger
@@ -36,20 +32,6 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A key in a ledger, and who would send it.
-
-    :param by: the task instance, and of a batch the message.
-    :param own: what all entries of this batch have in common.
-    """
-
-    ledger: SendLedger
-    url: str
-    by: str
-    own: str = ""
 
 
 class Poster:
@@ -96,19 +78,23 @@ class Poster:
         return Reconciler(self._platform, meta["DataModel"], meta["EventType"], subject.destinations, term, category, known)
 
     def claim(
-        self, payload: Mapping[str, Any], meta: Mapping[str, Any], subject: Subject, *, within: str = "", number: int = 0
+        self, payload: Mapping[str, Any], message: Mapping[str, Any], subject: Subject, *, within: str = "", number: int = 0
     ) -> Claim | None:
         """Find the place of the message's key in the ledger.
 
+        :param message: the payload, completed.
         :param within: the name of a batch, and `number` tells its messages apart.
         """
         if self._ledger is None or self.operator.idempotency_key is None:
             return None
-        key = find(payload, self.operator.idempotency_key, where="idempotency_key")
+        key, meta = find(payload, self.operator.idempotency_key, where="idempotency_key"), message["Meta"]
         places = sorted(place.strip().lower() for place in subject.destinations)
         url = self._ledger.url_of(meta["DataModel"].replace(" ", ""), meta["EventType"], *places, key)
+        files = uploads_in(payload)
+        whole = self.completed(with_uris(payload, digests_of(files)), 0.0) if files else message
         own = f"{self.by}#{within}." if within else ""
-        return Claim(self._ledger, url, f"{own}{number}" if own else self.by, own)
+        by = f"{own}{number}" if own else self.by
+        return Claim(self._ledger, url, by, self._ledger.hash_of(content_of(whole)), own)
 
     def upload(self, path: str) -> str:
         """Upload one of a message's files."""
@@ -160,7 +146,7 @@ class Posting:
         search = poster.search(payload, meta, subject)
         disclosure = of_message(message, client.settings.base_url)
         sending = Sending(client, subject, record, send, operator.on_ambiguous, resend, search, disclosure)
-        return cls(sending, poster.claim(payload, meta, subject), resend)
+        return cls(sending, poster.claim(payload, message, subject), resend)
 
     def run(self) -> Outcome:
         """Send, or find that it was sent. Raises as `Sending.run` does."""
@@ -179,30 +165,31 @@ class Posting:
         """Take the key in the ledger. Gives what another task has sent; None when it is for this one to send."""
         if self.claim is None:
             return None
-        entry = self.claim.ledger.claim(self.claim.url, self.claim.by)
-        self.holds = entry is None or (entry.by == self.claim.by and entry.status != "accepted")
+        claim = self.claim
+        entry = claim.ledger.claim(claim.url, claim.by, claim.digest)
+        self.holds = entry is None or (entry.by == claim.by and entry.status != "accepted")
         if entry is None or self.holds:
             return None
-        ours = bool(self.claim.own) and self.claim.own in entry.by  # a batch sends no key twice, whatever it may resend
-        if (self.resend and not ours) or (entry.status != "accepted" and self.sending.on_ambiguous == "resend"):
-            self.claim.ledger.join(self.claim.url, entry, self.claim.by)
+        ours = bool(claim.own) and claim.own in entry.by  # a batch sends no key twice, whatever it may resend
+        if self.resend and not ours:
+            claim.ledger.join(claim.url, entry, claim.by)
             return None
+        claim.check_same(entry)
         if entry.status == "accepted":
-            level = logging.DEBUG if self.claim.own else logging.WARNING  # a batch counts them
+            level = logging.DEBUG if claim.own else logging.WARNING  # a batch counts them
             _log.log(level, "The ledger says that %s has sent a message with this key; it is not sent again.", entry.by)
-            return Outcome(tuple(entry.log_ids), None, self.claim.url, by_this_try=False)
-        raise RedoxAmbiguousOutcomeError(
-            f"Another task, {entry.by}, began to send a message with this key ({entry.at or 'when is unknown'}), and the "
-            "ledger does not say what came of it. Nothing was sent now. If that task is running, wait for it; if it is not, "
-            f"settle its message first, or remove {self.claim.url}"
-        )
+            return Outcome(tuple(entry.log_ids), None, claim.url, by_this_try=False)
+        if self.sending.on_ambiguous == "resend":
+            claim.ledger.join(claim.url, entry, claim.by)
+            return None
+        raise claim.taken_by(entry)
 
     def _keep(self, outcome: Outcome) -> None:
         """Say in the ledger that Redox has it. Storage that fails does not unsend it: the key stays taken."""
         if self.claim is None:
             return
         try:
-            self.claim.ledger.accepted(self.claim.url, self.claim.by, outcome.log_ids)
+            self.claim.ledger.accepted(self.claim.url, self.claim.by, self.claim.digest, outcome.log_ids)
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The message was accepted, log IDs %s, but the ledger could not be told.", outcome.log_ids)
 

@@ -3,6 +3,8 @@
     its logs show                                  what follows
     one that fits, for each destination            it arrived
     several, or one for some destinations only     unclear
+    one that stands for several destinations, or   unclear
+    for another message of the file
     none, and others to that destination lately    it did not arrive
     none, and none to that destination at all      unclear: this may be another environment
 
@@ -14,6 +16,7 @@ fields Redox's search sees; or where it is seen to find a message of the same ba
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -50,10 +53,18 @@ class Reconciler:
         ]
         client = self.client
         found = [client.run(settle(client.settings, client.env, one, client.settings.headers)) for one in sought]
+        self._check_apart(found)
         if not any(found):
             for one in sought:
                 self._believe(one)
         return found
+
+    def _check_apart(self, found: list[list[Found]]) -> None:
+        """Each destination has a log of its own; one that stands for two says nothing of either."""
+        counted = Counter(log_id for logs in found for log_id in {log.id for log in logs})
+        twice = [log_id for log_id, count in counted.items() if count > 1]
+        if twice:
+            raise UndecidedError(f"the search shows one log for several destinations ({', '.join(twice[:10])})")
 
     def _believe(self, sought: Sought) -> None:
         """Make sure that a log would have been found."""

@@ -26,7 +26,7 @@ from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxE
 from airflow_provider_redox.protocol import instants
 from airflow_provider_redox.protocol.disclosure import Disclosure
 from airflow_provider_redox.protocol.effects import Flow, Happened, Send
-from airflow_provider_redox.protocol.outcomes import Step, decide
+from airflow_provider_redox.protocol.outcomes import may_have_arrived
 from airflow_provider_redox.protocol.platform import SETTLED_AFTER, Found
 from airflow_provider_redox.storage.send_record import OPEN, Trace, outcome_of
 
@@ -157,7 +157,7 @@ class Sending:
         try:
             return self._send(trace)
         except RedoxAmbiguousOutcomeError as error:
-            if self.on_ambiguous != "reconcile":
+            if self.on_ambiguous != "reconcile" or error.log_ids:
                 error.add_note(self._where_to_look(trace))
                 raise
             _log.warning("Nobody knows what became of the message (%s); asking the Platform API.", error)
@@ -303,7 +303,7 @@ class Sending:
 
 def _may_have_arrived(last: Happened | None) -> bool:
     """Say whether what happened leaves it open; a success that was followed by another try could not be read."""
-    return last is not None and decide(last, repeatable=False) in (Step.AMBIGUOUS, Step.DONE)
+    return last is not None and may_have_arrived(last)
 
 
 def is_first_try(ti: Any, retries: int) -> bool:
