@@ -44,7 +44,7 @@ def parse(body: bytes) -> Any:
 
 
 def parse_unique(body: bytes) -> Any:
-    """Parse JSON as `parse` does. Raises `AmbiguousError`, too, for a member that stands twice in an object, at any depth."""
+    """Parse JSON as `parse` does. Raises `AmbiguousError`, too, for a member that stands twice, at any depth."""
     parsed = parse(body)
     check_unique(body)
     return parsed
