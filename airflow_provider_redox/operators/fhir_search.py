@@ -38,7 +38,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
         `{field:token}` leaves the `|` of `system|value` its meaning. The list of searches is written.
     :param cohort_key: the field that names a row's search in the list; its number by default.
     :param window: `(start, end)`, two instants, the first within and the second without; or a list of such pairs, searched
-        side by side. An empty or absent window is an error, not an empty result.
+        side by side. An empty or absent window is an error, not an empty result;
+        so is one of `_lastUpdated` that is not over.
     :param window_param: the parameter that the window bounds. Another than `_lastUpdated` does not find what lacks it.
     :param window_parts: cut the window into so many of the same length, searched side by side.
     :param since: `last_success` asks for what was changed since the last successful run of the same DAG, task,
@@ -55,6 +56,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         version, lastUpdated, the search's key, the run, when it was pulled, and whether an earlier run had it (`since`).
     :param on_error: of several searches: `fail` the task at its end, a next try asking for the failed ones alone; or
         `record` them in the list and take the rest as the result.
+    :param on_empty: `succeed` with an empty list of files when nothing is found, or `fail`.
     :param on_total_mismatch: `fail` or `warn` when the server counts more matches, the same on every page, than its pages
         held.
     :param handling: `strict` asks the server to refuse parameters that it does not know, and fails when it does not say
@@ -91,6 +93,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         max_file_bytes: int | None = None,
         line_format: Literal["raw", "envelope"] = "raw",
         on_error: Literal["fail", "record"] = "fail",
+        on_empty: Literal["succeed", "fail"] = "succeed",
         on_total_mismatch: Literal["fail", "warn"] = "fail",
         handling: Literal["strict", "lenient"] = "strict",
         validate: Literal["off", "report"] = "off",
@@ -113,6 +116,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         self.max_file_bytes = max_file_bytes
         self.line_format = line_format
         self.on_error = on_error
+        self.on_empty = on_empty
         self.on_total_mismatch = on_total_mismatch
         self.handling = handling
         self.validate = validate
