@@ -34,8 +34,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
         repeats the parameter. Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a
         mapped task's arguments (`partial`, `expand`) are in it.
     :param cohort: the path or URL of an NDJSON, JSON or CSV file, or an earlier manifest or a list of them (the resources
-        are the rows): one search for each row, `{field}` in `search_params` filled from it on the worker. `{name.0.family}` goes
-        into a resource; `{field:token}` leaves the `|` of `system|value` its meaning. The list of searches is written.
+        are the rows): one search for each row, `{field}` in `search_params` filled from it on the worker. `{name.0.family}`
+        goes into a resource; `{field:token}` leaves the `|` of `system|value` its meaning. The list of searches is written.
     :param cohort_key: the field that names a row's search in the list; its number by default.
     :param window: `(start, end)`, two instants, the first within and the second without; or a list of such pairs, searched
         side by side. An empty or absent window is an error, not an empty result;
