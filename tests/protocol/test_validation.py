@@ -154,6 +154,7 @@ def test_real_resources_of_r4_have_no_findings(validator: Validator):
 
 
 ABSENT = {"extension": [{"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown"}]}
+_DEEP = "._valueString.extension[0]._valueCode.id"
 COMPANIONS = ["String", "Code", "Boolean", "Date", "DateTime", "Decimal", "Integer", "Uri", "Instant", "PositiveInt"]
 
 
@@ -172,7 +173,7 @@ def test_a_primitive_of_an_extension_may_have_a_companion(validator: Validator, 
     ("extension", "path", "code"),
     [
         ({"_valueString": {"mrn": 1}}, "._valueString.mrn", "extra_forbidden"),
-        ({"_valueString": {"extension": [{"_valueCode": {"id": {}}}]}}, "._valueString.extension[0]._valueCode.id", "string_type"),
+        ({"_valueString": {"extension": [{"_valueCode": {"id": {}}}]}}, _DEEP, "string_type"),
         ({"_valueString": "Keva"}, "._valueString", "model_type"),
         ({"_valueQuantity": ABSENT}, "._valueQuantity", "extra_forbidden"),
         ({"_valueKeva": ABSENT}, "._valueKeva", "extra_forbidden"),
