@@ -20,6 +20,12 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _STATED = re.compile(r"sep=([,;\t])\s*", re.IGNORECASE)
 """The line that Excel reads before the first, where somebody says how the file is to be read."""
 
+_KEPT = re.compile(r'="([^"]*)"')
+"""How others write a text into a CSV file so that Excel does not take it for a number; Excel shows what stands in it."""
+
+_SPOILT = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,}|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NUM!|NULL!)")
+"""What Excel writes of a number with more than eleven digits, whose digits are lost, and of a formula that failed."""
+
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -47,7 +53,19 @@ def _row(names: list[str], fields: list[str], where: str) -> dict[str, str]:
     values, beyond = fields[: len(names)], fields[len(names) :]
     if len(values) < len(names) or any(field.strip() for field in beyond):
         raise RedoxConfigError(f"{where} has {len(fields)} fields, and the first row {len(names)}")
-    return dict(zip(names, values, strict=True))
+    return {name: _value(value, where) for name, value in zip(names, values, strict=True)}
+
+
+def _value(text: str, where: str) -> str:
+    kept = _KEPT.fullmatch(text) if text.startswith("=") else None
+    if kept is not None:
+        return kept.group(1)
+    if ("E+" in text or text.startswith("#")) and _SPOILT.fullmatch(text.strip()):
+        raise RedoxConfigError(
+            f"{where} holds a value that a spreadsheet spoilt: a number cut short, as 1.2E+11, or an error such as #N/A. "
+            "Format the column as text before it is filled, and save the file anew"
+        )
+    return text
 
 
 def _names(first: list[str], where: str) -> list[str]:
@@ -82,12 +100,17 @@ def _with_separator(lines: Iterator[str], where: str) -> tuple[Iterator[str], st
 
 def _text(place: Any, where: str, limit: int) -> Iterator[str]:
     """Yield the lines of a file as text. A quoted field may hold line breaks, so each keeps its own, and blank ones stay."""
-    fault = 0
+    fault, nothing = 0, 0
     for number, line in raw_lines(place, where, limit, as_text=True):
+        if b"\0" in line:
+            nothing = number
+            break
         try:
             yield line.decode()
         except UnicodeDecodeError:  # it holds the line, so the complaint is made outside
             fault = number
             break
+    if nothing:
+        raise RedoxConfigError(f"{where}: line {nothing} holds a zero byte, as UTF-16 does; save the file as CSV UTF-8")
     if fault:
         raise RedoxConfigError(f"{where}: line {fault} is not UTF-8; save the file as CSV UTF-8")

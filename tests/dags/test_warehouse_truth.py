@@ -1,4 +1,4 @@
-"""What the warehouse examples load and answer is what a test computes itself, of resources that hospitals may well send."""
+"""What the examples load into tables, and answer from them, is what a test computes itself, of resources that hospitals may well send."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_redox.protocol.pages import read_line
 from airflow_provider_redox.storage.shapes import Shape
+from tests.support.examples import AIRFLOW_3
 
 from .test_warehouse import DAGS, postgres  # noqa: F401  (a fixture)
 
@@ -109,3 +110,16 @@ def test_postgres_holds_the_truth(postgres: dict[str, Any]) -> None:  # noqa: F8
     }
     assert any('"value": 1.10' in text for _, _, text in rows)
     assert answered == patients
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="asset watchers need Airflow 3")
+def test_the_inbox_example_keeps_each_value_as_it_was_sent() -> None:
+    """1.10 is not 1.1, and a result need not be a number; what is no text is no result."""
+    dag: dict[str, Any] = runpy.run_path(str(DAGS / "redox_inbox_results.py"))
+    values = ["1.10", "<0.5", "Positive", "1E5", ""]
+    results = [{"Code": str(number), "Value": value, "Units": "%"} for number, value in enumerate(values)]
+    found = list(dag["rows"]("log", {"Orders": [{"ID": "o", "Results": results}]}))
+    assert found == [("log", "o", number, str(number), value, "%") for number, value in enumerate(values)]
+    for spoilt in (1.1, None, {}):
+        with pytest.raises(TypeError):
+            list(dag["rows"]("log", {"Orders": [{"ID": "o", "Results": [{"Code": "1", "Value": spoilt}]}]}))

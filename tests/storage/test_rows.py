@@ -150,6 +150,31 @@ def test_a_csv_file_is_read_as_excel_writes_it(file: Path, separator: str, end: 
     assert [row for _, row in csv_rows(str(file), where="cohort", limit=LIMIT)] == PEOPLE
 
 
+def test_a_text_that_is_kept_from_excel_is_the_text(file: Path):
+    """Exports write `="007"`, so that Excel shows 007 and not 7."""
+    file.write_bytes(b'mrn,name\n="007","=""08"""\n=,"="\n')
+    assert [row for _, row in csv_rows(str(file), where="cohort", limit=LIMIT)] == [
+        {"mrn": "007", "name": "08"},
+        {"mrn": "=", "name": "="},
+    ]
+
+
+@pytest.mark.parametrize("value", ["1.23457E+11", "1E+12", "1,2E+15", "#N/A", "#REF!"])
+def test_what_a_spreadsheet_spoilt_is_named_by_its_row(file: Path, value: str):
+    """Digits that are gone name another patient, or nobody, without a word."""
+    file.write_bytes(f'mrn,x\n1,1E5\n"{value}",#1\n'.encode())
+    said = complaint(lambda: csv_rows(str(file), where="cohort", limit=LIMIT))
+    assert said.startswith("cohort: row 2 holds a value that a spreadsheet spoilt")
+    assert "123" not in said
+
+
+def test_utf16_without_a_mark_is_named(file: Path):
+    """It is UTF-8 with zero bytes to a decoder, and columns that nobody knows."""
+    file.write_bytes("mrn,name\n1,Canary\n".encode("utf-16-le"))
+    said = "cohort: line 1 holds a zero byte, as UTF-16 does; save the file as CSV UTF-8"
+    assert complaint(lambda: csv_rows(str(file), where="cohort", limit=LIMIT)) == said
+
+
 def test_a_line_may_say_what_separates(file: Path):
     """Excel writes and reads `sep=;` before the first row."""
     file.write_bytes(b"sep=;\r\nmrn;a,b\r\n1;2\r\n")
