@@ -1,4 +1,4 @@
-"""What the examples load into tables, and answer from them, is what a test computes itself, of resources that hospitals may well send."""
+"""What the examples load into tables, and answer from them, is what a test computes itself, of what hospitals may send."""
 
 from __future__ import annotations
 
