@@ -2,8 +2,9 @@
 
 A resource passes through as the bytes that came, on one line, digit for digit; parsed are its type, ID, version and
 `lastUpdated`. Anything that is not a searchset is a `RedoxProtocolError`, which tells where, never what; and so is what two
-readers could read in two ways: a member that stands twice in the Bundle, a link, an entry, a resource or its `meta`, and two
-different next links. What deeper members a resource has is the server's affair, and comes out as it came in.
+readers could read in two ways: a member that stands twice in the Bundle, a link, an entry or a resource, the version or the
+time in its `meta`, and two different next links. What deeper members a resource has is the server's affair, and comes out
+as it came in.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -22,6 +23,10 @@ from airflow_provider_redox.protocol.failures import is_transient, issues_of
 
 T = TypeVar("T")
 R = TypeVar("R")
+E = TypeVar("E")
+
+COMPACT_AT_MOST = 1024 * 1024
+"""Bytes of a page that is parsed in one go: what is made of it is bounded by that, and a larger one takes more steps."""
 
 ENTRIES_AT_MOST = 250_000
 """Entries of a page. A server that ignores `_count` may put so many on one, of 250 bytes each."""
@@ -55,10 +60,10 @@ class _SearchMode(msgspec.Struct, gc=False):
     mode: str | None = None
 
 
-class _Entry(msgspec.Struct, gc=False, omit_defaults=True):
+class _Entry(msgspec.Struct, Generic[R], gc=False, omit_defaults=True):
     """An entry's members, each as it is: those that FHIR names, so that one more shows in the length of what is written."""
 
-    resource: msgspec.Raw
+    resource: R
     search: msgspec.Raw = _NOTHING
     fullUrl: msgspec.Raw = _NOTHING  # noqa: N815
     id: msgspec.Raw = _NOTHING
@@ -73,7 +78,7 @@ class _Link(msgspec.Struct):
     url: str = ""
 
 
-class _Bundle(msgspec.Struct, omit_defaults=True):
+class _Bundle(msgspec.Struct, Generic[E], omit_defaults=True):
     """A Bundle's members: those that are read, and the others that FHIR names, for the same reason.
 
     The total is as it is, too: as a number, `1e12` would be written longer than it came, and make room for a lost member.
@@ -83,7 +88,7 @@ class _Bundle(msgspec.Struct, omit_defaults=True):
     type: str = ""
     total: msgspec.Raw = _NOTHING
     link: msgspec.Raw = _NOTHING
-    entry: msgspec.Raw = _NOTHING
+    entry: E = _NOTHING  # type: ignore[assignment]
     id: msgspec.Raw = _NOTHING
     meta: msgspec.Raw = _NOTHING
     timestamp: msgspec.Raw = _NOTHING
@@ -94,9 +99,10 @@ class _Bundle(msgspec.Struct, omit_defaults=True):
 
 
 _NO_META = _Meta()
-_bundles = msgspec.json.Decoder(_Bundle)
+_compact = msgspec.json.Decoder(_Bundle[list[_Entry[dict[str, msgspec.Raw]]]])
+_bundles = msgspec.json.Decoder(_Bundle[msgspec.Raw])
 _links = msgspec.json.Decoder(_Link)
-_entries = msgspec.json.Decoder(list[_Entry])
+_entries = msgspec.json.Decoder(list[_Entry[msgspec.Raw]])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _modes = msgspec.json.Decoder(_SearchMode)
 _text = msgspec.json.Decoder(str)
@@ -150,13 +156,12 @@ def read_page(response: RedoxResponse) -> Page:
     error or fatal, alone or in the Bundle: part of the answer is then missing.
     """
     try:
-        bundle = _bundle(response.body)
+        bundle, found = _read_compact(response.body) or _read_any(response.body)
         if bundle.resourceType == "OperationOutcome":
             raise destination_error(response)
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
         total = _total_of(bundle.total)
-        found = _resources(bundle.entry)
         links = _links_of(bundle.link)
         outcomes = [resource for resource in found if _is_outcome(resource)]
         _refuse_failed(response, outcomes)
@@ -174,12 +179,37 @@ def read_line(line: bytes) -> Resource:
         return _resource(line, None)
 
 
-def _bundle(body: bytes) -> _Bundle:
+def _read_compact(body: bytes) -> tuple[_Bundle[Any], list[Resource]] | None:
+    """Parse a page of usual size in one go. Returns None where it is not written as it would be from its members.
+
+    A page that is written again from its members is as long as before, unless a member was lost, or the text has spaces
+    or escapes; then a resource that is written again is the bytes that came.
+    """
+    if len(body) > COMPACT_AT_MOST:
+        return None
+    try:
+        bundle: _Bundle[Any] = jsontext.decode(body, _compact, values=COMPACT_AT_MOST)
+        if len(_encoder.encode(bundle)) != len(body):
+            return None
+        entries = () if bundle.entry is _NOTHING else bundle.entry
+        return bundle, [_head(entry.resource, _encoder.encode(entry.resource), _mode_of(entry)) for entry in entries]
+    except (ValueError, msgspec.MsgspecError, RecursionError):  # which the other way says by its place
+        return None
+
+
+def _read_any(body: bytes) -> tuple[_Bundle[Any], list[Resource]]:
+    """Parse a page of any size and layout, step by step. Raises ValueError that says where it is wrong."""
+    bundle = _bundle(body)
+    is_bundle = bundle.resourceType == "Bundle" and bundle.type == "searchset"
+    return bundle, _resources(bundle.entry) if is_bundle else []
+
+
+def _bundle(body: bytes) -> _Bundle[msgspec.Raw]:
     """Parse what stands in a Bundle beside its entries, and find each member of it once."""
     text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if len(text) > OBJECTS_AT_MOST and text.count(b"{") > OBJECTS_AT_MOST:
         raise ValueError(f"more than {OBJECTS_AT_MOST} objects")
-    bundle: _Bundle = jsontext.decode(text, _bundles, values=len(text))
+    bundle: _Bundle[msgspec.Raw] = jsontext.decode(text, _bundles, values=len(text))
     entries = len(memoryview(bundle.entry))
     beside = len(text) - entries
     if beside > BESIDE_AT_MOST and bundle.resourceType == "Bundle":
@@ -218,10 +248,10 @@ def _resources(raw: msgspec.Raw) -> list[Resource]:
     return _of_each(_entries_of(raw), _resource_of) if memoryview(raw) else []
 
 
-def _entries_of(raw: msgspec.Raw) -> list[_Entry]:
+def _entries_of(raw: msgspec.Raw) -> list[_Entry[msgspec.Raw]]:
     """Parse the entries. Where they are not written as they would be from their members, each is looked at alone."""
     with jsontext.reading():
-        entries: list[_Entry] = _entries.decode(raw)
+        entries: list[_Entry[msgspec.Raw]] = _entries.decode(raw)
     if len(entries) > ENTRIES_AT_MOST:
         raise ValueError(f"more than {ENTRIES_AT_MOST} entries")
     if len(_encoder.encode(entries)) != len(memoryview(raw)):
@@ -241,9 +271,12 @@ def _of_each(many: Iterable[T], read: Callable[[T], R]) -> list[R]:
     return made
 
 
-def _resource_of(entry: _Entry) -> Resource:
-    search = memoryview(entry.search)
-    return _resource(bytes(entry.resource), _mode(bytes(search)) if search else None)
+def _resource_of(entry: _Entry[msgspec.Raw]) -> Resource:
+    return _resource(bytes(entry.resource), _mode_of(entry))
+
+
+def _mode_of(entry: _Entry[Any]) -> str | None:
+    return None if entry.search is _NOTHING else _mode(bytes(entry.search))
 
 
 @lru_cache(maxsize=64)
@@ -257,7 +290,11 @@ def _mode(search: bytes) -> str | None:
 def _resource(line: bytes, mode: str | None) -> Resource:
     if b"\n" in line or b"\r" in line:
         line = msgspec.json.format(line, indent=-1)
-    parts = jsontext.members(line)
+    return _head(jsontext.members(line), line, mode)
+
+
+def _head(parts: dict[str, msgspec.Raw], line: bytes, mode: str | None) -> Resource:
+    """Parse what identifies a resource. Raises ValueError or msgspec's errors."""
     if "resourceType" not in parts:
         raise ValueError("a resource without a resourceType")
     kind = _text.decode(parts["resourceType"])
@@ -272,7 +309,8 @@ def _meta_of(text: bytes) -> _Meta:
     meta: _Meta | None = _meta.decode(text)
     if meta is None:
         return _NO_META
-    jsontext.members(text)
+    if text.count(b"versionId") > 1 or text.count(b"lastUpdated") > 1 or b"\\u" in text:
+        jsontext.members(text)
     return meta
 
 
