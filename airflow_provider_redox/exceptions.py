@@ -11,6 +11,7 @@
     │   ├── RedoxServerError          5xx until patience ran out
     │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
     ├── RedoxIncompleteError          some of the many questions of a task failed; failed, total, url
+    ├── RedoxEmptyResultError         nothing was found, and on_empty="fail" says that this is a failure
     ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
     ├── RedoxAuditError               the record of a disclosure has to be written and cannot be
     └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
@@ -144,6 +145,12 @@ class RedoxIncompleteError(RedoxError):
         self.failed = failed
         self.total = total
         self.url = url
+
+
+class RedoxEmptyResultError(RedoxError):
+    """A search found nothing, and `on_empty="fail"` says that this is a failure. Later it may find something."""
+
+    retryable = True
 
 
 class RedoxDeliveryError(RedoxError):

@@ -25,11 +25,13 @@ TABLE = os.environ.get("REDOX_TABLE", f"{HOME}/redox-results.sqlite")
 arrived = RedoxInboxTrigger(INBOX, data_model="Results", event_type="New", poll_interval=2)
 
 
-def rows(log_id: str, message: dict[str, Any]) -> Iterator[tuple[str | int | float | None, ...]]:
-    """Give a row for each result. Raises KeyError, TypeError or ValueError for what is none."""
+def rows(log_id: str, message: dict[str, Any]) -> Iterator[tuple[str | int | None, ...]]:
+    """Yield a row for each result, its value as it was sent: 1.10, <0.5, Positive. Raises KeyError or TypeError for none."""
     for order in message["Orders"]:
         for number, result in enumerate(order["Results"]):
-            yield log_id, order["ID"], number, result["Code"], float(result["Value"]), result.get("Units")
+            if not isinstance(result["Value"], str):
+                raise TypeError("Value")
+            yield log_id, order["ID"], number, result["Code"], result["Value"], result.get("Units")
 
 
 with DAG(
@@ -46,13 +48,13 @@ with DAG(
         count = {"messages": 0, "rows": 0, "dead": 0}
         table = sqlite3.connect(TABLE, timeout=60)
         table.execute(
-            "create table if not exists results (log_id, order_id, number, code, value real, units, "
+            "create table if not exists results (log_id, order_id, number, code, value, units, "
             "primary key (log_id, order_id, number))"
         )
         for message in read_messages(triggering_asset_events or {}, inbox_path=INBOX, max_tries=5):
             try:
                 found = list(rows(message.log_id, message.json()))
-            except (RedoxError, KeyError, TypeError, ValueError) as error:
+            except (RedoxError, KeyError, TypeError) as error:
                 message.dead_letter(f"not a result: {type(error).__name__}")
                 count["dead"] += 1
                 continue

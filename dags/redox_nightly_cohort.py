@@ -1,7 +1,7 @@
-"""The nightly pull of a cohort: the patients with diabetes, and their recent HbA1c values.
+"""The nightly pull of a cohort: the patients with diabetes, and their HbA1c values that are new or were changed of late.
 
-Each search writes NDJSON files by resource type and hands on a manifest: URLs, counts and checksums, no patient. What
-works on the resources reads the files; see `summary`.
+The first search finds the patients. The second one asks for the values of each of them: its cohort is the manifest of the
+first. Each search writes NDJSON files by resource type and hands on a manifest: URLs, counts and checksums, no patient.
 """
 
 from datetime import UTC, datetime
@@ -28,11 +28,19 @@ with DAG(
         search_params={"code": "http://snomed.info/sct|44054006", "_include": "Condition:subject"},
     )
 
-    # Templates in search_params are rendered on the worker, and stored nowhere.
+    @task
+    def patients(manifest: Manifest) -> Manifest:
+        """Keep the files of the patients: each line of them is a row of the cohort."""
+        return {**manifest, "output": [file for file in manifest["output"] if file["type"] == "Patient"]}
+
+    # Templates in search_params are rendered on the worker, and stored nowhere; {id} is each patient's.
     hba1c = RedoxFhirSearchOperator(
         task_id="hba1c",
         resource_type="Observation",
+        cohort=patients(diabetics.output),
+        cohort_key="id",
         search_params={
+            "patient": "{id}",
             "code": "http://loinc.org|4548-4",
             "_lastUpdated": "ge{{ macros.ds_add(dag_run.start_date.strftime('%Y-%m-%d'), -params.days) }}",
         },

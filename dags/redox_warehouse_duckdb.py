@@ -1,7 +1,8 @@
 """Load what a search found into DuckDB, and ask there: the newest version of each resource of each hospital, as JSON.
 
-The lines are envelopes, which say where each resource is from. Loading the same result twice changes nothing. What the
-last task returns goes into the metadata database: counts, no patient.
+The lines are envelopes, which say where each resource is from. Loading the same result twice changes nothing. The text of a
+resource is kept as the hospital sent it, 1.10 as 1.10; DuckDB's own functions read its numbers as floats. What the last task
+returns goes into the metadata database: counts, no patient.
 """
 
 import os
@@ -25,7 +26,9 @@ CREATE TABLE IF NOT EXISTS fhir (
 LOAD = """
 INSERT INTO fhir
 SELECT json->>'destination', json->>'type', json->>'id', json->>'version', (json->>'lastUpdated')::TIMESTAMPTZ,
-       json->>'search', json->>'run', (json->>'pulledAt')::TIMESTAMPTZ, json->'resource'
+       json->>'search', json->>'run', (json->>'pulledAt')::TIMESTAMPTZ,
+       -- The resource is the envelope's last member. Cut out, it keeps its digits; json->'resource' would write 1.10 as 1.1.
+       (json::VARCHAR)[strpos(json::VARCHAR, ',"resource":') + 12 : -2]
 FROM read_ndjson_objects(?)
 WHERE json->>'id' IS NOT NULL
 QUALIFY row_number() OVER (
@@ -35,11 +38,12 @@ QUALIFY row_number() OVER (
 ON CONFLICT DO UPDATE SET
     version = excluded.version, last_updated = excluded.last_updated, search = excluded.search,
     run = excluded.run, pulled_at = excluded.pulled_at, resource = excluded.resource
-WHERE fhir.last_updated IS NULL OR excluded.last_updated >= fhir.last_updated
+WHERE coalesce(excluded.last_updated, excluded.pulled_at) >= coalesce(fhir.last_updated, fhir.pulled_at)
 """
 
 QUERY = """
-SELECT resource->>'$.clinicalStatus.coding[0].code' AS status, count(DISTINCT resource->>'$.subject.reference') AS patients
+SELECT coalesce(resource->>'$.clinicalStatus.coding[0].code', 'not stated') AS status,
+       count(DISTINCT destination || '/' || (resource->>'$.subject.reference')) AS patients
 FROM fhir WHERE type = 'Condition' GROUP BY status ORDER BY status
 """
 

@@ -35,11 +35,12 @@ ORDER BY line->>'destination', line->>'type', line->>'id', (line->>'lastUpdated'
 ON CONFLICT (destination, type, id) DO UPDATE SET
     version = excluded.version, last_updated = excluded.last_updated, search = excluded.search,
     run = excluded.run, pulled_at = excluded.pulled_at, resource = excluded.resource
-WHERE fhir.last_updated IS NULL OR excluded.last_updated >= fhir.last_updated
+WHERE coalesce(excluded.last_updated, excluded.pulled_at) >= coalesce(fhir.last_updated, fhir.pulled_at)
 """
 
 QUERY = """
-SELECT resource #>> '{clinicalStatus,coding,0,code}', count(DISTINCT resource #>> '{subject,reference}')
+SELECT coalesce(resource #>> '{clinicalStatus,coding,0,code}', 'not stated'),
+       count(DISTINCT destination || '/' || (resource #>> '{subject,reference}'))
 FROM fhir WHERE type = 'Condition' GROUP BY 1 ORDER BY 1
 """
 

@@ -80,8 +80,18 @@ class Recorder:
     collects = False
     """Whether it wants to know who the patients are."""
 
-    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: BaseException | None = None) -> None:
-        """Put a disclosure on record: whether it was done, and why it failed."""
+    def __call__(
+        self,
+        disclosure: Disclosure,
+        *,
+        done: bool = True,
+        error: BaseException | None = None,
+        once: bytes | None = None,
+    ) -> None:
+        """Put a disclosure on record: whether it was done, and why it failed.
+
+        :param once: what is asked again and again, where it is on record once for all looks of a task's try in a day.
+        """
 
 
 def nobody(metric: Metric, amount: float) -> None:

@@ -59,7 +59,14 @@ class Auditor(Recorder):
         """Whether it is worth while to find out who the patients are."""
         return self.log is not None and self.level != "off"
 
-    def __call__(self, disclosure: Disclosure, *, done: bool = True, error: BaseException | None = None) -> None:
+    def __call__(
+        self,
+        disclosure: Disclosure,
+        *,
+        done: bool = True,
+        error: BaseException | None = None,
+        once: bytes | None = None,
+    ) -> None:
         """Write a disclosure down.
 
         Raises `RedoxAuditError` when that has to be done and cannot: before a sending, or before a result is visible. Of
@@ -76,18 +83,24 @@ class Auditor(Recorder):
         )
         if not disclosure.announced and not done:
             disclosure.announced = str(uuid.uuid4())
-        level = logging.DEBUG if self.log is None else logging.INFO
-        if _events.isEnabledFor(level):
-            _events.log(level, "%s", json.dumps(summary(disclosure, self.requester, moment), separators=(",", ":")))
         if self.log is None:
+            self._tell(logging.DEBUG, disclosure, moment)
             return
         try:
             check_encrypted(self.log.root, disclosure.environment or self.environment, name=_NAME)
-            self.log.write(self.requester, moment.recorded, events(disclosure, self.requester, moment))
+            content = events(disclosure, self.requester, moment)
+            name = None if once is None or not self.requester.dag_id else f"wait{self.hashed(once)[:12]}"
+            if self.log.write(self.requester, moment.recorded, content, name=name) is not None:
+                self._tell(logging.INFO, disclosure, moment)
         except Exception as failure:  # noqa: BLE001  (each store has errors of its own)
             if self.level == "required" and error is None and not (done and disclosure.interaction.is_sending):
                 raise _missing(disclosure, failure) from None
             _log.exception("A disclosure could not be put on record.")
+            self._tell(logging.INFO, disclosure, moment)
+
+    def _tell(self, level: int, disclosure: Disclosure, moment: Moment) -> None:
+        if _events.isEnabledFor(level):
+            _events.log(level, "%s", json.dumps(summary(disclosure, self.requester, moment), separators=(",", ":")))
 
 
 def auditor_of(settings: Settings, audit: str | None) -> Auditor:

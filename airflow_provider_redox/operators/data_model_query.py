@@ -41,7 +41,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
     :param meta: fields for the Meta of the query, such as a network's; they win over `extra.meta`, and what stands in the
         query itself wins over both. No template, and in clear like other arguments: nothing of a patient.
-    :param cohort: the path or URL of an NDJSON or CSV file, or an earlier manifest (its resources are the rows): `{field}`
+    :param cohort: the path or URL of an NDJSON, JSON or CSV file, or an earlier manifest or a list of them: `{field}`
         anywhere in `payload` is filled from it on the worker. A value that is one field alone takes the row's as it is.
     :param cohort_key: the field that names a row's question in the list; its number by default.
     :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.

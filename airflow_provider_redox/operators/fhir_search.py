@@ -45,12 +45,13 @@ class RedoxFhirSearchOperator(RedoxOperator):
     :param search_params: one mapping of search parameters, or a list of mappings for several searches; a list as a value
         repeats the parameter. Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a
         mapped task's arguments (`partial`, `expand`) are in it.
-    :param cohort: the path or URL of an NDJSON or CSV file, or an earlier manifest (its resources are the rows): one search
-        for each row, `{field}` in `search_params` filled from it on the worker. `{name.0.family}` goes into a resource;
-        `{field:token}` leaves the `|` of `system|value` its meaning. The list of searches is written.
+    :param cohort: the path or URL of an NDJSON, JSON or CSV file, or an earlier manifest or a list of them (the resources
+        are the rows): one search for each row, `{field}` in `search_params` filled from it on the worker. `{name.0.family}`
+        goes into a resource; `{field:token}` leaves the `|` of `system|value` its meaning. The list of searches is written.
     :param cohort_key: the field that names a row's search in the list; its number by default.
     :param window: `(start, end)`, two instants, the first within and the second without; or a list of such pairs, searched
-        side by side. An empty or absent window is an error, not an empty result.
+        side by side. An empty or absent window is an error, not an empty result;
+        so is one of `_lastUpdated` that is not over.
     :param window_param: the parameter that the window bounds. Another than `_lastUpdated` does not find what lacks it.
     :param window_parts: cut the window into so many of the same length, searched side by side.
     :param since: `last_success` asks for what was changed since the last successful run of the same DAG, task,
@@ -67,6 +68,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         version, lastUpdated, the search's key, the run, when it was pulled, and whether an earlier run had it (`since`).
     :param on_error: of several searches: `fail` the task at its end, a next try asking for the failed ones alone; or
         `record` them in the list and take the rest as the result.
+    :param on_empty: `succeed` with an empty list of files when nothing is found, or `fail`.
     :param on_total_mismatch: `fail` or `warn` when the server counts more matches than its pages held, when its count
         jumps between pages, or when it says that a page is not whole.
     :param handling: `strict` asks the server to refuse parameters that it does not know, and fails when a page shows that
@@ -100,6 +102,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         "max_file_bytes": whole(1024 * 1024, optional=True),
         "line_format": choice("raw", "envelope"),
         "on_error": choice("fail", "record"),
+        "on_empty": choice("succeed", "fail"),
         "on_total_mismatch": choice("fail", "warn"),
         "handling": choice("strict", "lenient"),
         "validate": choice("off", "report"),
@@ -125,6 +128,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         max_file_bytes: int | None = None,
         line_format: Literal["raw", "envelope"] = "raw",
         on_error: Literal["fail", "record"] = "fail",
+        on_empty: Literal["succeed", "fail"] = "succeed",
         on_total_mismatch: Literal["fail", "warn"] = "fail",
         handling: Literal["strict", "lenient"] = "strict",
         validate: Literal["off", "report"] = "off",
@@ -147,6 +151,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         self.max_file_bytes = max_file_bytes
         self.line_format = line_format
         self.on_error = on_error
+        self.on_empty = on_empty
         self.on_total_mismatch = on_total_mismatch
         self.handling = handling
         self.validate = validate

@@ -2,7 +2,9 @@
 
 In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from
 a value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A
-field that holds `system|value` is written `{field:token}`. A complaint names the row and the field, never what it holds.
+field that holds `system|value` is written `{field:token}`. A field is found whatever the case of its name, where only one is
+meant. A complaint names the row and the field, never what it holds; and of the fields that are there those that are called
+like fields, as a file without a first row of names would have a patient there.
 """
 
 from __future__ import annotations
@@ -19,6 +21,13 @@ _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.\- ]{0,99}?)(:token)?\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\- ]{0,99}")
 _MEANING = re.compile(r"([\\,$|])")
 _MEANING_IN_A_TOKEN = re.compile(r"([\\,$])")
+
+_HEADING = re.compile(r"[A-Za-z][A-Za-z0-9 _.#/()-]{0,40}", re.ASCII)
+_USUAL = re.compile(
+    r"mrn|medical|record|id(?![a-z])|id[A-Z_]|ident|name|first|last|middle|family|given|surname|birth|dob|date|gender|sex|patient|"
+    r"subject|person|member|number|code|type|status|city|state|zip|postal|phone|mail|address|street|ssn|plan|payer|provider|visit",
+    re.IGNORECASE,
+)
 
 Row = Mapping[str, Any]
 Text = Callable[[str, bool], str]
@@ -85,11 +94,25 @@ def _as_it_is(text: str, _is_token: bool) -> str:  # noqa: FBT001  (a writer's f
 def _value(row: Row, field: str, number: int, *, where: str = "the template") -> Any:
     """Find a field: by its name, else by a path such as `name.0.family`. Absent and empty are the same error."""
     value = row[field] if field in row else next(_along(row, field.split(".")), None)
+    alike = [name for name in row if name.casefold() == field.casefold()] if value is None and field not in row else []
+    if len(alike) == 1:
+        value = row[alike[0]]
     if value is None or is_empty(value):
-        close = None if field in row else near(field, (one for one in row if _NAME.fullmatch(str(one))), cutoff=0.8)
+        is_there = field in row or len(alike) == 1
+        close = None if is_there else near(field, (one for one in row if _NAME.fullmatch(str(one))), cutoff=0.8)
         meant = f"; did you mean {close}?" if close else ""
-        raise RedoxConfigError(f"cohort: row {number} has no {field}, which {where} names{meant}")
+        known = "" if is_there or "." in field else f"; {_fields_of(row)}"
+        raise RedoxConfigError(f"cohort: row {number} has no {field}, which {where} names{meant}{known}")
     return value
+
+
+def _fields_of(row: Row) -> str:
+    """Name the fields of a row that are called like fields of a roster or a resource, and count the others."""
+    named = [name for name in row if _HEADING.fullmatch(name) and _USUAL.search(name)]
+    if not named:
+        return f"of its {len(row)} fields none has a usual name: does the file begin with the names?"
+    others = f" and {len(row) - len(named)} others" if len(row) > len(named) else ""
+    return f"it has {', '.join(named[:20])}{others}"
 
 
 def _along(value: Any, path: Sequence[str]) -> Iterator[Any]:

@@ -98,9 +98,11 @@ class RedoxResponse:
         return trace_in(self.headers)
 
     def json(self) -> Any:
-        """Parse the body. Raises `RedoxProtocolError` without the body when it is not JSON."""
+        """Parse the body. Raises `RedoxProtocolError`, without the body, when it is not JSON or can be read in two ways."""
         try:
-            return jsontext.parse(self.body)
+            return jsontext.parse_unique(self.body)
+        except jsontext.AmbiguousError as error:
+            raise RedoxProtocolError(f"HTTP {self.status} with a body that can be read in two ways: {error}") from None
         except ValueError as error:
             raise RedoxProtocolError(
                 f"HTTP {self.status} with a body that is not JSON ({self._kind}, {len(self.body)} bytes): {error}"

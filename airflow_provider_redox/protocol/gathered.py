@@ -1,7 +1,8 @@
 """What a search has given so far: which resources, how many different matches, and whether it still brings anything new.
 
-Resources are told apart by type, ID and version. A match counts once for its type and ID: one that was changed while the
-pages were read, and comes again in a new version, is another resource, but no second match.
+Resources are told apart by type, ID, version and content: one version with two contents is two resources, and both are
+given. A match counts once for its type and ID: one that was changed while the pages were read, and comes again in a new
+version or with other content, is another resource, but no second match.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from airflow_provider_redox.protocol.pages import Page, Resource
+
+_PRINT = (1 << 60) - 1
 
 VERSIONS_AT_MOST = 16
 """Different versions up to which a resource is looked for under each of them."""
@@ -39,7 +42,7 @@ class Gathered:
     """The resources of one search.
 
     :param resource_type: what is searched for: the type of a match that is not marked as one.
-    :param seen: the keys of what was given.
+    :param seen: the keys of what was given, and the prints.
     """
 
     resource_type: str
@@ -77,10 +80,16 @@ class Gathered:
                 is_news = is_news or key not in self._nameless
                 self._nameless.add(key)
                 continue
+            mark = print_of(key, resource)
             if key in seen:
                 matches += is_match and self._was_extra(key)
+                if mark not in seen:
+                    seen.add(mark)
+                    fresh.append(resource)
+                    is_news = True
                 continue
             seen.add(key)
+            seen.add(mark)
             is_news = True
             if not is_match:
                 self._extras.add(key)
@@ -137,6 +146,15 @@ def key_of(resource: Resource) -> int | None:
     """Give what is kept of a resource in `seen`; None for one without an ID, which is never taken for a duplicate."""
     base, version = identity_of(resource)
     return None if resource.id is None else base ^ version
+
+
+def print_of(key: int, resource: Resource) -> int:
+    """Return a number of 60 bits for a key with its content, to be compared within this process and where the key is known.
+
+    A resource that comes twice is nearly always the same: that it is has to be found out, or a correction that kept its
+    version number would be lost.
+    """
+    return (key ^ hash(resource.line)) & _PRINT
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
+from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.arrivals import part, word
 
 LONGEST_CHALLENGE_BODY = 4096
@@ -151,8 +152,9 @@ def identify(body: bytes) -> Identity:
     """
     for read in (_of_data_model, _of_bundle):
         try:
+            jsontext.check_values(body)
             return read(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     raise RedoxProtocolError("neither a Data Model message with DataModel and EventType in its Meta nor a FHIR Bundle")
 

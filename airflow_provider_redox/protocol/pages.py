@@ -1,14 +1,18 @@
 """One page of a search: a searchset Bundle, parsed only as far as needed.
 
 A resource passes through as the bytes that came, on one line, digit for digit; parsed are its type, ID, version and
-`lastUpdated`. Anything that is not a searchset is a `RedoxProtocolError`, which tells where, never what.
+`lastUpdated`. Anything that is not a searchset is a `RedoxProtocolError`, which tells where, never what; and so is what two
+readers could read in two ways: a member that stands twice in the Bundle, a link, an entry or a resource, the version or the
+time in its `meta`, and two different next links. What deeper members a resource has is the server's affair, and comes out
+as it came in.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -17,18 +21,31 @@ from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.effects import RedoxResponse
 from airflow_provider_redox.protocol.failures import is_transient, is_unsure, issues_of
 
+T = TypeVar("T")
+R = TypeVar("R")
+E = TypeVar("E")
+
+COMPACT_AT_MOST = 1024 * 1024
+"""Bytes of a page that is parsed in one go: what is made of it is bounded by that, and a larger one takes more steps."""
+
+ENTRIES_AT_MOST = 250_000
+"""Entries of a page. A server that ignores `_count` may put so many on one, of 250 bytes each."""
+
+OBJECTS_AT_MOST = 2_000_000
+"""Objects of a page, at any depth: those of FHIR take 40 bytes and more, so that 64 MB hold fewer."""
+
+BESIDE_AT_MOST = 1024 * 1024
+"""Bytes of a page beside its entries: links, a total, meta."""
+
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+
+
+_NOTHING = msgspec.Raw()
 
 
 class _Meta(msgspec.Struct, gc=False):
     versionId: str | None = None  # noqa: N815  (FHIR's names)
     lastUpdated: str | None = None  # noqa: N815
-
-
-class _Head(msgspec.Struct, gc=False):
-    resourceType: str  # noqa: N815
-    id: str | None = None
-    meta: _Meta | None = None
 
 
 class _Issue(msgspec.Struct):
@@ -43,9 +60,17 @@ class _SearchMode(msgspec.Struct, gc=False):
     mode: str | None = None
 
 
-class _Entry(msgspec.Struct, gc=False):
-    resource: msgspec.Raw = msgspec.Raw()
-    search: _SearchMode | None = None
+class _Entry(msgspec.Struct, Generic[R], gc=False, omit_defaults=True):
+    """An entry's members, each as it is: those that FHIR names, so that one more shows in the length of what is written."""
+
+    resource: R
+    search: msgspec.Raw = _NOTHING
+    fullUrl: msgspec.Raw = _NOTHING  # noqa: N815
+    id: msgspec.Raw = _NOTHING
+    link: msgspec.Raw = _NOTHING
+    extension: msgspec.Raw = _NOTHING
+    request: msgspec.Raw = _NOTHING
+    response: msgspec.Raw = _NOTHING
 
 
 class _Link(msgspec.Struct):
@@ -53,18 +78,39 @@ class _Link(msgspec.Struct):
     url: str = ""
 
 
-class _Bundle(msgspec.Struct):
+class _Bundle(msgspec.Struct, Generic[E], omit_defaults=True):
+    """A Bundle's members: those that are read, and the others that FHIR names, for the same reason.
+
+    The total is as it is, too: as a number, `1e12` would be written longer than it came, and make room for a lost member.
+    """
+
     resourceType: str  # noqa: N815
     type: str = ""
-    total: int | None = None
-    link: list[_Link] = []
-    entry: list[_Entry] = []
-    issues: msgspec.Raw = msgspec.Raw()  # R5: what the server says beside the entries
+    total: msgspec.Raw = _NOTHING
+    link: msgspec.Raw = _NOTHING
+    entry: E = _NOTHING  # type: ignore[assignment]
+    issues: msgspec.Raw = _NOTHING  # R5: what the server says beside the entries
+    id: msgspec.Raw = _NOTHING
+    meta: msgspec.Raw = _NOTHING
+    timestamp: msgspec.Raw = _NOTHING
+    identifier: msgspec.Raw = _NOTHING
+    language: msgspec.Raw = _NOTHING
+    implicitRules: msgspec.Raw = _NOTHING  # noqa: N815
+    signature: msgspec.Raw = _NOTHING
 
 
 _NO_META = _Meta()
-_bundles = msgspec.json.Decoder(_Bundle)
-_heads = msgspec.json.Decoder(_Head)
+_compact = msgspec.json.Decoder(_Bundle[list[_Entry[dict[str, msgspec.Raw]]]])
+_bundles = msgspec.json.Decoder(_Bundle[msgspec.Raw])
+_links = msgspec.json.Decoder(_Link)
+_entries = msgspec.json.Decoder(list[_Entry[msgspec.Raw]])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_modes = msgspec.json.Decoder(_SearchMode)
+_text = msgspec.json.Decoder(str)
+_optional_text = msgspec.json.Decoder(str | None)
+_number = msgspec.json.Decoder(int | None)
+_meta = msgspec.json.Decoder(_Meta | None)
+_encoder = msgspec.json.Encoder()
 _outcomes = msgspec.json.Decoder(_Outcome)
 _any = msgspec.json.Decoder()
 
@@ -111,47 +157,172 @@ def read_page(response: RedoxResponse) -> Page:
     error or fatal, alone or in the Bundle: part of the answer is then missing.
     """
     try:
-        bundle = jsontext.decode(response.body, _bundles)
+        bundle, found = _read_compact(response.body) or _read_any(response.body)
         if bundle.resourceType == "OperationOutcome":
             raise destination_error(response)
         if bundle.resourceType != "Bundle" or bundle.type != "searchset":
             raise ValueError("JSON, but not a Bundle of type searchset")  # noqa: TRY301  (one place says what is wrong)
-        found = _resources(bundle.entry)
-        beside = bytes(bundle.issues)
-        if beside not in (b"", b"null"):
-            found.append(_resource(beside, "outcome"))
+        total = _total_of(bundle.total)
+        links = _links_of(bundle.link)
+        found = [*found, *_beside(bundle.issues)]
         outcomes = [resource for resource in found if _is_outcome(resource)]
         _refuse_failed(response, outcomes)
     except ValueError as error:
         raise RedoxProtocolError(f"HTTP {response.status}, but the page is not a search result: {error}") from None
     resources = [resource for resource in found if not _is_outcome(resource)] if outcomes else found
-    links = {link.relation: link.url for link in reversed(bundle.link)}
     if links.get("next") == "":
         raise RedoxProtocolError(f"HTTP {response.status}, but the page's next link is empty: what follows is lost")
-    return Page(resources, outcomes, bundle.total, links.get("self", ""), links.get("next"), response.trace_id)
+    return Page(resources, outcomes, total, links.get("self", ""), links.get("next"), response.trace_id)
 
 
 def read_line(line: bytes) -> Resource:
     """Parse a line that a page gave. Raises ValueError, without any of the text."""
-    return _resource(line, None)
-
-
-def _resources(entries: list[_Entry]) -> list[Resource]:
-    """Parse the heads of a Bundle's resources. The body has been found to be UTF-8, as a whole."""
     with jsontext.reading():
-        return [_resource(bytes(entry.resource), entry.search.mode if entry.search else None) for entry in entries]
+        return _resource(line, None)
+
+
+def _read_compact(body: bytes) -> tuple[_Bundle[Any], list[Resource]] | None:
+    """Parse a page of usual size in one go. Returns None where it is not written as it would be from its members.
+
+    A page that is written again from its members is as long as before, unless a member was lost, or the text has spaces
+    or escapes; then a resource that is written again is the bytes that came.
+    """
+    if len(body) > COMPACT_AT_MOST:
+        return None
+    try:
+        bundle: _Bundle[Any] = jsontext.decode(body, _compact, values=COMPACT_AT_MOST)
+        if len(_encoder.encode(bundle)) != len(body):
+            return None
+        entries = () if bundle.entry is _NOTHING else bundle.entry
+        return bundle, [_head(entry.resource, _encoder.encode(entry.resource), _mode_of(entry)) for entry in entries]
+    except (ValueError, msgspec.MsgspecError, RecursionError):  # which the other way says by its place
+        return None
+
+
+def _read_any(body: bytes) -> tuple[_Bundle[Any], list[Resource]]:
+    """Parse a page of any size and layout, step by step. Raises ValueError that says where it is wrong."""
+    bundle = _bundle(body)
+    is_bundle = bundle.resourceType == "Bundle" and bundle.type == "searchset"
+    return bundle, _resources(bundle.entry) if is_bundle else []
+
+
+def _bundle(body: bytes) -> _Bundle[msgspec.Raw]:
+    """Parse what stands in a Bundle beside its entries, and find each member of it once."""
+    text = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if len(text) > OBJECTS_AT_MOST and text.count(b"{") > OBJECTS_AT_MOST:
+        raise ValueError(f"more than {OBJECTS_AT_MOST} objects")
+    bundle: _Bundle[msgspec.Raw] = jsontext.decode(text, _bundles, values=len(text))
+    entries = len(memoryview(bundle.entry))
+    beside = len(text) - entries
+    if beside > BESIDE_AT_MOST and bundle.resourceType == "Bundle":
+        raise ValueError(f"{beside} bytes beside its entries, or entry stands twice")
+    without = msgspec.structs.replace(bundle, entry=msgspec.Raw(b"")) if entries else bundle
+    if len(_encoder.encode(without)) != beside:
+        with jsontext.reading():
+            jsontext.members(text, room=beside)
+    return bundle
+
+
+def _total_of(raw: msgspec.Raw) -> int | None:
+    try:
+        with jsontext.reading():
+            total: int | None = _number.decode(raw) if memoryview(raw) else None
+    except ValueError as error:
+        raise ValueError(f"total: {error}") from None
+    return total
+
+
+def _links_of(raw: msgspec.Raw) -> dict[str, str]:
+    """Return the links by their relation, in lower case: FHIR's relations are IANA's, which have no case (RFC 8288)."""
+    links: dict[str, str] = {}
+    with jsontext.reading():
+        for one in _raws.decode(raw) if memoryview(raw) else ():
+            jsontext.members(bytes(one))
+            link = _links.decode(one)
+            relation = link.relation.lower()
+            if links.setdefault(relation, link.url) != link.url and relation in ("next", "self"):
+                raise ValueError(f"two different {relation} links, and readers differ in which of them counts")
+    return links
+
+
+def _beside(raw: msgspec.Raw) -> list[Resource]:
+    """Return the outcome that the server put beside the entries, as R5 has it, in a list of its own."""
+    text = bytes(raw)
+    if text in (b"", b"null"):
+        return []
+    with jsontext.reading():
+        return [_resource(text, "outcome")]
+
+
+def _resources(raw: msgspec.Raw) -> list[Resource]:
+    """Parse the heads of a Bundle's resources. The body has been found to be UTF-8, as a whole."""
+    return _of_each(_entries_of(raw), _resource_of) if memoryview(raw) else []
+
+
+def _entries_of(raw: msgspec.Raw) -> list[_Entry[msgspec.Raw]]:
+    """Parse the entries. Where they are not written as they would be from their members, each is looked at alone."""
+    with jsontext.reading():
+        entries: list[_Entry[msgspec.Raw]] = _entries.decode(raw)
+    if len(entries) > ENTRIES_AT_MOST:
+        raise ValueError(f"more than {ENTRIES_AT_MOST} entries")
+    if len(_encoder.encode(entries)) != len(memoryview(raw)):
+        _of_each(_raws.decode(raw), lambda entry: jsontext.members(bytes(entry)))
+    return entries
+
+
+def _of_each(many: Iterable[T], read: Callable[[T], R]) -> list[R]:
+    """Read each entry. Raises ValueError that says which one could not be read."""
+    place, made = 0, []
+    try:
+        with jsontext.reading():
+            for place, one in enumerate(many):  # noqa: B007  (the error names it)
+                made.append(read(one))
+    except ValueError as error:
+        raise ValueError(f"entry[{place}]: {error}") from None
+    return made
+
+
+def _resource_of(entry: _Entry[msgspec.Raw]) -> Resource:
+    return _resource(bytes(entry.resource), _mode_of(entry))
+
+
+def _mode_of(entry: _Entry[Any]) -> str | None:
+    return None if entry.search is _NOTHING else _mode(bytes(entry.search))
+
+
+@lru_cache(maxsize=64)
+def _mode(search: bytes) -> str | None:
+    if search == b"null":
+        return None
+    jsontext.members(search)
+    return _modes.decode(search).mode
 
 
 def _resource(line: bytes, mode: str | None) -> Resource:
-    if not line:
-        raise ValueError("an entry without a resource")
     if b"\n" in line or b"\r" in line:
         line = msgspec.json.format(line, indent=-1)
-    head = _heads.decode(line)
-    if not _is_name(head.resourceType):
+    return _head(jsontext.members(line), line, mode)
+
+
+def _head(parts: dict[str, msgspec.Raw], line: bytes, mode: str | None) -> Resource:
+    """Parse what identifies a resource. Raises ValueError or msgspec's errors."""
+    if "resourceType" not in parts:
+        raise ValueError("a resource without a resourceType")
+    kind = _text.decode(parts["resourceType"])
+    if not _is_name(kind):
         raise ValueError("a resource whose resourceType is not a name")
-    meta = head.meta or _NO_META
-    return Resource(head.resourceType, head.id, meta.versionId, meta.lastUpdated, line, mode)
+    name = _optional_text.decode(parts["id"]) if "id" in parts else None
+    meta = _meta_of(bytes(parts["meta"])) if "meta" in parts else _NO_META
+    return Resource(kind, name, meta.versionId, meta.lastUpdated, line, mode)
+
+
+def _meta_of(text: bytes) -> _Meta:
+    meta: _Meta | None = _meta.decode(text)
+    if meta is None:
+        return _NO_META
+    if text.count(b"versionId") > 1 or text.count(b"lastUpdated") > 1 or b"\\u" in text:
+        jsontext.members(text)
+    return meta
 
 
 @lru_cache(maxsize=256)

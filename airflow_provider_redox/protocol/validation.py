@@ -1,7 +1,9 @@
 """Check resources against the models of FHIR, and report: no line is changed, none is left out, no value is repeated.
 
 The models are those of `fhir.resources` (the extra `[fhir]`), release R4B: the nearest to R4 that it has, the same for what
-clinical exchange uses. Both model libraries for Python rewrite what they parse, so nothing they give is ever written.
+clinical exchange uses. Its Extension lacks the companions of primitive values (`_valueString`), which FHIR allows everywhere
+(R4, json.html#primitive; https://github.com/nazrulworld/fhir.resources/issues/204): those are set apart and checked by the
+model of an element. Both model libraries for Python rewrite what they parse, so nothing they give is ever written.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +31,12 @@ CHOICES = ("off", "report")
 
 _ISSUES_AT_MOST = 50
 _CODES = {"missing": "required", "extra_forbidden": "structure", "unreadable": "structure", "unknown_type": "not-supported"}
+_PRIMITIVES = (
+    "Base64Binary|Boolean|Canonical|Code|Date|DateTime|Decimal|Id|Instant|Integer|Markdown|Oid|PositiveInt|String|Time|"
+    "UnsignedInt|Uri|Url|Uuid"
+)
+_COMPANION = re.compile(f"_value(?:{_PRIMITIVES})")
+_EXTENSIONS = ("extension", "modifierExtension")
 _NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}", re.ASCII)
 
 
@@ -65,7 +74,27 @@ class Validator:
         model = self._model(head.resourceType)
         if model is None:
             return [Finding(kind, name, kind, "unknown_type")]
-        return [Finding(kind, name, path, code) for path, code in _faults(model, line, kind)]
+        found = self._faults(model, line, kind) if _MARK in line else _faults(model, line, kind)
+        return [Finding(kind, name, path, code) for path, code in found]
+
+    def _faults(self, model: type[BaseModel], line: bytes, kind: str) -> Iterator[tuple[str, str]]:
+        """Check a resource that may have companions of primitive values in its extensions."""
+        try:
+            content = _exact.decode(line)
+            apart = list(_set_apart(content, kind))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            yield kind, "unreadable"
+            return
+        yield from _faults(model, _encoder.encode(content), kind)
+        for path, element in apart:
+            yield from _faults(self._element, _encoder.encode(element), path)
+
+    @cached_property
+    def _element(self) -> type[BaseModel]:
+        from fhir.resources.R4B.element import Element
+
+        element: type[BaseModel] = Element
+        return element
 
     def _model(self, kind: str) -> type[BaseModel] | None:
         if kind not in self._models:
@@ -142,6 +171,30 @@ def _issue(finding: Finding) -> dict[str, Any]:
         "diagnostics": finding.code,
         "expression": [finding.path],
     }
+
+
+_MARK = b'"_value'
+_exact = msgspec.json.Decoder(float_hook=Decimal)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def _set_apart(content: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Take the companions of primitive values out of all extensions, and yield each with its place.
+
+    One that stands beside a value of another type stays where it is: an extension has one value.
+    """
+    if isinstance(content, list):
+        for number, one in enumerate(content):
+            yield from _set_apart(one, f"{path}[{number}]")
+    elif isinstance(content, dict):
+        if path.rpartition(".")[2].partition("[")[0] in _EXTENSIONS:
+            values = {name.lstrip("_") for name in content if name.lstrip("_").startswith("value")}
+            for name in [name for name in content if _COMPANION.fullmatch(name) and values == {name[1:]}]:
+                element = content.pop(name)
+                yield from _set_apart(element, f"{path}.{name}")
+                yield f"{path}.{name}", element
+        for name, value in content.items():
+            yield from _set_apart(value, f"{path}.{_shown(_NAME, name)}")
 
 
 def _faults(model: type[BaseModel], line: bytes, kind: str) -> Iterator[tuple[str, str]]:

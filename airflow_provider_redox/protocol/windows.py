@@ -1,8 +1,13 @@
-"""Windows of time: from an instant on, up to another and without it, so that windows side by side leave no seam."""
+"""Windows of time: from an instant on, up to another and without it, so that windows side by side leave no seam.
+
+A window is over before it is asked for. What changes between now and an end in the future would be in no window: not in
+this one, which was asked too early, and not in the next, which begins at that end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -18,6 +23,16 @@ _CURE = (
     "CronDataIntervalTimetable or [scheduler] create_cron_data_intervals is True, and runs that are triggered have none. "
     "Give two instants of your own, or since='last_success'"
 )
+
+
+_TOO_EARLY = (
+    "what changes until then would not be found. In templates use data_interval_start and data_interval_end: ds and "
+    "logical_date are the run's own time in Airflow 3"
+)
+_SOON = timedelta(minutes=5)
+
+_BOUND = re.compile(r"(eq|ne|gt|lt|ge|le|sa|eb|ap)?(\d{4})(?:-(\d\d)(?:-(\d\d)(T.+)?)?)?")
+_WESTERNMOST = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,65 @@ def parse_windows(given: Any, *, where: str = "window") -> list[Window]:
     if any(late.start < early.end for early, late in pairwise(ordered)):
         raise RedoxConfigError(f"{where}: two of the windows overlap; the end of one is to be the start of the next")
     return windows
+
+
+def check_over(windows: Sequence[Window], now: datetime, *, where: str = "window") -> None:
+    """Raise `RedoxConfigError` for a window that has not ended; one that ends in a moment may be tried again."""
+    end = max(window.end for window in windows)
+    if end > now:
+        error = RedoxConfigError(f"{where}: its end lies in the future; {_TOO_EARLY}")
+        error.retryable = end - now <= _SOON
+        raise error
+
+
+def check_bounds(params: Mapping[str, Any], now: datetime, *, where: str = "search_params") -> None:
+    """Raise `RedoxConfigError` where `_lastUpdated` begins in the future, or begins in the past and ends in the future.
+
+    A date without a zone is read in the server's own (FHIR R4, date search), which may be up to twelve hours behind UTC.
+    """
+    lowest: list[datetime] = []
+    highest: list[datetime] = []
+    for name, value in params.items():
+        if name.partition(":")[0] == LAST_UPDATED:
+            for one in value if isinstance(value, list | tuple) else [value]:
+                _add_bounds(str(one), lowest, highest)
+    if any(moment > now for moment in (*lowest, *(highest if lowest else ()))):
+        raise RedoxConfigError(f"{where}: {LAST_UPDATED} reaches into the future, in the server's time zone; {_TOO_EARLY}")
+
+
+def _add_bounds(text: str, lowest: list[datetime], highest: list[datetime]) -> None:
+    """Add the ends of the time that a value of a date parameter selects; nothing for what is no such value."""
+    found = _BOUND.fullmatch(text)
+    period = _period(*found.groups()[1:]) if found else None
+    if found is None or period is None:
+        return
+    prefix = found.group(1) or "eq"
+    if prefix in ("ge", "eq"):
+        lowest.append(period[0])
+    elif prefix in ("gt", "sa"):
+        lowest.append(period[1])
+    if prefix in ("lt", "eb"):
+        highest.append(period[0])
+    elif prefix in ("le", "eq"):
+        highest.append(period[1])
+
+
+def _period(year: str, month: str | None, day: str | None, time: str | None) -> tuple[datetime, datetime] | None:
+    """Return the first and the last instant that a date of FHIR may mean, where it begins latest on Earth."""
+    try:
+        if time is not None:
+            moment = datetime.fromisoformat(f"{year}-{month}-{day}{time}")
+            exact = moment if moment.tzinfo else moment.replace(tzinfo=UTC) + _WESTERNMOST
+            return exact, exact
+        start = datetime(int(year), int(month or 1), int(day or 1), tzinfo=UTC)
+        if day:
+            end = start + timedelta(days=1)
+        else:
+            whole_year = month is None or month == "12"
+            end = start.replace(year=start.year + whole_year, month=1 if whole_year else start.month + 1)
+        return start + _WESTERNMOST, end + _WESTERNMOST
+    except (ValueError, OverflowError):
+        return None
 
 
 def instant(moment: datetime) -> str:

@@ -9,6 +9,8 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from . import digits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -78,9 +80,11 @@ def read_pairs(text: str) -> list[tuple[str, str]]:
 
 
 def read_json(body: bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: UTF-8, no NaN, no Infinity, no key twice."""
+    """Parse JSON as RFC 8259 has it: UTF-8, no NaN, no Infinity, no key twice; digits stay as they are."""
     try:
-        return json.loads(_text(body), object_pairs_hook=_once, parse_constant=_refuse_constant)
+        return digits.loads(_text(body))
+    except digits.NotStrictError as error:
+        raise MalformedError(f"the body is not strict JSON: {error}") from None
     except json.JSONDecodeError as error:
         raise MalformedError(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
@@ -92,17 +96,6 @@ def _text(body: bytes) -> str:
         return body.decode("utf-8")
     except UnicodeDecodeError:
         raise MalformedError("the body is not UTF-8") from None
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise MalformedError("the body is not strict JSON: a key stands twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise MalformedError(f"the body is not strict JSON: {name}")
 
 
 def multipart_field(content_type: str, body: bytes, name: str) -> bytes | None:

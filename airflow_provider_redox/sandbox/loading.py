@@ -11,6 +11,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from . import digits
 from .store import instant
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def _file(file: Path) -> Iterator[Resource]:
 
 def _parse(text: str, file: Path, line: int) -> Any:
     try:
-        return json.loads(text)
+        return digits.loads(text)
+    except digits.NotStrictError as error:
+        raise BadDataError(f"{file}, line {line}: not strict JSON ({error}).") from None
     except json.JSONDecodeError as error:
         raise BadDataError(f"{file}, line {line + error.lineno - 1}: not JSON ({error.msg}).") from None
     except RecursionError:

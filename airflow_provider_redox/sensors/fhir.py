@@ -85,7 +85,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         self.headers = headers
         self.audit = audit
         self.handling = handling
-        self._is_on_record = False
+        self._on_record: object = None
         self.check_literals()
         XComArg.apply_upstream_relationship(self, search_params)
 
@@ -97,8 +97,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
 
         with failing_for_good():
             client, search = self.hook.client, self._search(context)
-            if not self._is_on_record:
-                self._record(search)
+            self._record(search, begins=True)
             count = client.run(count_matches(client.calls, search, self.min_count))
             if count >= self.min_count:
                 self._record(search)
@@ -112,7 +111,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         from airflow_provider_redox.triggers.sealed import close_search
 
         ticket, search = ticket_of(context["ti"]), self._search(context)
-        self._record(search)
+        self._record(search, begins=True)
         return RedoxFhirSearchTrigger(
             redox_conn_id=self.redox_conn_id,
             sealed=close_search(search, self.hook.client.settings, ticket),
@@ -127,13 +126,21 @@ class RedoxFhirSearchSensor(RedoxSensor):
         self._record(self._search(context))
         return event.counts.get("matches", 0)
 
-    def _record(self, search: Search) -> None:
-        """Put on record that this is asked for, in the triggerer too, which knows of no DAG run."""
+    def _record(self, search: Search, *, begins: bool = False) -> None:
+        """Put on record that this is asked for, in the triggerer too, which knows of no DAG run.
+
+        In mode reschedule each look is a process of its own: that the wait has begun is on record once, by the name of
+        the file that says so.
+        """
         from airflow_provider_redox.protocol.accounted import of_search
 
         walk = search.walk(self.hook.client.calls)
-        self.hook.client.recorder(of_search(walk, [walk.form]))
-        self._is_on_record = True
+        asked = (walk.endpoint.url, walk.resource_type, walk.form)
+        if not begins:
+            self.hook.client.recorder(of_search(walk, [walk.form]))
+        elif asked != self._on_record:
+            self.hook.client.recorder(of_search(walk, [walk.form]), once=repr(asked).encode())
+            self._on_record = asked
 
     def _search(self, context: Context) -> Search:
         """Render and check the search before anything is asked or stored."""

@@ -27,13 +27,19 @@ class AuditLog:
         self.root = root.rstrip("/")
         self._files = Files(root, name="[redox] audit_path")
 
-    def write(self, requester: Requester, recorded: str, events: Iterable[dict[str, Any]]) -> str:
-        """Write the events of one disclosure, and give the URL of their file.
+    def write(
+        self, requester: Requester, recorded: str, events: Iterable[dict[str, Any]], *, name: str | None = None
+    ) -> str | None:
+        """Write the events of one disclosure, and return the URL of their file; None where it is there already.
 
         :param recorded: when, as an instant in UTC.
+        :param name: tells the file from others of the same try; a random one by default, which is never there already.
         """
         encoder = msgspec.json.Encoder()
-        url = f"{self.root}/date={recorded[:10]}/{_folder(requester)}.{uuid.uuid4().hex[:12]}.ndjson"
+        url = f"{self.root}/date={recorded[:10]}/{_folder(requester)}.{name or uuid.uuid4().hex[:12]}.ndjson"
+        if name is not None:
+            content = b"".join(encoder.encode(event) + b"\n" for event in events)
+            return url if self._files.write_new(url, content) else None
         with self._files.writing(url) as file:
             for event in events:
                 file.write(encoder.encode(event) + b"\n")

@@ -1,11 +1,13 @@
-"""The rows of a file that an author names: lines of NDJSON or rows of CSV, numbered from 1, in flat memory, from any store.
+"""The rows of a file that an author names: lines of NDJSON, or of text, numbered from 1, in flat memory, from any store.
 
-A complaint names the argument and the row's number, never the path or what the row holds: both may be a patient's.
+UTF-8, with or without a byte order mark, or UTF-16 with one, as Excel and PowerShell write it; gzipped or not. A complaint
+names the argument and the row's number, never the path or what the row holds: both may be a patient's.
 """
 
 from __future__ import annotations
 
-import csv
+import codecs
+import re
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -23,6 +25,9 @@ from airflow_provider_redox.storage.members import members
 _BLOCK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ARCHIVES = (b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0")  # a workbook or another zip, Parquet, an old workbook
+_LONE_RETURN = re.compile(rb"[^\r\n]*\r(?!\n)")
 
 _json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be asked for as 1.1
 
@@ -32,32 +37,10 @@ def numbered_lines(place: Any, *, where: str, limit: int = MAX_BYTES) -> Iterato
 
     Raises `RedoxConfigError` when the file is gone, its compression is damaged, or a line has more than `limit` bytes.
     """
-    for number, line in _lines(place, where, limit):
+    for number, line in raw_lines(place, where, limit):
         text = line.strip()
         if text:
             yield number, text
-
-
-def csv_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the rows of a CSV file (RFC 4180, UTF-8, the first row names the fields), numbered without the first.
-
-    Raises `RedoxConfigError` as `numbered_lines` does, and for a row that has not as many fields as the first.
-    """
-    reader = csv.reader(_text(place, where, limit), strict=True)
-    number = 0
-    try:
-        names = next(reader, [])
-        if not all(name.strip() for name in names) or len(set(names)) < len(names):
-            raise RedoxConfigError(f"{where}: the first row must name the fields, each by a name of its own")
-        for number, fields in enumerate(filter(None, reader), 1):
-            if len(fields) != len(names):
-                raise RedoxConfigError(f"{where}: row {number} has {len(fields)} fields, and the first row {len(names)}")
-            yield number, dict(zip(names, fields, strict=True))
-    except csv.Error:
-        fault = f"{where}: row {number + 1} is not CSV: a quote is not closed, or a field is too long"
-    else:
-        return
-    raise RedoxConfigError(fault)
 
 
 def json_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -66,38 +49,47 @@ def json_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict
         yield number, parse_row(line, number, where=where)
 
 
+def first_bytes(place: Any, *, where: str, size: int) -> bytes:
+    """Read so many bytes of a file at most, as UTF-8. Raises `RedoxConfigError` as `numbered_lines` does."""
+    found = bytearray()
+    for block in _blocks(place, where):
+        found += block
+        if len(found) >= size:
+            break
+    return bytes(found[:size])
+
+
 def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
-    """Parse one row, digit for digit. Raises `RedoxConfigError` for what is not a JSON object."""
+    """Parse one row, digit for digit. Raises `RedoxConfigError` for what is not a JSON object, or holds a member twice."""
+    fault = ""
     try:
         row = jsontext.decode(line, _json)
+        jsontext.check_unique(line)
+    except jsontext.AmbiguousError as error:
+        fault = str(error)
     except ValueError:
         row = None
+    if fault:
+        raise RedoxConfigError(f"{where}: row {number} can be read in two ways: {fault}")
     if not isinstance(row, dict):
         raise RedoxConfigError(f"{where}: row {number} is not a JSON object")
     return row
 
 
-def _text(place: Any, where: str, limit: int) -> Iterator[str]:
-    """Give the lines of a file as text. A quoted field may hold line breaks, so each keeps its own, and blank ones stay."""
-    fault = 0
-    for number, line in _lines(place, where, limit):
-        try:
-            yield line.decode() + "\n"
-        except UnicodeDecodeError:  # it holds the line, so the complaint is made outside
-            fault = number
-            break
-    if fault:
-        raise RedoxConfigError(f"{where}: line {fault} is not UTF-8")
+def raw_lines(place: Any, where: str, limit: int, *, as_text: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file with their numbers, blank ones too, each without its line feed.
 
-
-def _lines(place: Any, where: str, limit: int) -> Iterator[tuple[int, bytes]]:
-    number, rest = 1, bytearray()
-    for block in _blocks(place, where):
-        first, *others = block.split(b"\n")
+    :param as_text: keep the ends of lines, and take a carriage return alone for one where the first line ends in such.
+    """
+    number, rest, end = 1, bytearray(), b"\n"
+    for place_of_block, block in enumerate(_blocks(place, where)):
+        if as_text and place_of_block == 0 and _LONE_RETURN.match(block):
+            end = b"\r"
+        first, *others = block.split(end)
         rest += first
         for following in others:
             _check_length(number, rest, where, limit)
-            yield number, bytes(rest)
+            yield number, bytes(rest) + end if as_text else bytes(rest)
             number, rest = number + 1, bytearray(following)
         _check_length(number, rest, where, limit)
     if rest:
@@ -110,14 +102,34 @@ def _check_length(number: int, line: bytearray, where: str, limit: int) -> None:
 
 
 def _blocks(place: Any, where: str) -> Iterator[bytes]:
-    """Read a file in blocks, opened where it is gzipped, without a byte order mark."""
+    """Read a file in blocks of UTF-8, opened where it is gzipped, without a byte order mark."""
     with found_file(place, where).open() as file:
         raw = iter(lambda: file.read(_BLOCK), b"")
         first = next(raw, b"")
         whole = chain((first,), raw)
         blocks = _unzipped(whole, where) if first.startswith(_GZIP) else whole
-        yield next(blocks, b"").removeprefix(_BOM)
+        first = next(blocks, b"")
+        if first.startswith(_ARCHIVES):
+            raise RedoxConfigError(f"{where}: the file is a workbook or an archive, and no text; save it as CSV (UTF-8)")
+        if first.startswith(_UTF16):
+            yield from _transcoded(chain((first,), blocks), where)
+            return
+        yield first.removeprefix(_BOM)
         yield from blocks
+
+
+def _transcoded(blocks: Iterator[bytes], where: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    try:
+        for block in blocks:
+            yield decoder.decode(block).encode()
+        decoder.decode(b"", final=True)
+    except UnicodeError:  # it holds the block, so the complaint is made outside
+        damaged = True
+    else:
+        damaged = False
+    if damaged:
+        raise RedoxConfigError(f"{where}: the file begins as UTF-16, and is not; save it as UTF-8")
 
 
 def _unzipped(blocks: Iterator[bytes], where: str) -> Iterator[bytes]:

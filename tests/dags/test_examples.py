@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,12 @@ def test_the_cohort_is_pulled(run: Run):
     results = run.returned("redox_nightly_cohort")
     counted = {file["type"]: file["count"] for task in ("diabetics", "hba1c") for file in results[task]["output"]}
     assert counted == results["summary"]
-    assert counted["Condition"] == counted["Patient"] > 10
-    assert counted["Observation"] > 10
+    conditions = {one["id"]: one["subject"]["reference"] for one in coded(run, "Condition", "44054006")}
+    values = {one["id"]: one["subject"]["reference"] for one in coded(run, "Observation", "4548-4")}
+    theirs = {name for name, patient in values.items() if patient in conditions.values()}
+    assert pulled(results["diabetics"], "Condition") == set(conditions)
+    assert pulled(results["diabetics"], "Patient") == {one.removeprefix("Patient/") for one in conditions.values()}
+    assert pulled(results["hba1c"], "Observation") == theirs != set(values)
     for task in ("diabetics", "hba1c"):
         for file in results[task]["output"]:
             content = Path(file["url"].removeprefix("file://")).read_text().splitlines()
@@ -71,17 +76,41 @@ def test_the_cohort_is_pulled(run: Run):
             assert {json.loads(line)["resourceType"] for line in content} == {file["type"]}
 
 
+def coded(run: Run, resource_type: str, code: str) -> list[dict[str, Any]]:
+    """Return what the sandbox holds of a code: all of it lies within the thirty days that the nightly pull asks for."""
+    return [one for one in run.sandbox.resources(resource_type) if code in json.dumps(one["code"])]
+
+
+def pulled(manifest: dict[str, Any], resource_type: str) -> set[str]:
+    """Return the IDs of what lies in a result's files of a type."""
+    files = [file for file in manifest["output"] if file["type"] == resource_type]
+    texts = [Path(file["url"].removeprefix("file://")).read_text() for file in files]
+    return {json.loads(line)["id"] for text in texts for line in text.splitlines()}
+
+
 def test_results_are_read_downstream(run: Run):
-    """The next task reads every patient that the search found."""
-    results = run.returned("redox_read_results")
-    patients = sum(file["count"] for file in results["diabetics"]["output"] if file["type"] == "Patient")
-    assert sum(results["count_by_gender"].values()) == patients > 10
+    """The next task counts the patients that have diabetes, by their gender."""
+    diabetics = {one["subject"]["reference"].removeprefix("Patient/") for one in coded(run, "Condition", "44054006")}
+    truth = Counter(one["gender"] for one in run.sandbox.patients() if one["id"] in diabetics)
+    assert run.returned("redox_read_results")["count_by_gender"] == dict(truth)
+    assert sum(truth.values()) > 10
+
+
+def test_the_smallest_examples_find_whom_they_ask_for(run: Run):
+    """The search finds Keva Green and nobody else; the query has an answer that names her."""
+    (keva,) = [
+        one for one in run.sandbox.patients() if (one["birthDate"], one["name"][0]["family"]) == ("1995-08-26", "Green")
+    ]
+    assert pulled(run.returned("redox_minimal_fhir_search")["patients"], "Patient") == {keva["id"]}
+    (answer,) = run.returned("redox_minimal_data_model_query")["find_patient"]["output"]
+    text = Path(answer["url"].removeprefix("file://")).read_text()
+    assert json.loads(text)["Patient"]["Demographics"]["LastName"] == "Green"
 
 
 def test_many_hospitals_are_one_result(run: Run):
     """Each hospital of the connection is pulled by a task of its own, and what follows reads the results of all."""
     counted = run.returned("redox_many_hospitals")["count"]
-    diabetics = run.returned("redox_nightly_cohort")["summary"]["Condition"]
+    diabetics = len(coded(run, "Condition", "44054006"))
     assert counted == {"hospitals": 2, "conditions": 2 * diabetics}
 
 
@@ -121,10 +150,13 @@ def test_messages_are_delivered(run: Run):
     assert results["delivered"]["delivered"] == 1
     assert (results["send_and_wait"]["accepted"], results["send_and_wait"]["delivered"]) == (1, 1)
     assert "alert" not in results
-    assert run.returned("redox_wait_for_results")["there"] >= 5
+    waited = run.returned("redox_wait_for_results")
+    values = {one["id"] for one in coded(run, "Observation", "4548-4")}
+    assert waited["there"] == len(values) >= 5
+    assert pulled(waited["results"], "Observation") == values
 
 
 def test_http_operator_is_signed_in(run: Run):
     """HttpOperator gets its answer, and XCom only what the response_filter let through."""
-    count = run.returned("redox_nightly_cohort")["summary"]["Condition"]
+    count = len(coded(run, "Condition", "44054006"))
     assert run.returned("redox_http_operator") == {"count_diabetics": count}

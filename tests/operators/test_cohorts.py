@@ -118,6 +118,73 @@ def test_a_csv_file_is_a_cohort(execute: Callable[..., Any], output: str, tmp_pa
     assert [line["ids"] for line in read_searches(manifest)] == [[row["id"]] for row in people[:3]]
 
 
+def test_a_spreadsheet_is_a_cohort(execute: Callable[..., Any], output: str, tmp_path: Path, people: list[dict[str, str]]):
+    """With semicolons, in UTF-16, with columns in other letters and blank ones behind."""
+    path = tmp_path / "Roster.CSV"
+    table = [[name.upper() for name in people[0]], *(list(row.values()) for row in people[:3]), [""] * len(people[0])]
+    path.write_text("\r\n".join(";".join([*row, ""]) for row in table), encoding="utf-16")
+    manifest = execute(cohort(output, str(path)))
+    assert [line["ids"] for line in read_searches(manifest)] == [[row["id"]] for row in people[:3]]
+
+
+@pytest.mark.parametrize("layout", ["array", "lines"])
+def test_a_json_file_is_a_cohort(
+    execute: Callable[..., Any], output: str, tmp_path: Path, people: list[dict[str, str]], layout: str
+):
+    """An array of objects, or an object on each line, whatever its name ends with."""
+    path = tmp_path / "roster.json"
+    text = json.dumps(people[:3], indent=2) if layout == "array" else "\n".join(map(json.dumps, people[:3]))
+    path.write_text(text, encoding="utf-8-sig")
+    manifest = execute(cohort(output, str(path)))
+    assert [line["ids"] for line in read_searches(manifest)] == [[row["id"]] for row in people[:3]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            '[{"mrn":"1"},"Canary"]',
+            "cohort: the file is no array of JSON objects: of another shape: Expected `object`, got `str` - at ",
+        ),
+        (
+            '[{"mrn":"1"},{"mrn":"1","mrn":"2"}]',
+            "cohort: the file is no array of JSON objects: the member .1..mrn stands twice",
+        ),
+        ('[{"mrn":"1"}', "cohort: the file is no array of JSON objects: Input data was truncated"),
+        ("[]", "cohort: there is no row in it"),
+        ('{"output": "Canary"}', "manifest: not what a search returns"),
+        ('{\n"mrn": "Canary"\n}', "cohort: row 1 is not a JSON object"),
+    ],
+)
+def test_a_json_file_of_another_shape_is_refused(
+    execute: Callable[..., Any], output: str, tmp_path: Path, content: str, said: str
+):
+    """By what is wrong with it, and not because it is no manifest."""
+    path = tmp_path / "roster.json"
+    path.write_text(content)
+    with pytest.raises(AirflowFailException, match=said) as caught:
+        execute(cohort(output, str(path)))
+    assert "Canary" not in str(caught.value)
+
+
+def test_several_manifests_are_a_cohort(execute: Callable[..., Any], output: str, sandbox: Sandbox):
+    """What mapped tasks returned: the resources of all of them are the rows, numbered through."""
+    sandbox.settings(patient_search_rule=False)
+
+    def people_who_are(gender: str) -> RedoxFhirSearchOperator:
+        params = {"gender": gender}
+        return RedoxFhirSearchOperator(task_id=gender, resource_type="Patient", search_params=params, output_path=output)
+
+    found = [execute(people_who_are(gender)) for gender in ("female", "male")]
+    observed = {"resource_type": "Observation", "search_params": {"patient": "{id}", "code": "4548-4"}}
+    manifest = execute(cohort(output, found, **observed, cohort_key="id"))
+    assert len(list(read_searches(manifest))) == 200
+    with pytest.raises(AirflowFailException, match="cohort: is a list, and its item 1 is no manifest"):
+        execute(cohort(output, [found[0], {"mrn": "Canary"}], **observed, cohort_key="id"))
+    with pytest.raises(AirflowFailException, match="cohort: there is no row in it"):
+        execute(cohort(output, [], **observed, cohort_key="id"))
+
+
 def test_an_earlier_manifest_is_a_cohort(execute: Callable[..., Any], output: str, sandbox: Sandbox):
     """The resources of an earlier search are the rows of the next, in whatever shape their lines are."""
     sandbox.settings(patient_search_rule=False)

@@ -14,10 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from airflow.providers.common.compat import sdk
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.exceptions import RedoxAuditError, RedoxConfigError, RedoxResponseError
@@ -399,6 +401,36 @@ def test_a_sensor_is_on_record(execute: Execute, audit: Path) -> None:
     sensor = RedoxFhirSearchSensor(task_id="w", resource_type="Observation", search_params={"code": "4548-4"})
     execute(sensor)
     assert {kind(event) for event in written(audit)} == {("search-type", "0")}
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+def test_a_wait_is_on_record_once_and_not_at_each_look(
+    audit: Path, redox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """In mode reschedule each look is a new process; begun and ended are two records, however often it asks between."""
+
+    def look(code: str, try_number: int = 1) -> bool:
+        """Look as a new process does."""
+        params = {"code": code}
+        sensor = RedoxFhirSearchSensor(task_id="w", resource_type="Observation", search_params=params, mode=mode)
+        ti = SimpleNamespace(dag_id="wait", run_id="r", task_id="w", map_index=-1, try_number=try_number)
+        monkeypatch.setattr(sdk, "get_current_context", lambda: {"ti": ti})
+        return bool(sensor.poke({"ti": ti}).is_done)
+
+    assert [look("of-nobody") for _ in range(5)] == [False] * 5
+    assert len(records(audit)) == 1
+    assert len(redox_connection.ledger("Observation")) == 5
+    look("of-nobody-else")  # what is asked is another question, which a template may make of it
+    assert len(records(audit)) == 2
+    look("of-nobody", try_number=2)
+    assert len(records(audit)) == 3
+    assert look("4548-4")
+    assert len(records(audit)) == 5  # it began, and it ended
+    assert {event["entity"][0]["role"]["code"] for event in written(audit)} == {"24"}
+
+
+def records(audit: Path) -> list[str]:
+    return sorted(path.name for path in audit.rglob("*.ndjson"))
 
 
 def test_files_of_the_record_are_for_their_owner(execute: Execute, audit: Path) -> None:

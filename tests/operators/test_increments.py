@@ -15,6 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.downstream import read_resources, read_searches
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxEmptyResultError
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from airflow_provider_redox.operators.pulls import searching
@@ -79,7 +80,7 @@ def test_a_window_asks_from_its_start_to_its_end(pull: Callable[..., Any], sandb
 def test_a_long_window_in_parts_holds_the_same(pull: Callable[..., Any], sandbox: Sandbox, parts: int):
     """Side by side, without a gap or an overlap at the seams: each resource once."""
     now = datetime.now(UTC)
-    window = (now - timedelta(days=60), now + timedelta(days=1))
+    window = (now - timedelta(days=60), now)
     manifest = pull(window=window, window_parts=parts)
     ids = [resource["id"] for resource in read_resources(manifest)]
     assert len(ids) == len(set(ids)) == ALL
@@ -98,6 +99,57 @@ def test_another_date_may_be_bounded_with_a_warning(
     pull(window=("2020-01-01", "2030-01-01"), window_param="date")
     assert bounds(sandbox, "date")[0] == ["ge2020-01-01T00:00:00.000Z", "lt2030-01-01T00:00:00.000Z"]
     assert "resources that lack it are not found" in caplog.text
+    assert "ends in the future" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"window": ("2020-01-01", "2999-01-01")},
+        {"window": ("2998-01-01", "2999-01-01")},
+        {"window": [("2020-01-01", "2020-02-01"), ("2020-02-01", "2999-02-01")]},
+        {"search_params": {**CODE, "_lastUpdated": "ge2999-01-01"}},
+        {"search_params": {**CODE, "_lastUpdated": ["ge2020-01-01", "lt2999-01-01"]}},
+        {"search_params": [CODE, {**CODE, "_lastUpdated": "gt2999"}]},
+        {"since": "last_success", "run_type": "backfill", "interval": ("2020-01-01", "2999-01-01")},
+    ],
+    ids=str,
+)
+def test_a_question_that_comes_too_early_is_refused(pull: Callable[..., Any], sandbox: Sandbox, arguments: Any):
+    """What has not happened cannot be found: an error before the first request, and no empty success."""
+    with pytest.raises(AirflowFailException, match="the future") as raised:
+        pull(**arguments)
+    assert "data_interval_start" in str(raised.value)
+    assert "2999" not in str(raised.value)
+    assert sandbox.ledger("/_search") == []
+
+
+def test_a_window_that_ends_in_a_moment_may_be_tried_again(pull: Callable[..., Any]):
+    """The clocks of scheduler and worker differ by seconds: Airflow's retries help."""
+    now = datetime.now(UTC)
+    with pytest.raises(RedoxConfigError, match="future") as raised:
+        pull(window=(now - timedelta(days=1), now + timedelta(minutes=1)))
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("how", [{}, {"since": "last_success"}, {"window": ("2020-01-01", "2020-01-02")}])
+def test_nothing_is_a_failure_where_the_author_says_so(pull: Callable[..., Any], output: str, how: Any):
+    """By default nothing is an answer; with `on_empty` it is an error that a retry may heal, and no result is visible."""
+    nobody = {"search_params": {"code": "no-such-code"}, **how}
+    assert found(pull(**nobody, run_id="quiet")) == 0
+    for _ in range(2):  # the second is Airflow's next try, which must ask again
+        with pytest.raises(RedoxEmptyResultError, match="found nothing") as raised:
+            pull(**nobody, on_empty="fail", run_id="loud")
+        assert raised.value.retryable
+    assert not list(Path(output.removeprefix("file://")).rglob("*loud*/**/manifest.json"))
+    if not how:
+        assert found(pull(run_id="loud", on_empty="fail")) == ALL
+
+
+def test_on_empty_has_two_values(pull: Callable[..., Any]):
+    """Anything else is refused by its name."""
+    with pytest.raises(AirflowFailException, match="on_empty: must be one of succeed, fail"):
+        pull(on_empty="warn")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,30 @@ def test_a_field_that_a_row_lacks_is_named_with_the_row(field: str) -> None:
     """Absent, empty and blank alike: an empty filter would ask for everybody."""
     with pytest.raises(RedoxConfigError) as caught:
         search_of({"family": f"{{{field}}}"}, ROW, 12)
-    assert str(caught.value) == f"cohort: row 12 has no {field}, which the template names"
+    said = f"cohort: row 12 has no {field}, which the template names"
+    known = "; it has mrn, family, codes, name and 5 others" if field == "absent" else ""
+    assert str(caught.value) == said + known
+
+
+@pytest.mark.parametrize("field", ["mrn", "MRN", "Mrn", "birthdate"])
+def test_a_field_is_found_whatever_the_case_of_its_name(field: str) -> None:
+    """A roster from a spreadsheet has MRN where the template has mrn."""
+    assert search_of({"x": f"{{{field}}}"}, {"MRN": "007", "BirthDate": "007"}, 1) == {"x": "007"}
+
+
+def test_a_field_that_two_names_could_mean_is_none_of_them() -> None:
+    """By its own name it is found; by another case it would be a guess."""
+    row = {"MRN": "1", "Mrn": "2"}
+    assert search_of({"x": "{Mrn}"}, row, 1) == {"x": "2"}
+    with pytest.raises(RedoxConfigError, match=r"row 1 has no mrn, which the template names; it has MRN, Mrn$"):
+        search_of({"x": "{mrn}"}, row, 1)
+
+
+def test_what_may_be_a_patient_is_not_shown_as_a_field() -> None:
+    """A file without a first row of names has a patient there."""
+    with pytest.raises(RedoxConfigError) as caught:
+        search_of({"x": "{mrn}"}, {"Ada": "x", "Quillfeather": "x", "1815-12-10": "x", "M-1": "x"}, 1)
+    assert str(caught.value).endswith("of its 4 fields none has a usual name: does the file begin with the names?")
 
 
 def test_an_object_is_no_parameter() -> None:

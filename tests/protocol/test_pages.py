@@ -89,12 +89,12 @@ def test_an_entry_without_a_search_mode_is_a_match() -> None:
         '{"resourceType":"Observation","valueQuantity":{"value":1e999}}',
         '{"resourceType":"Observation","a":"\\u00fc\\/ \\"x\\"","b":"ü"}',
         '{"resourceType":"Observation","effectiveDateTime":"2026-01-01T10:00:00.000+02:00","x":null}',
-        '{"unknown":[1,{}],"resourceType":"Observation","unknown":2}',
+        '{"unknown":[1,{}],"resourceType":"Observation","deep":{"x":1,"x":2}}',
     ],
     ids=lambda text: text[30:70],
 )
 def test_a_resource_is_kept_to_the_digit(text: str) -> None:
-    """Numbers, escapes, nulls, unknown and repeated members come out exactly as the server wrote them."""
+    """Numbers, escapes, nulls, unknown members and what deeper members repeat come out exactly as the server wrote them."""
     (found,) = page('{"resourceType":"Bundle","type":"searchset","entry":[{"resource":' + text + "}]}").resources
     assert found.line == text.encode()
 

@@ -136,6 +136,15 @@ def test_two_versions_of_a_resource_are_two() -> None:
     assert (found, search.position.duplicates) == (["a", "a"], 1)
 
 
+def test_one_version_with_two_contents_is_two() -> None:
+    """A server that changes a resource without a new version gives both, and one match; each comes once."""
+    meta = {"versionId": "1"}
+    one, other = ({"resourceType": "Patient", "id": "a", "meta": meta, "active": active} for active in (True, False))
+    world = World(page_of(one, other, one, other, {"resourceType": "Patient", "id": "b", "meta": meta}))
+    found, search = walk(world)
+    assert (found, search.position.duplicates, search.position.matches) == (["a", "a", "b"], 2, 2)
+
+
 def test_the_same_id_of_another_type_is_another_resource() -> None:
     """Ids are unique within a type only."""
     resources = [{"resourceType": kind, "id": "a"} for kind in ("Patient", "Observation")]

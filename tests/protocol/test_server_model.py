@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from airflow_provider_redox.exceptions import RedoxError, RedoxProtocolError, RedoxResponseError
 from airflow_provider_redox.protocol.effects import Happened, Request, Stage
 from airflow_provider_redox.protocol.fhir import Endpoint
-from airflow_provider_redox.protocol.gathered import key_of
+from airflow_provider_redox.protocol.gathered import key_of, print_of
 from airflow_provider_redox.protocol.pages import read_line
 from airflow_provider_redox.protocol.paging import BARREN_PAGES_AT_MOST, Position, Walk, start_walk
 from airflow_provider_redox.protocol.terms import Terms
@@ -272,7 +272,8 @@ def begin(server: Server, lines: list[bytes], position: Position, **terms: Any) 
     """Begin a walk, or take one up, as a new process would: with what is on disk and nothing else."""
     world = World(*[server] * REQUESTS_AT_MOST)
     stored = msgspec.json.decode(msgspec.json.encode(position), type=Position)
-    seen = {identity for line in lines if (identity := key_of(read_line(line))) is not None}
+    known = [(key_of(resource), resource) for resource in map(read_line, lines)]
+    seen = {mark for key, resource in known if key is not None for mark in (key, print_of(key, resource))}
     agreed = Terms(**{"max_pages": PAGES_AT_MOST, **terms})
     where: dict[str, Any] = {"headers": {}, "env": world.env(), "seen": seen, "position": stored}
     walk = start_walk(BASE, "Patient", FORM.encode(), terms=agreed, **where)

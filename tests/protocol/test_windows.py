@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.windows import instant_of, parse_windows
+from airflow_provider_redox.protocol.windows import check_bounds, instant_of, parse_windows
 
 DAY = ("2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00")
 
@@ -98,3 +98,49 @@ def test_instants_compare_as_text(one: datetime, other: datetime, hours: int) ->
 def test_what_is_no_instant_is_the_earliest() -> None:
     """A server's garbage moves no watermark."""
     assert instant_of("yesterday") == ""
+
+
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "now", "is_early"),
+    [
+        ("ge2026-03-10", datetime(2026, 3, 10, 0, 0, 5, tzinfo=UTC), True),  # ds of an Airflow 3 run at midnight
+        ("ge2026-03-09", datetime(2026, 3, 10, 0, 0, 5, tzinfo=UTC), False),  # ds of Airflow 2
+        ("ge2026-03-10", NOON, False),  # midnight has come everywhere
+        ("2026-03-10", NOON, True),
+        ("gt2026-03-10", NOON, True),
+        ("gt2026-03", NOON, True),
+        ("ge2026-03", NOON, False),
+        ("gt2025-12", NOON, False),
+        ("sa2026-03-09", NOON, False),
+        ("sa2026-03-10T12:00:01Z", NOON, True),
+        ("ge2026-03-10T12:00:00+00:00", NOON, False),
+        ("ge2026-03-10T07:00:01-05:00", NOON, True),
+        ("ge2026-03-10T12:00:00+02:00", NOON, False),
+        ("lt2999", NOON, False),  # everything until now: the next run asks for it again
+        (["ge2026-03-09", "lt2026-03-10"], datetime(2026, 3, 10, 0, 0, 5, tzinfo=UTC), True),  # it ends later in Hawaii
+        (["ge2026-03-09T00:00:00Z", "lt2026-03-10T00:00:00Z"], datetime(2026, 3, 10, 0, 0, 5, tzinfo=UTC), False),
+        (["gt2020", "le2026-03-10"], NOON, True),
+        ("{since}", NOON, False),
+        ("ge2026-13-01", NOON, False),  # the server's to refuse
+        (5, NOON, False),
+    ],
+)
+def test_a_bound_in_the_future_is_refused(value: object, now: datetime, is_early: bool) -> None:  # noqa: FBT001
+    """A search of `_lastUpdated` begins and ends when that time has come, in any zone that the server may be in."""
+    if is_early:
+        with pytest.raises(RedoxConfigError, match="search_params: _lastUpdated reaches into the future"):
+            check_bounds({"_lastUpdated": value}, now)
+    else:
+        check_bounds({"_lastUpdated": value}, now)
+    check_bounds({"date": value}, now)  # appointments lie ahead
+
+
+@given(moments, st.sampled_from(["ge", "gt", "sa"]), st.timedeltas(timedelta(seconds=1), timedelta(days=400)))
+def test_an_instant_is_early_exactly_until_it_has_come(now: datetime, prefix: str, apart: timedelta) -> None:
+    """Whatever the prefix: a lower bound after now is refused, one before now is not."""
+    check_bounds({"_lastUpdated": f"{prefix}{(now - apart).isoformat()}"}, now)
+    with pytest.raises(RedoxConfigError):
+        check_bounds({"_lastUpdated": f"{prefix}{(now + apart).isoformat()}"}, now)

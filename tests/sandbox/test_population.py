@@ -110,6 +110,8 @@ def test_a_folder_of_files_replaces_the_population(start: Callable[..., Running]
         ("a.ndjson", '{"resourceType":"Group"}\n{"id":"1"}', "a.ndjson, line 2"),
         ("a.json", '{\n"resourceType": "Patient",\n: 1}', "a.json, line 3"),
         ("a.json", '{"resourceType":"Bundle","entry":[{"resource":7}]}', "a.json, line 1"),
+        ("a.json", '{"resourceType":"Patient","id":"1","id":"2"}', "a.json, line 1: not strict JSON (a key stands twice"),
+        ("a.json", '{"resourceType":"Patient","a":NaN}', "a.json, line 1: not strict JSON (NaN)"),
         ("a.txt", "", "holds no .json or .ndjson file"),
     ],
 )

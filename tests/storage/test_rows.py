@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.storage.rows import csv_rows, json_rows, numbered_lines
+from airflow_provider_redox.storage.rows import json_rows, numbered_lines
+from airflow_provider_redox.storage.tables import csv_rows
 
 LIMIT = 1000
 
@@ -97,10 +100,22 @@ def test_the_first_row_of_a_csv_file_names_the_fields(file: Path):
     ("content", "said"),
     [
         (b"a,b\n1,2\n3,Canary,4\n", "cohort: row 2 has 3 fields, and the first row 2"),
-        (b"a,a\n1,2\n", "cohort: the first row must name the fields, each by a name of its own"),
-        (b"a,\n1,2\n", "cohort: the first row must name the fields, each by a name of its own"),
+        (
+            b"a,a\n1,2\n",
+            "cohort: the first row must name the fields, each by a name of its own; column 2 has that of an earlier one",
+        ),
+        (b"a,,b\n1,2,3\n", "cohort: the first row must name the fields, each by a name of its own; column 2 has none"),
+        (b",,\n1,2,3\n", "cohort: the first row is empty; it must name the fields"),
+        (b"a,\n1,Canary\n", "cohort: row 1 has 2 fields, and the first row 1"),
+        (b"a,b\n\n1\n", "cohort: row 1 has 1 fields, and the first row 2"),
+        (
+            b"a;b,c\n1,2\n",
+            "cohort: the first row has commas and semicolons, so where a field ends is unclear; quote such names",
+        ),
+        (b"\xff\xfea\x00\n", "cohort: the file begins as UTF-16, and is not; save it as UTF-8"),
+        (b"PK\x03\x04xl/workbook", "cohort: the file is a workbook or an archive, and no text; save it as CSV (UTF-8)"),
         (b'a,b\n1,2\n3,"Canary\n', "cohort: row 2 is not CSV: a quote is not closed, or a field is too long"),
-        (b"a,b\n1,2\n3,\xff Canary\n", "cohort: line 3 is not UTF-8"),
+        (b"a,b\n1,2\n3,\xff Canary\n", "cohort: line 3 is not UTF-8; save the file as CSV UTF-8"),
     ],
 )
 def test_a_csv_file_of_another_shape_is_named_by_the_row(file: Path, content: bytes, said: str):
@@ -112,3 +127,98 @@ def test_a_csv_file_of_another_shape_is_named_by_the_row(file: Path, content: by
 def test_a_file_that_is_gone_is_named_by_the_argument(file: Path):
     """Its name may be a patient's."""
     assert "cohort: there is no file at this place" in complaint(lambda: json_rows(str(file), where="cohort", limit=LIMIT))
+
+
+PEOPLE = [{"mrn": "007", "name": "Müller; Ada", "born": "1815-12-10"}, {"mrn": "008", "name": "Line\nbreak, B", "born": ""}]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("blank", ["", "rows and columns"])
+def test_a_csv_file_is_read_as_excel_writes_it(file: Path, separator: str, end: str, encoding: str, blank: str):
+    """Whatever separates, ends and encodes, with or without what Excel leaves behind: the same rows, as text."""
+    beyond = ["", ""] if blank else []
+    table = [[*PEOPLE[0], *beyond], *([*person.values(), *beyond] for person in PEOPLE)]
+    if blank:
+        table += [[""] * 5, [" "] * 5]
+    written = StringIO(newline="")
+    quoting = csv.QUOTE_ALL if end == "\r" else csv.QUOTE_MINIMAL  # else Python's writer leaves a line feed bare
+    csv.writer(written, delimiter=separator, lineterminator=end, quoting=quoting).writerows(table)
+    mark = "\ufeff" if encoding.startswith("utf-16") else ""
+    file.write_bytes((mark + written.getvalue()).encode(encoding))
+    assert [row for _, row in csv_rows(str(file), where="cohort", limit=LIMIT)] == PEOPLE
+
+
+def test_a_text_that_is_kept_from_excel_is_the_text(file: Path):
+    """Exports write `="007"`, so that Excel shows 007 and not 7."""
+    file.write_bytes(b'mrn,name\n="007","=""08"""\n=,"="\n')
+    assert [row for _, row in csv_rows(str(file), where="cohort", limit=LIMIT)] == [
+        {"mrn": "007", "name": "08"},
+        {"mrn": "=", "name": "="},
+    ]
+
+
+@pytest.mark.parametrize("value", ["1.23457E+11", "1E+12", "1,2E+15", "#N/A", "#REF!"])
+def test_what_a_spreadsheet_spoilt_is_named_by_its_row(file: Path, value: str):
+    """Digits that are gone name another patient, or nobody, without a word."""
+    file.write_bytes(f'mrn,x\n1,1E5\n"{value}",#1\n'.encode())
+    said = complaint(lambda: csv_rows(str(file), where="cohort", limit=LIMIT))
+    assert said.startswith("cohort: row 2 holds a value that a spreadsheet spoilt")
+    assert "123" not in said
+
+
+def test_utf16_without_a_mark_is_named(file: Path):
+    """It is UTF-8 with zero bytes to a decoder, and columns that nobody knows."""
+    file.write_bytes("mrn,name\n1,Canary\n".encode("utf-16-le"))
+    said = "cohort: line 1 holds a zero byte, as UTF-16 does; save the file as CSV UTF-8"
+    assert complaint(lambda: csv_rows(str(file), where="cohort", limit=LIMIT)) == said
+
+
+def test_a_line_may_say_what_separates(file: Path):
+    """Excel writes and reads `sep=;` before the first row."""
+    file.write_bytes(b"sep=;\r\nmrn;a,b\r\n1;2\r\n")
+    assert list(csv_rows(str(file), where="cohort", limit=LIMIT)) == [(1, {"mrn": "1", "a,b": "2"})]
+
+
+def test_a_quoted_name_may_hold_a_separator(file: Path):
+    """What stands in quotes separates nothing."""
+    file.write_bytes(b'"name, first";mrn\nAda;1\n')
+    assert list(csv_rows(str(file), where="cohort", limit=LIMIT)) == [(1, {"name, first": "Ada", "mrn": "1"})]
+
+
+texts = st.text(st.sampled_from('\r\n",;\t 0aü') | st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
+
+
+@given(
+    st.lists(st.lists(texts, min_size=3, max_size=3), max_size=5),
+    st.sampled_from([",", ";", "\t"]),
+    st.sampled_from(["\r\n", "\n", "\r"]),
+    st.sampled_from(["utf-8-sig", "utf-16"]),
+)
+def test_every_value_of_a_table_comes_out_as_the_text_that_it_is(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]], separator: str, end: str, encoding: str
+):
+    """Leading zeros, spaces, quotes, line breaks, any script: what a spreadsheet writes is what is read."""
+    written = StringIO(newline="")
+    csv.writer(written, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([["a", "b", "c"], *rows])
+    file = tmp_path_factory.mktemp("table") / "rows.csv"
+    file.write_bytes(written.getvalue().encode(encoding))
+    expected = [dict(zip("abc", row, strict=True)) for row in rows if any(one.strip() for one in row)]
+    assert [row for _, row in csv_rows(str(file), where="cohort", limit=LIMIT)] == expected
+
+
+def test_lines_of_utf16_are_read_too(file: Path):
+    """PowerShell's `>` writes UTF-16; a row comes out as UTF-8, whatever block it ends in."""
+    text = '{"name":"Müller"}\n' * 100_000
+    file.write_bytes(text.encode("utf-16"))
+    found = lines(file)
+    assert len(found) == 100_000
+    assert {line for _, line in found} == {'{"name":"Müller"}'.encode()}
+
+
+def test_a_row_that_names_a_member_twice_is_refused(file: Path):
+    """Which of the two patients was meant nobody can tell."""
+    file.write_bytes(b'{"mrn":"1"}\n{"mrn":"Canary","mrn":"2"}\n')
+    said = complaint(lambda: json_rows(str(file), where="cohort", limit=LIMIT))
+    assert said.startswith("cohort: row 2 can be read in two ways: the member mrn stands twice")

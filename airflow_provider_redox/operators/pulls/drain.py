@@ -34,7 +34,7 @@ from airflow_provider_redox.operators.pulls.asks import Anew, Ask, Piece
 from airflow_provider_redox.operators.pulls.progress import IDS, Progress, UnderWay
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.disclosure import Disclosure
-from airflow_provider_redox.protocol.gathered import key_of
+from airflow_provider_redox.protocol.gathered import key_of, print_of
 from airflow_provider_redox.protocol.outcomes import http_date
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.protocol.paging import Position
@@ -193,7 +193,7 @@ class Drain:
         fresh = []
         for resource in resources:
             key = key_of(resource)
-            if not self.many or key is None or key not in self._seen:
+            if not self.many or key is None or print_of(key, resource) not in self._seen:
                 self._know(resource, key)
                 fresh.append(resource)
         return fresh
@@ -207,6 +207,7 @@ class Drain:
     def _know(self, resource: Resource, key: int | None) -> None:
         if key is not None:
             self._seen.add(key)
+            self._seen.add(print_of(key, resource))
             if self.increment is not None:
                 self.increment.note(key, resource.last_updated)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxEmptyResultError
 from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST
 from airflow_provider_redox.operators.pulls.asks import FhirAsk
 from airflow_provider_redox.operators.pulls.cohorts import keyed_rows
@@ -21,7 +22,7 @@ from airflow_provider_redox.protocol.fhir import search_form
 from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.protocol.terms import Terms, terms
 from airflow_provider_redox.protocol.validation import report_of
-from airflow_provider_redox.protocol.windows import LAST_UPDATED, Window, parse_windows
+from airflow_provider_redox.protocol.windows import LAST_UPDATED, Window, check_bounds, check_over, parse_windows
 from airflow_provider_redox.seal import Seal, keyed_hash
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
@@ -57,6 +58,7 @@ class Searching:
     layout: Layout
     told: Mapping[str, Any]
     client: SyncClient
+    on_empty: str = "succeed"
 
     @classmethod
     def prepare(cls, operator: RedoxFhirSearchOperator, context: Context) -> Searching:
@@ -67,7 +69,7 @@ class Searching:
         bounds = _bounds(operator, context, increment, layout)
         asked = _asked(operator, params, bounds)
         drain = _drain(operator, layout, asked, increment)
-        return cls(drain, layout, _told(bounds, increment), operator.hook.client)
+        return cls(drain, layout, _told(bounds, increment), operator.hook.client, operator.on_empty)
 
     def run(self) -> dict[str, Any]:
         """Make the searches and give the manifest; the watermark is moved when it is visible."""
@@ -75,6 +77,12 @@ class Searching:
         with drain.results as results:
             with self.client.on_record(drain.disclosure):
                 drain.run()
+            if self.on_empty == "fail" and not drain.progress.resources:
+                results.discard()
+                raise RedoxEmptyResultError(
+                    "The search found nothing, and on_empty is 'fail'. Look at the window and the parameters; if nothing is "
+                    "an answer too, leave on_empty out"
+                )
             extension = {**drain.extension, **self.told}
             request = drain.ask(0).request
             manifest = results.commit(transaction_time=drain.transaction_time, request=request, extension=extension)
@@ -132,6 +140,7 @@ def _bounds(
     if operator.since is not None and increment is None:
         interval = (context.get("data_interval_start"), context.get("data_interval_end"))
         windows = parse_windows(interval, where="since: this is a backfill; its data interval")
+        check_over(windows, datetime.now(UTC), where="since: this is a backfill; its data interval")
     elif increment is not None:
         since = _since_of_this_run(increment, layout)
         return [([f"ge{since}"] if since else [], None)]
@@ -139,9 +148,19 @@ def _bounds(
         return [([], None)]
     else:
         windows = parse_windows(operator.window)
+        _check_over(operator.window_param, windows)
     if operator.window_parts is not None:
         windows = [part for window in windows for part in window.split(operator.window_parts)]
     return [(window.bounds, window) for window in windows]
+
+
+def _check_over(name: str, windows: list[Window]) -> None:
+    """Refuse a window that is not over. Of another date than that of the change it may be meant: appointments lie ahead."""
+    now = datetime.now(UTC)
+    if name == LAST_UPDATED:
+        check_over(windows, now)
+    elif any(window.end > now for window in windows):
+        _log.warning("The window ends in the future: what is recorded from now on, for a %s within it, is not found.", name)
 
 
 def _since_of_this_run(increment: Increment, layout: Layout) -> str | None:
@@ -160,6 +179,8 @@ def _asked(
         _check_window_param(name, params)
     if operator.cohort is not None:
         return _cohort(operator, params, [values for values, _ in bounds], name)
+    for one in params:
+        check_bounds(one, datetime.now(UTC))
     every = [_bounded(one, name, values) for one in params for values, _ in bounds]
     return [Asked(str(index), search_form(one)) for index, one in enumerate(every)]
 
@@ -184,8 +205,12 @@ def _cohort(operator: RedoxFhirSearchOperator, params: list[Params], bounds: lis
             "cohort: search_params names no {field} of its rows; write one, such as {mrn}, or leave cohort out"
         )
 
+    now = datetime.now(UTC)
+
     def form(row: Mapping[str, Any], number: int) -> bytes:
-        filled = _bounded(search_of(template, row, number), name, bounds[0])
+        own = search_of(template, row, number)
+        check_bounds(own, now, where=f"cohort: row {number}")
+        filled = _bounded(own, name, bounds[0])
         return search_form(filled, where=f"cohort: row {number}")
 
     return [Asked(*pair) for pair in keyed_rows(operator.cohort, operator.cohort_key, form)]
