@@ -241,7 +241,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("RedoxDataModelPostOperator", {"idempotency_key": "/a"}, "idempotency_key, ledger_path: one needs the other"),
     ("RedoxDataModelPostOperator", {"destinations": ["general", ""]}, "destinations[1]: is empty"),
     ("RedoxDataModelPostOperator", {"destinations": "general"}, "destinations: must be a list of texts"),
-    ("RedoxDataModelPostOperator", {"delivery_timeout": timedelta(0)}, "delivery_timeout: must be seconds or a timedelta"),
+    (
+        "RedoxDataModelPostOperator",
+        {"delivery_timeout": timedelta(seconds=-1)},
+        "delivery_timeout: must be seconds or a timedelta",
+    ),
     ("RedoxDataModelPostOperator", {"wait_for_delivery": "no"}, "wait_for_delivery: must be True or False"),
     ("RedoxDataModelQueryOperator", {"payload": "text"}, "payload: must be one message"),
     ("RedoxDocumentDownloadOperator", {"urls": None}, "manifest, urls: give one of them"),
