@@ -78,7 +78,7 @@ def test_a_hook_asks_no_default_hospital_for_nothing(redox_connection: Sandbox, 
 @pytest.mark.parametrize("headers", ["", [], {"Redox-Source-Id": ""}, {"X-Purpose": "None"}, {"X-Purpose": None}])
 def test_a_header_of_nothing_is_not_sent(redox_connection: Sandbox, headers: Any):
     """An empty source would be another source than the connection's."""
-    with pytest.raises(RedoxConfigError, match="^headers: "):
+    with pytest.raises(RedoxConfigError, match=r"^headers: "):
         RedoxHook().fhir_read("Patient", "1", headers=headers)
     assert redox_connection.ledger() == []
 
@@ -86,8 +86,16 @@ def test_a_header_of_nothing_is_not_sent(redox_connection: Sandbox, headers: Any
 @pytest.mark.parametrize("value", [None, "", "None", [], ["a", ""]])
 def test_a_query_parameter_of_nothing_is_not_sent(redox_connection: Sandbox, value: Any):
     """`?patient=` asks for everybody."""
-    with pytest.raises(RedoxConfigError, match="^query_params: patient is None or empty"):
+    with pytest.raises(RedoxConfigError, match=r"^query_params: patient is None or empty"):
         RedoxHook().request("GET", "fhir/R4/x/Development/Observation", params={"patient": value})
+    assert redox_connection.ledger() == []
+
+
+@pytest.mark.parametrize("path", ["Observation?patient=", "Observation?patient=&code=1", "Observation?code=1&patient=%20"])
+def test_a_path_whose_query_lacks_a_value_is_refused(redox_connection: Sandbox, path: str):
+    """FHIR ignores a parameter without a value (R4, search, 3.1.1.1.1), and would give everybody's."""
+    with pytest.raises(RedoxConfigError, match=r"^path: its query has an empty value"):
+        RedoxHook().request("GET", f"fhir/R4/x/Development/{path}")
     assert redox_connection.ledger() == []
 
 

@@ -86,7 +86,11 @@ def _value(row: Row, field: str, number: int, *, where: str = "the template") ->
     """Find a field: by its name, else by a path such as `name.0.family`. Absent and empty are the same error."""
     value = row[field] if field in row else next(_along(row, field.split(".")), None)
     if value is None or is_empty(value):
-        close = None if field.split(".")[0] in row else near(field, (one for one in row if _NAME.fullmatch(str(one))), cutoff=0.8)
+        close = (
+            None
+            if field.split(".")[0] in row
+            else near(field, (one for one in row if _NAME.fullmatch(str(one))), cutoff=0.8)
+        )
         meant = f"; did you mean {close}?" if close else ""
         raise RedoxConfigError(f"cohort: row {number} has no {field}, which {where} names{meant}")
     return value
