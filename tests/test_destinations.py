@@ -51,8 +51,8 @@ def test_a_choice(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any], names
         ({"names": ["x"]}, "known are general, lakeside, harbour"),
         ({"names": ["general", "general"]}, "a second time"),
         ({"names": "general"}, "must be a list"),
-        ({"tag": "west"}, "no destination of the connection"),
-        ({"names": ["harbour"], "tag": "nightly"}, "no destination of the connection"),
+        ({"tag": "west"}, "no destination in extra.destinations fits"),
+        ({"names": ["harbour"], "tag": "nightly"}, "no destination in extra.destinations fits"),
     ],
 )
 def test_a_choice_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any], words: str):

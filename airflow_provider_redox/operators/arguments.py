@@ -161,23 +161,41 @@ class CheckedArguments:
 
     def check_arguments(self) -> None:
         """Check what the task runs with, rendered, before anything is sent. Raises `RedoxConfigError`."""
+        self._empty_parts.clear()
         for name in rules_of(type(self)):
             if name in self.rendered_privately:
                 continue
             if name in vars(self).get("_partly_empty", ()):
-                raise RedoxConfigError(
-                    f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
-                )
+                raise RedoxConfigError(_partly_empty(name))
             self.checked(name, getattr(self, name))
 
     def checked(self, name: str, value: Any) -> Any:
-        """Return the value of an argument as it was rendered. Raises `RedoxConfigError` where it came out wrong."""
+        """Return the value of an argument as it was rendered just now. Raises `RedoxConfigError` where it came out wrong."""
+        parts, rule = list(self._empty_parts), rules_of(type(self))[name]
+        self._empty_parts.clear()
         if value is None and name in self._given:
             raise RedoxConfigError(
                 f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
             )
         self._check(name, value)
+        if parts and not (rule.parts or rule.may_be_empty):
+            raise RedoxConfigError(_partly_empty(name))
         return value
+
+    @property
+    def _empty_parts(self) -> list[str]:
+        """The parts that came out as nothing since it was last looked at."""
+        noted: list[str] = vars(self).setdefault("_noted_parts", [])
+        return noted
+
+    def get_template_env(self, *where: Any, **options: Any) -> Any:
+        """Return Airflow's Jinja environment, which notes where a part of a text came out as nothing.
+
+        `s3://bucket/{{ tenant }}` without a tenant would be the root of all tenants, and `http://mrn|{{ mrn }}` everybody
+        who has one.
+        """
+        environment = super().get_template_env(*where, **options)  # type: ignore[misc]
+        return environment.overlay(finalize=_noting("", self._empty_parts.append))
 
     def _check(self, name: str, value: Any) -> None:
         problem = rules_of(type(self))[name].problem(name, value)
@@ -187,15 +205,12 @@ class CheckedArguments:
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, *rest: Any, **options: Any
     ) -> None:
-        """Render field by field, and note where a part of a text came out as nothing.
-
-        `s3://bucket/{{ tenant }}` without a tenant would be the root of all tenants. Jinja's `finalize` sees each part.
-        """
+        """Render field by field, and note in which of them a part of a text came out as nothing."""
         render = super()._do_render_template_fields  # type: ignore[misc]
         rules, noted = rules_of(type(self)), vars(self).setdefault("_partly_empty", set())
         for name in template_fields:
             rule = rules.get(name) if parent is self else None
-            watched = jinja_env if rule is None or rule.parts else jinja_env.overlay(finalize=_noting(name, noted))
+            watched = jinja_env if rule is None or rule.parts else jinja_env.overlay(finalize=_noting(name, noted.add))
             render(parent, (name,), context, watched, *rest, **options)
 
 
@@ -204,10 +219,16 @@ def rules_of(kind: type) -> dict[str, Rule]:
     return {name: rule for cls in reversed(kind.__mro__) for name, rule in vars(cls).get("rules", {}).items()}
 
 
-def _noting(name: str, noted: set[str]) -> Callable[[Any], Any]:
+def _partly_empty(name: str) -> str:
+    return f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
+
+
+def _noting(name: str, note: Callable[[str], None]) -> Callable[[Any], Any]:
+    """Return what Jinja is to hand each part of a text to, before the text is put together."""
+
     def finalize(value: Any) -> Any:
         if value is None or is_empty(value):
-            noted.add(name)
+            note(name)
         return value
 
     return finalize

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.signatures import TaskArguments
     from airflow_provider_redox.storage.layout import Layout
 
-MESSAGE = Rule("one message, a mapping with a Meta object", lambda value: isinstance(value, Mapping))
+MESSAGE = Rule("one message, a mapping with a Meta object", lambda value: isinstance(value, Mapping), parts=True)
 
 
 class RedoxOperator(CheckedArguments, BaseOperator):

@@ -48,7 +48,7 @@ class DeliveringOperator(RedoxOperator):
     rules: ClassVar[Rules] = {
         "wait_for_delivery": FLAG,
         "deferrable": FLAG,
-        "delivery_timeout": seconds(1),
+        "delivery_timeout": seconds(0),
         "poll_interval": seconds(0),
     }
     platform_conn_id: str | None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.arguments import Rules
     from airflow_provider_redox.operators.signatures import RedoxArguments
 
-BUNDLE = Rule("one message Bundle, a mapping", lambda value: isinstance(value, Mapping))
+BUNDLE = Rule("one message Bundle, a mapping", lambda value: isinstance(value, Mapping), parts=True)
 
 
 class RedoxFhirWritebackOperator(OnceOperator):

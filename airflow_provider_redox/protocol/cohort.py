@@ -98,7 +98,7 @@ def _value(row: Row, field: str, number: int, *, where: str = "the template") ->
     if len(alike) == 1:
         value = row[alike[0]]
     if value is None or is_empty(value):
-        is_there = field in row or len(alike) == 1
+        is_there = field.split(".")[0] in row or len(alike) == 1
         close = None if is_there else near(field, (one for one in row if _NAME.fullmatch(str(one))), cutoff=0.8)
         meant = f"; did you mean {close}?" if close else ""
         known = "" if is_there or "." in field else f"; {_fields_of(row)}"

@@ -21,6 +21,7 @@ from airflow_provider_redox.protocol.settings import origin
 
 _DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
 _SLUG_OF = re.compile(r"^/fhir/R4/([A-Za-z0-9._-]+)/")
+_EMPTY_VALUE = re.compile(r"[?&][^=&?]+=(%20|\+)*(&|$)")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -36,6 +37,8 @@ def request(
     """Make the request. Raises `RedoxConfigError` and `RedoxSecurityError`."""
     if method.upper() not in _METHODS:
         raise RedoxConfigError(one_of("method", method, _METHODS))
+    if _EMPTY_VALUE.search(path):
+        raise RedoxConfigError("path: its query has an empty value, which FHIR ignores; give it one, or leave the name out")
     url = checked_url(base_url, path)
     if params:
         url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"

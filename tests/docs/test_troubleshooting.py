@@ -27,7 +27,7 @@ NEEDS_NO_ENTRY = {
     ),
     "says what to do": (r"[;:] (encode|give|install|leave|look at|make|paste|remove|say|see) |Use window$",),
     "says all that is to be said of an argument": (
-        r"its end lies before its start|ends before it begins",
+        r"its end lies before its start",
         r"holds half of a character|a header name holds a character|an empty or dotted ID",
         r"cannot be set on a redox connection",
         r"stands there a second time",

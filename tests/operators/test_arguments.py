@@ -241,7 +241,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("RedoxDataModelPostOperator", {"idempotency_key": "/a"}, "idempotency_key, ledger_path: one needs the other"),
     ("RedoxDataModelPostOperator", {"destinations": ["general", ""]}, "destinations[1]: is empty"),
     ("RedoxDataModelPostOperator", {"destinations": "general"}, "destinations: must be a list of texts"),
-    ("RedoxDataModelPostOperator", {"delivery_timeout": timedelta(0)}, "delivery_timeout: must be seconds or a timedelta"),
+    (
+        "RedoxDataModelPostOperator",
+        {"delivery_timeout": timedelta(seconds=-1)},
+        "delivery_timeout: must be seconds or a timedelta",
+    ),
     ("RedoxDataModelPostOperator", {"wait_for_delivery": "no"}, "wait_for_delivery: must be True or False"),
     ("RedoxDataModelQueryOperator", {"payload": "text"}, "payload: must be one message"),
     ("RedoxDocumentDownloadOperator", {"urls": None}, "manifest, urls: give one of them"),
@@ -293,3 +297,41 @@ def test_what_a_mapped_task_is_given_is_judged_when_it_is_made():
     """`expand` over a list that holds an empty text does not ask the connection's own hospital."""
     with pytest.raises(RedoxConfigError, match=r"^destination: is empty"):
         CLASSES["RedoxFhirSearchOperator"](task_id="t", resource_type="Patient", destination="", _airflow_from_mapped=True)
+
+
+PRIVATE = [(kind, name) for kind, name in TEMPLATED if name in CLASSES[kind].rendered_privately]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["texts", "native"])
+@pytest.mark.parametrize(("kind", "name"), [one for one in PRIVATE if one[1] not in ("payload", "bundle")])
+def test_a_filter_of_which_a_part_is_nothing_is_refused(kind: str, name: str, native: bool, nothing_sent: Sandbox):  # noqa: FBT001
+    """`http://mrn|` asks for everybody who has an MRN, and `?patient=` for everybody."""
+    for text in ("http://mrn|{{ nothing }}", "Observation?patient={{ blank }}", "{{ nothing | default('x') }}"):
+        value = (
+            {"identifier": text} if name in ("search_params", "query_params", "form") else [text] if name in LISTS else text
+        )
+        with DAG("d", schedule=None, render_template_as_native_obj=native):
+            operator = made(kind, **{name: value})
+        facts = context(nothing=None, blank="")
+        operator.render_template_fields(facts)
+        with refused(name):
+            operator.execute(facts)
+
+
+def test_a_blank_field_of_a_message_is_its_authors():
+    """What is sent as it was written may be empty: a middle name that there is not."""
+    operator = made("RedoxDataModelPostOperator", payload={"Meta": {}, "Patient": {"MiddleName": "{{ blank }}"}})
+    payload = operator.checked("payload", operator.rendered(operator.payload, context(blank="")))
+    assert payload["Patient"] == {"MiddleName": ""}
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://b/{{ logical_date | ds }}", "s3://b/{{ params.tenant }}", "s3://b/{{ x | default('y') }}"]
+)
+def test_what_airflow_leaves_empty_is_no_folder_none(text: str, nothing_sent: Sandbox):
+    """A run without a logical date, a param that the form emptied, a default that Jinja takes for undefined names only."""
+    operator = made("RedoxFhirSearchOperator", output_path=text)
+    facts = context(logical_date=None, params={"tenant": None}, x=None)
+    operator.render_template_fields(facts)
+    with refused("output_path: a part of it in {{ }} came out as nothing"):
+        operator.execute(facts)

@@ -228,7 +228,7 @@ def test_a_bad_line_is_recorded_and_the_others_are_sent(batch: Batch, sandbox: S
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"payload": {}}, "payload, payload_path: give one of them"),
+        ({"payload": {"Meta": {}}}, "payload, payload_path: give one of them"),
         ({"payload_path": None}, "payload, payload_path: give one of them"),
         ({"payload_path": "/no/such/file"}, "payload_path: there is no file"),
         ({"payload_path": "relative"}, "payload_path: must be an absolute path"),
@@ -369,7 +369,7 @@ def test_a_changed_file_is_not_mixed_with_the_old_one(batch: Batch, sandbox: San
         "a blank line": [changed[0], "", *changed[1:]],
     }
     batch.write(*texts[change])
-    assert "is not that of the earlier tries" in batch.fails(RedoxConfigError, AGAIN)
+    assert "not the file, or not the key, of the earlier tries" in batch.fails(RedoxConfigError, AGAIN)
     assert len(arrived(sandbox)) == 10
     assert batch.post(CLEARED, resend=True)["accepted"] == len([one for one in texts[change] if one])
 

@@ -545,7 +545,7 @@ def test_what_an_answer_names_is_on_record(audit: Path, redox_connection: Sandbo
 
 def test_a_record_of_production_is_encrypted(audit: Path, redox_connection: Sandbox) -> None:
     """Also where only the call says that it is Production: a place in clear holds no record of it, and nothing is given."""
-    with pytest.raises(RedoxAuditError, match=r"audit_path: is a path on a disk"):
+    with pytest.raises(RedoxAuditError, match=r"audit_path: name an encrypted bucket"):
         RedoxHook().fhir_read("Patient", KEVA, environment="Production")
     assert not audit.exists()
 

@@ -17,8 +17,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow_provider_redox.downstream import read_resources, read_searches
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxEmptyResultError
 from airflow_provider_redox.hooks.redox import RedoxHook
+from airflow_provider_redox.operators.arguments import whole
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
-from airflow_provider_redox.operators.pulls import searching
+from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
 
 CODE = {"code": "4548-4"}
@@ -175,7 +176,7 @@ def test_what_cannot_be_meant_is_an_error_before_the_first_request(
             pull("second", **arguments)
         assert len(sandbox.ledger("/_search")) == before
         return
-    with pytest.raises(AirflowFailException, match=said):
+    with refused(said):
         pull(**arguments)
     assert sandbox.ledger("/_search") == []
 
@@ -312,7 +313,7 @@ def test_an_envelope_says_where_a_resource_came_from(pull: Callable[..., Any], c
 
 def test_a_file_ends_before_it_grows_too_large(pull: Callable[..., Any], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
     """max_file_bytes bounds each file; together they are the result."""
-    monkeypatch.setattr(searching, "SMALLEST_FILE", 1000)
+    monkeypatch.setitem(RedoxFhirSearchOperator.rules, "max_file_bytes", whole(1000))
     sandbox.settings(page_size=5)
     manifest = pull(max_file_bytes=20_000)
     sizes = [Path(entry["url"].removeprefix("file://")).stat().st_size for entry in manifest["output"]]

@@ -137,7 +137,7 @@ def test_types_models_and_destinations(sandbox: Sandbox, monkeypatch: pytest.Mon
     ("allow", "words"),
     [
         ({"interaction": ["search"]}, "did you mean interactions"),
-        ({"interactions": ["searching"]}, "not known; did you mean search? Known are search, read"),
+        ({"interactions": ["searching"]}, "not known; did you mean search\\? Known are search, read"),
         ({"interactions": []}, "leave it out to allow all"),
         ({"resource_types": "Patient"}, "must be a list of names"),
         ({"destinations": [1]}, "must be a list of names"),

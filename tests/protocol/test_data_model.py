@@ -191,7 +191,10 @@ def test_a_message_without_meta_is_refused(given_message: Any) -> None:
 @pytest.mark.parametrize("value", [None, "", 7, []])
 def test_a_message_says_what_it_is(name: str, value: Any) -> None:
     """DataModel and EventType are texts that are there."""
-    assert str(refusal({"Meta": {**message()["Meta"], name: value}})) == f"payload: Meta.{name} is missing"
+    assert (
+        str(refusal({"Meta": {**message()["Meta"], name: value}}))
+        == f"payload: Meta.{name} is missing; Redox tells messages apart by it, so put it in"
+    )
 
 
 def test_a_message_without_a_destination_is_refused() -> None:
@@ -207,7 +210,9 @@ def test_a_destination_that_is_named_twice_is_refused() -> None:
 @pytest.mark.parametrize("stated", ["general", {"ID": TWO}, 7])
 def test_destinations_that_are_no_list_are_refused(stated: Any) -> None:
     """Meta.Destinations is a list."""
-    assert str(refusal(message(Destinations=stated), destination=None)) == "payload: Meta.Destinations must be a list"
+    assert str(refusal(message(Destinations=stated), destination=None)).startswith(
+        "payload: Meta.Destinations must be a list such as "
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,7 +221,7 @@ def test_destinations_that_are_no_list_are_refused(stated: Any) -> None:
 def test_a_destination_of_the_author_has_an_id(place: Any) -> None:
     """Redox routes by the ID; an entry without one would reach nobody."""
     error = refusal(message(Destinations=[{"ID": TWO}, place]), destination=None)
-    assert str(error) == "payload: Meta.Destinations[1] has no ID; Redox routes by it"
+    assert str(error) == "payload: Meta.Destinations[1] has no ID; put the destination's UUID there"
     assert "Canary" not in said_by(error)
 
 
@@ -224,7 +229,7 @@ def test_a_destination_of_the_author_is_named_once() -> None:
     """Named twice, it would get the message twice."""
     uuid = "af394f14-b34a-464f-8d24-895f370af4c9"
     error = refusal(message(Destinations=[{"ID": uuid}, {"ID": TWO}, {"ID": uuid.upper(), "Name": "x"}]), destination=None)
-    assert str(error) == "payload: Meta.Destinations[2] names a destination a second time"
+    assert str(error) == "payload: Meta.Destinations[2] names a destination a second time; remove it"
 
 
 @pytest.mark.parametrize("stated", ["true", 1, 0, "Canary"])

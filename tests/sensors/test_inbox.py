@@ -99,10 +99,11 @@ def test_a_name_is_shared_by_who_uses_it(box: Box):
 
 def test_what_no_retry_heals_fails_for_good(box: Box):
     """A path that cannot be, in a template that came out so: deferred and in the worker."""
-    with pytest.raises(AirflowFailException, match="state_path: must be an absolute path"):
-        sensor(box, state_path="relative").execute(context("1"))
-    with pytest.raises(AirflowFailException, match="state_path: must be an absolute path"):
-        sensor(box, state_path="relative", deferrable=False).poke(context("1"))
+    for deferrable in (True, False):
+        waiting = sensor(box, deferrable=deferrable)
+        waiting.state_path = "relative"
+        with pytest.raises(AirflowFailException, match="state_path: must be an absolute path"):
+            waiting.execute(context("1"))
 
 
 def test_what_a_run_was_handed_is_not_guessed(box: Box):

@@ -39,7 +39,10 @@ def encrypt(bucket: Bucket) -> None:
 def test_production_stays_off_a_disk(execute: Execute, sandbox: Sandbox, tmp_path: Path) -> None:  # noqa: F811
     """A search of Production with a file:// path is refused before anything is asked; one of Development is not."""
     where = {**LABS, "output_path": str(tmp_path)}
-    with pytest.raises(AirflowFailException, match=r"output_path: is a path on a disk.*require_encrypted_output = never"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"this is a path on a disk.*require_encrypted_output = never",
+    ):
         execute(RedoxFhirSearchOperator(task_id="s", environment="Production", **where))
     assert sandbox.ledger() == []
     execute(RedoxFhirSearchOperator(task_id="s", environment="Development", **where))
@@ -47,7 +50,7 @@ def test_production_stays_off_a_disk(execute: Execute, sandbox: Sandbox, tmp_pat
 
 def test_a_bucket_is_asked(bucket: Bucket) -> None:
     """A bucket that says it does not encrypt is refused, one that does is taken, and it is asked once in a process."""
-    with pytest.raises(RedoxConfigError, match="output_path: is a bucket that says it is not encrypted"):
+    with pytest.raises(RedoxConfigError, match="; this is a bucket that says it is not encrypted"):
         check_encrypted(bucket.root, "Production")
     encryption._of_bucket.cache_clear()
     encrypt(bucket)
@@ -123,5 +126,5 @@ def test_the_record_is_held_to_it(sandbox: Sandbox, tmp_path: Path, monkeypatch:
     """The record names patients: a connection of Production keeps none in clear either."""
     monkeypatch.setenv("AIRFLOW_CONN_REDOX_DEFAULT", json.dumps(sandbox.with_extra(environment="Production")))
     monkeypatch.setenv("AIRFLOW__REDOX__AUDIT_PATH", str(tmp_path))
-    with pytest.raises(RedoxConfigError, match=r"^\[redox\] audit_path: is a path on a disk"):
+    with pytest.raises(RedoxConfigError, match=r"^\[redox\] audit_path: name an encrypted bucket"):
         RedoxHook().client  # noqa: B018
