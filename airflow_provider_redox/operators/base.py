@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.operators.templates import TextStaysText
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.storage.layout import Layout
 
 
-class RedoxOperator(BaseOperator):
+class RedoxOperator(TextStaysText, BaseOperator):
     """The base of the Redox operators.
 
     :param redox_conn_id: the connection.
@@ -69,10 +70,6 @@ class RedoxOperator(BaseOperator):
         """Make the tasks whose results a private template uses upstream of this one."""
         for value in values:
             XComArg.apply_upstream_relationship(self, value)
-
-    def rendered(self, value: Any, context: Context) -> Any:
-        """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
-        return self.render_template(value, context)
 
     def layout(
         self, context: Context, path: str | None, destination: str | None = None, *, argument: str = "output_path"

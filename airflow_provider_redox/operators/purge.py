@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.templates import TextStaysText
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.signatures import TaskArguments
 
 
-class RedoxPurgeOperator(BaseOperator):
+class RedoxPurgeOperator(TextStaysText, BaseOperator):
     """Destroy results, checkpoints and leftovers below an output path, and give the certificate.
 
     What says which messages were sent stays, reduced to hashes and outcomes, so that a task that is cleared later sends

@@ -6,11 +6,9 @@ A message is the author's: what it says is sent as it is. Only what `Meta` lacks
 from __future__ import annotations
 
 import copy
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -20,7 +18,10 @@ from airflow_provider_redox.protocol.destinations import find_destination
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.failures import is_transient, meta_errors, traced
 from airflow_provider_redox.protocol.instants import utc
+from airflow_provider_redox.protocol.jsonsource import Source
 from airflow_provider_redox.protocol.settings import Settings
+from airflow_provider_redox.protocol.uploads import uploads_in
+from airflow_provider_redox.protocol.values import as_json
 
 PATH = "/endpoint"
 MAX_BYTES = 40 * 1024 * 1024
@@ -79,17 +80,19 @@ def complete(
 ) -> dict[str, Any]:
     """Give a copy whose Meta has what Redox needs; what the author wrote stays.
 
-    Filled in where absent: EventDateTime (UTC), Destinations, Source, Test, the `defaults`, and `extra.meta`.
+    Filled in where absent: EventDateTime (UTC), Destinations, Source, Test, the `defaults`, and `extra.meta`; what is
+    filled in comes after what the author wrote.
     Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a query with other
-    than one destination, and for a Test that contradicts the environment.
+    than one destination, for a Test that contradicts the environment, and for what JSON has not.
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
         raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
-    whole: dict[str, Any] = {"Meta": {}, **copy.deepcopy(dict(message))}
+    whole: dict[str, Any] = as_json(message, where="payload")
+    uploads_in(whole)  # raises: whatever is to be uploaded has its URI by now
     if not isinstance(defaults or {}, Mapping):
         raise RedoxConfigError("meta: must be a mapping of fields of Meta")
-    stated = {**copy.deepcopy(dict(defaults or {})), **whole["Meta"]}
-    meta = {**copy.deepcopy(dict(settings.meta)), **stated}
+    stated = {**whole["Meta"], **_beside(whole["Meta"], as_json(defaults or {}, where="meta"))}
+    meta = {**stated, **_beside(stated, copy.deepcopy(dict(settings.meta)))}
     for name in ("DataModel", "EventType"):
         if not isinstance(meta.get(name), str) or not meta[name]:
             raise RedoxConfigError(f"payload: Meta.{name} is missing")
@@ -106,43 +109,52 @@ def complete(
     return whole
 
 
-def encode(message: Mapping[str, Any], *, where: str = "payload") -> bytes:
-    """Encode a message. Raises `RedoxConfigError` when it cannot be JSON or is larger than Redox takes."""
-    body = _encoded(message)
+def _beside(stated: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not stated."""
+    return {name: value for name, value in fields.items() if name not in stated}
+
+
+def encode(message: Any, *, where: str = "payload") -> bytes:
+    """Encode a message. Raises `RedoxConfigError`, with the place, for what cannot be JSON, and what Redox does not take."""
+    body = None
+    try:
+        body = _encoder.encode(as_json(message, where=where))
+    except (RecursionError, msgspec.MsgspecError):  # the complaint is made outside: msgspec's own may hold the text
+        pass
     if body is None:
-        raise RedoxConfigError(f"{where}: holds a value that JSON cannot carry")
+        raise RedoxConfigError(f"{where}: is nested too deeply, or holds itself")
+    return checked_size(body, where=where)
+
+
+def checked_size(body: bytes, *, where: str) -> bytes:
+    """Return a body. Raises `RedoxConfigError` for one that is larger than Redox takes."""
     if len(body) > MAX_BYTES:
         raise RedoxConfigError(f"{where}: {len(body)} bytes, and Redox takes {MAX_BYTES}; send files by upload")
     return body
 
 
-def _encoded(message: Any) -> bytes | None:
-    """Encode, None for what cannot be: msgspec's own error may hold the text, and it writes NaN as null."""
-    try:
-        body = _encoder.encode(message)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return None
-    suspect = any(word in body for word in (b"null", b"NaN", b"Infinity"))
-    return None if suspect and _holds_nan(message) else body
+def written(source: Source, message: Mapping[str, Any]) -> bytes:
+    """Return a message of a file as it is sent: its own text, with what `complete` filled in put into its Meta."""
+    own, meta = source.value["Meta"], message["Meta"]
+    filled = {name: encode(value).decode() for name, value in meta.items() if name not in own or own[name] != value}
+    return source.with_members(filled, of="Meta").encode()
 
 
-def _holds_nan(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_holds_nan(inner) for inner in value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(_holds_nan(inner) for inner in value)
-    return isinstance(value, float | Decimal) and not math.isfinite(value)
+def request(
+    settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str], *, source: Source | None = None
+) -> Request:
+    """Make the request that carries a message.
 
-
-def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
-    """Make the request that carries a message."""
+    :param source: the text that it was read from, which is what leaves then.
+    """
     meta = message["Meta"]
     label = f"POST {PATH} ({_shown(meta['DataModel'])} {_shown(meta['EventType'])})"
     all_headers = {**headers, "content-type": "application/json", "accept": "application/json"}
     ids = [place["ID"] for place in meta.get("Destinations", ())]
     destination = ids[0] if len(ids) == 1 else None  # Redox hands on what has several
     url = f"{settings.base_url}{PATH}"
-    return Request("POST", url, label, all_headers, encode(message), destination=destination)
+    body = encode(message) if source is None else checked_size(written(source, message), where="payload")
+    return Request("POST", url, label, all_headers, body, destination=destination)
 
 
 def read_accepted(response: RedoxResponse) -> Accepted:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
-from airflow_provider_redox.protocol import data_model, fhir
+from airflow_provider_redox.protocol import data_model, fhir, values
 from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.settings import origin
 
@@ -37,17 +37,9 @@ def request(
         raise RedoxConfigError(f"method: must be one of {', '.join(_METHODS)}")
     url = checked_url(base_url, path)
     if params:
-        url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"
+        query = urlencode(list(values.parameters(params, where="query_params")))
+        url = f"{url}{'&' if '?' in url else '?'}{query}"
     return Request(method.upper(), url, label_of(method, url), headers, body, destination=destination_of(base_url, url))
-
-
-def _query(params: Mapping[str, Any]) -> str:
-    """Encode query parameters; a list is a repeated key. Raises `RedoxConfigError` for None, which would go as a word."""
-    flat = [one for value in params.values() for one in (value if isinstance(value, list | tuple) else [value])]
-    if any(one is None for one in flat):
-        raise RedoxConfigError("params: a value is None; leave the parameter out, or give it text or a number")
-    _check_text("params", *params, *flat)
-    return urlencode(dict(params), doseq=True)
 
 
 def _check_text(where: str, *values: Any) -> None:
@@ -109,8 +101,8 @@ def body_of(*, form: Mapping[str, Any] | None, json: Any, data: bytes | str | No
     if sum(given is not None for given in (form, json, data)) > 1:
         raise RedoxConfigError("request: give one of form, json and data")
     if form is not None:
-        return fhir.search_form(form), {"content-type": fhir.FORM}
+        return fhir.search_form(form, where="form"), {"content-type": fhir.FORM}
     if json is not None:
-        return data_model.encode(json), {"content-type": "application/json"}
+        return data_model.encode(json, where="json"), {"content-type": "application/json"}
     _check_text("data", data)
     return (data.encode() if isinstance(data, str) else data), {}

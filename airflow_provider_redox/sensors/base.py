@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, conf
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.templates import TextStaysText
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.triggers.events import Event
 
 
-class RedoxSensor(BaseSensorOperator):
+class RedoxSensor(TextStaysText, BaseSensorOperator):
     """The base of the Redox sensors.
 
     :param redox_conn_id: the connection.

@@ -119,7 +119,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         from airflow_provider_redox.protocol.counting import Search
         from airflow_provider_redox.protocol.terms import terms
 
-        params = self.render_template(self.search_params, context)
+        params = self.rendered(self.search_params, context)
         if not isinstance(params, Mapping) or not params:
             raise RedoxConfigError("search_params: must be a mapping with at least one parameter; it came out empty")
         check_whole_numbers(self, min_count=(1, None))

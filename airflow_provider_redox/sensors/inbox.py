@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
 
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.templates import TextStaysText
 from airflow_provider_redox.storage.inbox.parameters import check_parameters
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.storage.inbox.watching import Wanted
 
 
-class RedoxInboxSensor(BaseSensorOperator):
+class RedoxInboxSensor(TextStaysText, BaseSensorOperator):
     """Waits until there are messages that this task has not told of, and returns an event for `read_messages`.
 
     A task that is tried again, or cleared, returns what it returned before. The next run of the DAG goes on after it. Give

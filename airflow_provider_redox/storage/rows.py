@@ -8,23 +8,18 @@ from __future__ import annotations
 import csv
 import zlib
 from collections.abc import Iterator
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
-import msgspec
-
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.data_model import MAX_BYTES
+from airflow_provider_redox.protocol.jsonsource import parse_object
 from airflow_provider_redox.storage.inputs import found_file
 from airflow_provider_redox.storage.members import members
 
 _BLOCK = 1024 * 1024
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
-
-_json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be asked for as 1.1
 
 
 def numbered_lines(place: Any, *, where: str, limit: int = MAX_BYTES) -> Iterator[tuple[int, bytes]]:
@@ -67,14 +62,11 @@ def json_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict
 
 
 def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
-    """Parse one row, digit for digit. Raises `RedoxConfigError` for what is not a JSON object."""
+    """Parse one row; a number keeps its digits. Raises `RedoxConfigError` for what is not a JSON object."""
     try:
-        row = jsontext.decode(line, _json)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise RedoxConfigError(f"{where}: row {number} is not a JSON object")
-    return row
+        return parse_object(line).value
+    except ValueError as error:
+        raise RedoxConfigError(f"{where}: row {number}: {error}") from None
 
 
 def _text(place: Any, where: str, limit: int) -> Iterator[str]:

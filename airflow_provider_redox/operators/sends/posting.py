@@ -20,7 +20,7 @@ from airflow_provider_redox.protocol.data_model import Accepted, addressee, enco
 from airflow_provider_redox.protocol.delivery import SHOWN
 from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.pointers import find
-from airflow_provider_redox.protocol.uploads import replace_uploads, uploads_in, without_uploads
+from airflow_provider_redox.protocol.uploads import replace_uploads, uploads_in, with_uris, without_uploads
 from airflow_provider_redox.seal import keyed_hash
 from airflow_provider_redox.storage.inputs import file_to_upload
 from airflow_provider_redox.storage.send_ledger import SendLedger
@@ -146,7 +146,8 @@ class Posting:
         message = poster.completed(checked, client.env.now())
         datamodels.check(message, operator.validate)
         calls.prepared_message(message, operator.headers)  # encodes it: too large or not JSON is said now
-        meta, subject = message["Meta"], poster.subject(message, encode(payload))
+        named = with_uris(payload, {path: path for path in uploads_in(payload)})  # a URI is another at each try
+        meta, subject = message["Meta"], poster.subject(message, encode(named))
         layout = operator.layout(context, operator.results_path, addressee(message), argument="results_path")
         record = SendRecord(
             layout,
