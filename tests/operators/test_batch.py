@@ -141,17 +141,21 @@ def test_xcom_holds_fifty_log_ids_at_most(batch: Batch):
     assert len(batch.lines()) == 60
 
 
-def test_a_message_is_sent_digit_for_digit(batch: Batch, sandbox: Sandbox):
-    """Numbers keep their digits, templates in a file are none, and what Meta lacks is filled in."""
-    text = json.dumps({**message(1), "Note": "{{ ti.dag_id }}", "Value": 7}).replace("7}", "1.10}")
+def test_a_message_is_sent_as_its_text(batch: Batch, sandbox: Sandbox):
+    """Digits, exponents, escapes, order and spaces are the file's; what Meta lacks stands at Meta's end."""
+    text = (
+        '{ "Note": "{{ ti.dag_id }} \\u00fc\\/", "Value": [1.10, 1E-05, 1e5, -0, 1e400, null, 12345678901234567890],'
+        ' "Meta": {"EventType" : "NewPatient", "DataModel": "PatientAdmin" }, "Patient": {}}'
+    )
     batch.write(text)
     batch.post(destination="lakeside")
     (body,) = [entry["body"] for entry in sandbox.ledger("/endpoint")]
-    assert '"Value":1.10' in body
-    assert "{{ ti.dag_id }}" in body
-    sent = json.loads(body)["Meta"]
-    assert (sent["Destinations"][0]["Name"], sent["Test"]) == ("lakeside", True)
-    assert sent["EventDateTime"].endswith("Z")
+    before, after = text.split(' }, "Patient"')
+    assert body.startswith(f"{before},\"")
+    assert body.endswith(f' }}, "Patient"{after}')
+    filled = json.loads("{" + body.removeprefix(f"{before},").removesuffix(f' }}, "Patient"{after}') + "}")
+    assert (filled["Destinations"][0]["Name"], filled["Test"]) == ("lakeside", True)
+    assert filled["EventDateTime"].endswith("Z")
 
 
 def test_a_file_may_be_gzipped_have_blank_lines_or_nothing(batch: Batch, sandbox: Sandbox):
@@ -193,12 +197,17 @@ def test_a_segment_costs_three_writes(batch: Batch, monkeypatch: pytest.MonkeyPa
 
 
 BAD = [
-    ("not json Quillfeather", "line 3: not JSON"),
-    ("[]", "line 3: must be one message"),
+    ("not json Quillfeather", "line 3: must be a JSON object"),
+    ("[]", "line 3: must be a JSON object"),
+    ('{"Meta": nil}', "line 3: not JSON: "),
+    ('{"Meta": {"DataModel": "A", "DataModel": "B"}}', "line 3: /Meta/DataModel: this name stands there twice"),
+    ('{"Meta": {}, "A": [{"ID": 1, "I\\u0044": 2}]}', "line 3: /A/0/ID: this name stands there twice"),
+    ('{"Meta": {}, "Value": NaN}', "line 3: not JSON: NaN and infinity"),
+    ('{"Meta": {}, "Name": "\\ud800"}', "line 3: /Name: half of a character"),
     ('{"Patient": {}}', "line 3: must be an object with a Meta object"),
     (json.dumps(message(1, Destinations=[{"ID": ""}])), r"line 3: Meta\.Destinations\[0\] has no ID"),
     (json.dumps(message(1, Test=False)), r"line 3: Meta\.Test must be true"),
-    (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: \$upload is for `payload` only"),
+    (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: /Media: \$upload came with data"),
 ]
 
 
