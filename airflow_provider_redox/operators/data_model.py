@@ -40,11 +40,11 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     you chose otherwise; after a kill the next try goes on, and at most the messages of one segment are unknown.
 
     :param payload: one message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy, the
-        same at each try. A `{"$upload": "path"}` that stands in the DAG is uploaded and replaced by its URI; one that a template
-        or an XCom brings is refused. Templated when the task runs, and kept out of rendered fields and of the serialized
-        DAG; a mapped task's arguments (`partial`, `expand`) are in it.
-    :param payload_path: a file of messages in storage instead, one JSON object on each line, whose text is sent as it is, with
-        what its Meta lacks put in; no template. It must not change between tries.
+        same at each try. A `{"$upload": "path"}` that stands in the DAG is uploaded and replaced by its URI; one that a
+        template or an XCom brings is refused. Templated when the task runs, and kept out of rendered fields and of the
+        serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
+    :param payload_path: a file of messages in storage instead, one JSON object on each line. Its text is sent as it is, with
+        what its Meta lacks put in, and is no template. It must not change between tries.
     :param meta: fields for the Meta of each message, such as a network's; they win over `extra.meta`, and what stands in the
         message itself wins over both. No template, and in clear like other arguments: nothing of a patient.
     :param destinations: names or UUIDs of several destinations, instead of `destination`; each gets a log of its own.

@@ -12,11 +12,14 @@ brings; here neither are rendered, in template fields or in the arguments that w
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XComArg
+
+_RETURN = "\U000f000d\U000f0000\U000f000d"  # for private use, so that nobody's text holds it
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,10 +30,7 @@ class TextStaysText:
     """What renders the templates of an operator or a sensor; comes before Airflow's own class among the bases."""
 
     if TYPE_CHECKING:
-        task_id: str
-
-        def get_dag(self) -> Any: ...
-        def get_template_env(self, dag: Any = None) -> jinja2.Environment: ...
+        get_template_env: Any
 
     _expanded: tuple[Any, ...] | None = None
 
@@ -44,7 +44,7 @@ class TextStaysText:
         """Render a value and the texts in it. The signature is Airflow's, 2.11 and 3."""
         if any(content is one for one in self.expanded_data(context)):
             return content
-        env = jinja_env or self.get_template_env()
+        env: jinja2.Environment = jinja_env or self.get_template_env()
         if isinstance(content, str) and not (seen_oids and id(content) in seen_oids):
             return rendered_text(content, context, env)
         return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
@@ -100,9 +100,26 @@ def _is_undefined(value: Any) -> bool:
 
 def _chunks(text: str, context: Context, env: jinja2.Environment) -> Iterator[Any]:
     """Yield the pieces that a template gives. The context is not copied: on Airflow 2.11 looking at a key may warn."""
-    template = env.from_string(text)
+    template = env.from_string(_with_returns_kept(text, env))
     names: Any = ChainMap(context, template.globals)  # type: ignore[arg-type]
-    yield from template.root_render_func(env.context_class(env, names, template.name, template.blocks))
+    for chunk in template.root_render_func(env.context_class(env, names, template.name, template.blocks)):
+        yield chunk.replace(_RETURN, "\r") if isinstance(chunk, str) else chunk
+
+
+def _with_returns_kept(text: str, env: jinja2.Environment) -> str:
+    """Return a text in which jinja, which makes every line end a line feed (apache/airflow#28280), meets no return.
+
+    Between the segments of an HL7 version 2 message there is nothing but returns.
+    """
+    if "\r" not in text:
+        return text
+    marks = (
+        (env.variable_start_string, env.variable_end_string),
+        (env.block_start_string, env.block_end_string),
+        (env.comment_start_string, env.comment_end_string),
+    )
+    tags = "|".join(f"{re.escape(start)}.*?{re.escape(end)}" for start, end in marks)
+    return re.sub(f"({tags})|\r", lambda found: found.group(1) or _RETURN, text, flags=re.DOTALL)
 
 
 def _expanded(operator: Any, context: Context) -> Iterator[Any]:
@@ -111,7 +128,7 @@ def _expanded(operator: Any, context: Context) -> Iterator[Any]:
     `expand` names each; of `expand_kwargs` all are that do not stand in `partial`.
     """
     dag = operator.get_dag()
-    mapped = dag.task_dict.get(operator.task_id) if dag else None
+    mapped: Any = dag.task_dict.get(operator.task_id) if dag else None
     given = getattr(getattr(mapped, "expand_input", None), "value", None)
     if given is None:
         return
@@ -126,7 +143,8 @@ def _expanded(operator: Any, context: Context) -> Iterator[Any]:
 
 def _is_written(given: Any, context: Context) -> bool:
     """Return whether what `expand_kwargs` gives this task instance stands in the DAG."""
-    return isinstance(given, list | tuple) and isinstance(given[context["ti"].map_index], Mapping)
+    index: Any = context["ti"].map_index
+    return isinstance(given, list | tuple) and isinstance(given[index], Mapping)
 
 
 def _may_hold_text(value: Any) -> bool:

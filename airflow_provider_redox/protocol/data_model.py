@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +89,6 @@ def complete(
     if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
         raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
     whole: dict[str, Any] = as_json(message, where="payload")
-    uploads_in(whole)  # raises: whatever is to be uploaded has its URI by now
     if not isinstance(defaults or {}, Mapping):
         raise RedoxConfigError("meta: must be a mapping of fields of Meta")
     stated = {**whole["Meta"], **_beside(whole["Meta"], as_json(defaults or {}, where="meta"))}
@@ -104,6 +104,7 @@ def complete(
         meta.setdefault("Source", {"ID": settings.source_id})
     _complete_test(meta, settings.environment_for(environment))
     whole["Meta"] = meta
+    uploads_in(whole)  # raises: what an author wanted uploaded has its URI by now
     if is_query(whole) and len(meta["Destinations"]) != 1:
         raise RedoxConfigError("payload: a query goes to exactly one destination; Meta.Destinations names several")
     return whole
@@ -117,10 +118,8 @@ def _beside(stated: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, A
 def encode(message: Any, *, where: str = "payload") -> bytes:
     """Encode a message. Raises `RedoxConfigError`, with the place, for what cannot be JSON, and what Redox does not take."""
     body = None
-    try:
+    with suppress(RecursionError, msgspec.MsgspecError):  # the complaint is made outside: msgspec's own may hold the text
         body = _encoder.encode(as_json(message, where=where))
-    except (RecursionError, msgspec.MsgspecError):  # the complaint is made outside: msgspec's own may hold the text
-        pass
     if body is None:
         raise RedoxConfigError(f"{where}: is nested too deeply, or holds itself")
     return checked_size(body, where=where)

@@ -56,7 +56,7 @@ class Source:
         return _skip(self.text, 0)
 
 
-class _Doubled(ValueError):
+class _DoubledError(ValueError):
     """A name stands twice in an object."""
 
 
@@ -69,7 +69,7 @@ def parse_object(body: bytes) -> Source:
             value = _object((name, inner) for name, inner, _ in found)
             _check_characters(text, value)
             return Source(text, value, {name: span for name, _, span in found})
-        except _Doubled:
+        except _DoubledError:
             fault = f"{_doubled(text)}: this name stands there twice, so readers differ on which value counts; keep one"
         except json.JSONDecodeError as error:
             fault = f"not JSON: {error.msg} (character {error.pos})"
@@ -143,7 +143,7 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     listed = list(pairs)
     found = dict(listed)
     if len(found) != len(listed):
-        raise _Doubled
+        raise _DoubledError
     return found
 
 
@@ -151,9 +151,8 @@ def _number(text: str) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation:
-        too_large = True
-    if too_large:
-        raise ValueError("holds a number whose exponent no reader knows")
+        pass
+    raise ValueError("holds a number with an exponent that no reader knows")
 
 
 def _whole_number(text: str) -> int | Decimal:
@@ -172,9 +171,7 @@ class _Pairs(list[tuple[str, Any]]):
     """An object's members, in their order, doubled names too."""
 
 
-_strict = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_number, parse_int=_whole_number, parse_constant=_constant
-)
+_strict = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_int=_whole_number, parse_constant=_constant)
 _tolerant = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=str, parse_int=str)
 
 

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import msgspec
-
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
 from airflow_provider_redox.protocol import data_model, fhir, values
 from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.jsonsource import parse_object
 from airflow_provider_redox.protocol.settings import origin
 
 _DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
@@ -90,9 +89,10 @@ def destination_of(base_url: str, url: str) -> str | None:
 
 
 def _parsed(body: bytes | None) -> Any:
+    """Return what a body says; nothing where its readers could differ, and so what it asks for is not known."""
     try:
-        return msgspec.json.decode(body or b"null")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return parse_object(body or b"").value
+    except ValueError:
         return None
 
 

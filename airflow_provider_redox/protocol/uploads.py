@@ -167,8 +167,9 @@ def _uploads(value: Any, place: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, Mapping):
         if MARK in value:
             raise RedoxConfigError(
-                f"payload: {place or '/'}: {MARK} came with data, which must not choose a file of the worker; write the mark "
-                "into the DAG itself (its path may be a template), or upload the file before and put its URI there"
+                f"payload: {place or '/'}: {MARK} is data here, and data must not choose a file of the worker. It counts "
+                "only where the DAG itself has it, in the payload of a RedoxDataModelPostOperator (its path may be a template). "
+                "Else upload the file before, and put its URI there"
             )
         for name, inner in value.items():
             yield from _uploads(inner, step(place, name))

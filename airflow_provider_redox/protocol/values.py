@@ -11,6 +11,7 @@ import math
 import re
 from collections import UserString
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -22,7 +23,7 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FIELD = re.compile(r"[A-Za-z_$][A-Za-z0-9_:.-]{0,39}")  # as FHIR and Redox name fields; anything else could be a value
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-_SPACED = re.compile(r"([a-z]{2})?\d{4}-\d\d-\d\d +\d\d:\d\d(:\d\d(\.\d+)?)?( ?(Z|[+-]\d\d:?\d\d))?")
+_SPACED = re.compile(r"(?=.* )([a-z]{2})?\d{4}-\d\d-\d\d(T| +)\d\d:\d\d(:\d\d(\.\d+)?)?( *(Z|[+-]?\d\d:?\d\d))?")
 _NO_TEXT = (bytes, bytearray, memoryview)
 
 
@@ -31,12 +32,9 @@ def as_json(value: Any, *, where: str) -> Any:
 
     Raises `RedoxConfigError` with the place of what JSON has not, such as `payload: /Meta/EventDateTime`.
     """
-    try:
+    with suppress(RecursionError):
         return _as_json(value, where, "")
-    except RecursionError:
-        too_deep = True
-    if too_deep:
-        raise RedoxConfigError(f"{where}: is nested too deeply, or holds itself")
+    raise RedoxConfigError(f"{where}: is nested too deeply, or holds itself")
 
 
 def as_text(value: Any, *, where: str, name: str) -> str:
@@ -78,9 +76,7 @@ def holds_half_a_character(text: str) -> bool:
 
 def _as_json(value: Any, where: str, place: str) -> Any:
     if isinstance(value, Mapping):
-        return {
-            _key(name, where, place): _as_json(inner, where, step(place, name)) for name, inner in value.items()
-        }
+        return {_key(name, where, place): _as_json(inner, where, step(place, name)) for name, inner in value.items()}
     if _is_list(value):
         return [_as_json(inner, where, f"{place}/{number}") for number, inner in enumerate(value)]
     return _scalar(value, where, f" {place}" if place else "")
@@ -106,7 +102,9 @@ def _scalar(value: Any, where: str, place: str) -> Any:
     plain = value.value if isinstance(value, Enum) else value
     fault = ""
     if isinstance(plain, str):
-        fault = "text with half of a character (a lone surrogate), which cannot be sent" if holds_half_a_character(plain) else ""
+        fault = (
+            "text with half of a character (a lone surrogate), which cannot be sent" if holds_half_a_character(plain) else ""
+        )
         plain = str.__str__(plain)
     elif isinstance(plain, int | float | Decimal):
         if not isinstance(plain, int) and not (plain.is_finite() if isinstance(plain, Decimal) else math.isfinite(plain)):
@@ -145,9 +143,12 @@ def _kind(value: Any) -> str:
 
 
 def _check_instants(text: str, where: str, name: str) -> None:
-    """Refuse an instant with a space for its T, as `{{ logical_date }}` is rendered: no server reads it as FHIR's date."""
+    """Refuse an instant with a space in it: for its T, as `{{ logical_date }}` is rendered, or for a plus that was lost.
+
+    Servers answer it with an error, with nothing, or with everything (HeliosSoftware/hfs#1296, hapifhir/hapi-fhir#6114).
+    """
     if any(_SPACED.fullmatch(one.strip()) for one in text.split(",")):
         raise RedoxConfigError(
-            f"{where}: {name} holds an instant with a space for the T, which FHIR does not know; in a template write "
-            "{{ logical_date | ts }} or {{ logical_date.isoformat() }}"
+            f"{where}: {name} holds an instant with a space in it, which FHIR does not know; write "
+            "2026-01-31T00:00:00+00:00, in a template {{ logical_date | ts }}"
         )

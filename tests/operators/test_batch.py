@@ -151,7 +151,7 @@ def test_a_message_is_sent_as_its_text(batch: Batch, sandbox: Sandbox):
     batch.post(destination="lakeside")
     (body,) = [entry["body"] for entry in sandbox.ledger("/endpoint")]
     before, after = text.split(' }, "Patient"')
-    assert body.startswith(f"{before},\"")
+    assert body.startswith(f'{before},"')
     assert body.endswith(f' }}, "Patient"{after}')
     filled = json.loads("{" + body.removeprefix(f"{before},").removesuffix(f' }}, "Patient"{after}') + "}")
     assert (filled["Destinations"][0]["Name"], filled["Test"]) == ("lakeside", True)
@@ -207,7 +207,7 @@ BAD = [
     ('{"Patient": {}}', "line 3: must be an object with a Meta object"),
     (json.dumps(message(1, Destinations=[{"ID": ""}])), r"line 3: Meta\.Destinations\[0\] has no ID"),
     (json.dumps(message(1, Test=False)), r"line 3: Meta\.Test must be true"),
-    (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: /Media: \$upload came with data"),
+    (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: /Media: \$upload is data here"),
 ]
 
 

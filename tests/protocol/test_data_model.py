@@ -373,7 +373,7 @@ def test_a_message_that_holds_itself_is_refused() -> None:
     """A circle has no end in JSON."""
     circle: dict[str, Any] = {}
     circle["self"] = circle
-    with pytest.raises(RedoxConfigError, match="^payload: is nested too deeply, or holds itself"):
+    with pytest.raises(RedoxConfigError, match=r"^payload: is nested too deeply, or holds itself"):
         encode(circle)
 
 

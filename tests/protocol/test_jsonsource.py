@@ -59,7 +59,7 @@ def test_any_object_is_kept_as_its_text(text: str) -> None:
     assert {name: json.loads(text[a:b]) for name, (a, b) in source.spans.items()} == json.loads(text)
 
 
-@given(objects, st.dictionaries(st.text("abü\"", min_size=1, max_size=2), values, min_size=1, max_size=3))
+@given(objects, st.dictionaries(st.text('abü"', min_size=1, max_size=2), values, min_size=1, max_size=3))
 def test_what_is_put_in_leaves_the_rest_alone(text: str, changed: dict[str, str]) -> None:
     """A member that is there is replaced at its place; the others keep every byte, and their order."""
     before, after = parse_object(text.encode()), parse_object(parse_object(text.encode()).with_members(changed).encode())
@@ -79,7 +79,9 @@ def test_of_a_message_only_its_meta_is_completed(body: str, order: list[str]) ->
         source = parse_object(text.encode())
     except ValueError:  # the body has a Meta of its own
         return
-    sent = written(source, complete(source.value, settings(destination=PLACE), destinations=None, environment=None, now=0.0)).decode()
+    sent = written(
+        source, complete(source.value, settings(destination=PLACE), destinations=None, environment=None, now=0.0)
+    ).decode()
     whole = parse_object(sent.encode())
     assert sent.startswith(f'{{"Meta":{{{meta}')
     assert sent.endswith(text.removeprefix(f'{{"Meta":{{{meta}'))
@@ -101,7 +103,7 @@ def test_of_a_message_only_its_meta_is_completed(body: str, order: list[str]) ->
         ('{"a":{"b":["\\ud800"]}}', "/a/b/0: half of a character"),
         ('{"a":"\\udc00\\ud800"}', "/a: half of a character"),
         ('{"\\ud800":1}', "/?: half of a character"),
-        ('{"a":1e99999999999999999999}', "an exponent|exponent no reader knows"),
+        ('{"a":1e99999999999999999999}', "with an exponent that no reader knows"),
         ("{" + '"a":[' * 100_000, "nested too deeply|not JSON"),
         ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ('{"a":"\xff Canary"}', "^$"),

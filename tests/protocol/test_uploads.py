@@ -248,5 +248,5 @@ def test_a_mark_that_is_data_is_refused(payload: Any, path: str) -> None:
     """What did not come through `marked` is data, however deep: it uploads nothing, and is not sent as a mark either."""
     data = [{"Media": [payload, {"FileContents": {"$upload": path}}]}]
     for reading in (uploads_in, without_uploads, lambda one: replace_uploads(one, lambda _: 1 / 0)):  # type: ignore[arg-type,return-value]
-        with pytest.raises(RedoxConfigError, match=r"^payload: /0/Media/1/FileContents: \$upload came with data"):
+        with pytest.raises(RedoxConfigError, match=r"^payload: /0/Media/1/FileContents: \$upload is data here"):
             reading(data)  # type: ignore[operator]

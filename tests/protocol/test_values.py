@@ -38,7 +38,7 @@ class Loud(StrEnum):
     YES = "yes"
 
 
-class Old(str, Enum):
+class Old(str, Enum):  # noqa: UP042  (written before there was StrEnum)
     KIND = "kind"
 
 
@@ -51,7 +51,7 @@ class Patient:
     name: str = "Canary"
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024
+Point = namedtuple("Point", "x y")
 
 
 def in_json(value: Any) -> str:
@@ -135,7 +135,11 @@ UNSENDABLE = [
 @pytest.mark.parametrize(("value", "words"), UNSENDABLE, ids=lambda one: type(one).__name__)
 def test_what_cannot_be_sent_is_refused_by_its_place(value: Any, words: str) -> None:
     """The error names the door and the place in its first hundred characters, and never the value."""
-    for door, place in ((in_json, "payload: /Meta/EventDateTime: "), (in_search, "search_params: date: "), (in_query, "query_params: date: ")):
+    for door, place in (
+        (in_json, "payload: /Meta/EventDateTime: "),
+        (in_search, "search_params: date: "),
+        (in_query, "query_params: date: "),
+    ):
         with pytest.raises(RedoxConfigError) as raised:
             door(value)
         assert str(raised.value).startswith(f"{place}{words}") or words in str(raised.value)
@@ -161,12 +165,18 @@ def test_a_mapping_and_a_sequence_of_any_kind_are_an_object_and_a_list() -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["ge2026-01-01 00:00:00+00:00", "2026-01-01 00:00", "lt2026-01-01 00:00:00.123Z", "2026-01-01,2026-01-02 00:00:00"],
+    [
+        "ge2026-01-01 00:00:00+00:00",
+        "2026-01-01 00:00",
+        "lt2026-01-01 00:00:00.123Z",
+        "2026-01-01,2026-01-02 00:00:00",
+        "2013-04-05T18:50:00 05:30",
+    ],
 )
 def test_an_instant_with_a_space_is_refused_with_the_cure(text: str) -> None:
     """It is how a template renders a datetime, and servers find nothing, or everything, for it."""
     for door in (in_search, in_query):
-        with pytest.raises(RedoxConfigError, match=r"date holds an instant with a space for the T.*logical_date \| ts"):
+        with pytest.raises(RedoxConfigError, match=r"date holds an instant with a space in it.*logical_date \| ts"):
             door(text)
 
 

@@ -88,7 +88,9 @@ def test_json_is_read_digit_for_digit(tmp_path: Path) -> None:
 def test_what_is_no_json_is_named_without_its_text(tmp_path: Path, content: bytes) -> None:
     """The complaint says where, never what."""
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(RedoxConfigError, match=r"^bundle_path: (must be a JSON object|not JSON|not UTF-8|nested too deeply)") as raised:
+    with pytest.raises(
+        RedoxConfigError, match=r"^bundle_path: (must be a JSON object|not JSON|not UTF-8|nested too deeply)"
+    ) as raised:
         read_json(f"{tmp_path}/x", where="bundle_path", limit=1_000_000)
     assert "Quillfeather" not in str(raised.value)
     assert raised.value.__cause__ is None
