@@ -10,5 +10,5 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
     Platform API     platform, delivery, looking
     what is pushed   inbound, arrivals
     who is told      disclosure, patients, deidentify
-    texts            jsontext, instants
+    texts            jsontext, jsonsource, values, instants
 """

@@ -167,9 +167,9 @@ def _uploads(value: Any, place: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, Mapping):
         if MARK in value:
             raise RedoxConfigError(
-                f"payload: {place or '/'}: {MARK} is data here, and data must not choose a file of the worker. It counts "
-                "only where the DAG itself has it, in the payload of a RedoxDataModelPostOperator (its path may be a template). "
-                "Else upload the file before, and put its URI there"
+                f"payload: {place or '/'}: $upload is data here, and data must not choose a file of the worker. It counts "
+                "only where the DAG itself has it, in a RedoxDataModelPostOperator's payload (its path may be templated); "
+                "else upload the file before, and put its URI there"
             )
         for name, inner in value.items():
             yield from _uploads(inner, step(place, name))

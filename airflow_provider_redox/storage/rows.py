@@ -66,7 +66,7 @@ def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
     try:
         return parse_object(line).value
     except ValueError as error:
-        raise RedoxConfigError(f"{where}: row {number}: {error}") from None
+        raise RedoxConfigError(f"{where}: row {number} cannot be read: {error}") from None
 
 
 def _text(place: Any, where: str, limit: int) -> Iterator[str]:

@@ -85,7 +85,7 @@ def test_a_row_that_is_not_an_object_is_named_by_its_number(file: Path, line: by
     """What the line holds is not told."""
     file.write_bytes(b"{}\n" + line + b"\n")
     told = complaint(lambda: json_rows(str(file), where="cohort", limit=LIMIT))
-    assert re.match("cohort: row 2: (must be a JSON object|not JSON: |not UTF-8)", told)
+    assert re.match("cohort: row 2 cannot be read: (must be a JSON object|not JSON: |not UTF-8)", told)
     assert "Canary" not in told
 
 
