@@ -104,7 +104,6 @@ def complete(
         meta.setdefault("Source", {"ID": settings.source_id})
     _complete_test(meta, settings.environment_for(environment))
     whole["Meta"] = meta
-    uploads_in(whole)  # raises: what an author wanted uploaded has its URI by now
     if is_query(whole) and len(meta["Destinations"]) != 1:
         raise RedoxConfigError("payload: a query goes to exactly one destination; Meta.Destinations names several")
     return whole
@@ -153,6 +152,8 @@ def request(
     destination = ids[0] if len(ids) == 1 else None  # Redox hands on what has several
     url = f"{settings.base_url}{PATH}"
     body = encode(message) if source is None else checked_size(written(source, message), where="payload")
+    if b"upload" in body or b"\\u" in body:  # raises for a mark: what an author wanted uploaded has its URI by now
+        uploads_in(message)
     return Request("POST", url, label, all_headers, body, destination=destination)
 
 

@@ -118,12 +118,16 @@ class RedoxFhirSearchSensor(RedoxSensor):
         """Render and check the search before anything is asked or stored."""
         from airflow_provider_redox.protocol.counting import Search
         from airflow_provider_redox.protocol.terms import terms
+        from airflow_provider_redox.protocol.values import parameters
 
         params = self.rendered(self.search_params, context)
         if not isinstance(params, Mapping) or not params:
             raise RedoxConfigError("search_params: must be a mapping with at least one parameter; it came out empty")
         check_whole_numbers(self, min_count=(1, None))
         terms(handling=self.handling)
-        search = Search(self.resource_type, dict(params), self.destination, self.environment, self.headers, self.handling)
+        texts: dict[str, list[str]] = {}  # a trigger's row holds no datetimes and no Decimals
+        for name, value in parameters(params, where="search_params"):
+            texts.setdefault(name, []).append(value)
+        search = Search(self.resource_type, texts, self.destination, self.environment, self.headers, self.handling)
         search.walk(self.hook.client.calls)  # checks names and values, sends nothing
         return search

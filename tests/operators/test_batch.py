@@ -207,6 +207,10 @@ BAD = [
     ('{"Patient": {}}', "line 3: must be an object with a Meta object"),
     (json.dumps(message(1, Destinations=[{"ID": ""}])), r"line 3: Meta\.Destinations\[0\] has no ID"),
     (json.dumps(message(1, Test=False)), r"line 3: Meta\.Test must be true"),
+    (
+        json.dumps({**message(1), "Media": {"$upload": "/"}}).replace("$upl", "\\u0024\\u0075pl"),
+        r"line 3: /Media: \$upload is data",
+    ),
     (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: /Media: \$upload is data here"),
 ]
 
