@@ -141,6 +141,12 @@ def test_a_number_of_any_length_is_kept() -> None:
     assert parse_object(text.encode()).with_members({"b": "1"}) == f'{text[:-1]},"b":1}}'
 
 
+def test_a_number_that_is_filled_in_elsewhere_keeps_its_digits() -> None:
+    """A row's number goes into a message or a search by its own digits; of an exponent, the value."""
+    row = parse_object(b'{"a":-0,"b":1.10,"c":1E-05,"d":1e5,"e":12345678901234567890123}').value
+    assert [str(value) for value in row.values()] == ["-0", "1.10", "0.00001", "1E+5", "12345678901234567890123"]
+
+
 def test_an_item_is_put_at_the_head_of_an_array() -> None:
     """Its spans are those of the new text."""
     source: Source = parse_object(b'{"entry" : [ 1.10 ] , "id":"x"}').with_first("entry", "0")

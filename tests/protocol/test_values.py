@@ -46,6 +46,15 @@ class Level(IntEnum):
     HIGH = 3
 
 
+class Shout(str):
+    """Text that shows itself as something else."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "Canary"
+
+
 @dataclass
 class Patient:
     name: str = "Canary"
@@ -82,6 +91,7 @@ def in_query(value: Any) -> str:
         (Colour.RED, "red"),
         (Loud.YES, "yes"),
         (Old.KIND, "kind"),
+        (Shout("itself"), "itself"),
         ("1E5", "1E5"),
         (" 007 ", " 007 "),
     ],
