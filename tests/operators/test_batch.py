@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import (
@@ -27,6 +29,7 @@ from airflow_provider_redox.operators.sends import batch_segment, batching
 from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.send_marker import Mark
+from tests.support.json_texts import objects
 from tests.support.sandbox import Sandbox
 
 AGAIN = {"try_number": 2, "max_tries": 9}
@@ -156,6 +159,25 @@ def test_a_message_is_sent_as_its_text(batch: Batch, sandbox: Sandbox):
     filled = json.loads("{" + body.removeprefix(f"{before},").removesuffix(f' }}, "Patient"{after}') + "}")
     assert (filled["Destinations"][0]["Name"], filled["Test"]) == ("lakeside", True)
     assert filled["EventDateTime"].endswith("Z")
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bodies=st.lists(objects, min_size=20, max_size=40))
+def test_any_line_arrives_with_its_own_bytes(
+    execute: Execute, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, bodies: list[str]
+):
+    """Whatever JSON the lines of a file are: every value arrives as it was spelt, and only Meta has gained members."""
+    head = '{"Meta":{"DataModel" : "PatientAdmin","EventType":"N\\u0065wPatient" '
+    rest = ['},"Patient":{},"Body":' + body.replace("\n", " ") + "}" for body in bodies]
+    batch, before = Batch(tmp_path_factory.mktemp("law"), execute), len(sandbox.ledger("/endpoint"))
+    batch.path.write_bytes("\n".join(head + one for one in rest).encode())
+    batch.post(max_concurrency=1)
+    sent = [entry["body"] for entry in sandbox.ledger("/endpoint")][before:]
+    assert len(sent) == len(rest)
+    for one, body in zip(rest, sent, strict=True):
+        assert body.startswith(head[:-1])
+        assert body.endswith(f" {one}")
+        assert set(json.loads(body)["Meta"]) > {"DataModel", "EventType", "Destinations", "EventDateTime"}
 
 
 def test_a_file_may_be_gzipped_have_blank_lines_or_nothing(batch: Batch, sandbox: Sandbox):
