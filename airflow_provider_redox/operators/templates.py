@@ -5,6 +5,9 @@ Python literal, also of a text without a template in it: "7.50" becomes 7.5, and
 without a template stays as it is, in every mode; a text with one stays text; and only a template that is the whole text
 yields, in native mode, what its expression gives, whatever its type.
 
+What came out as None is no default: `destination="{{ params.where }}"` without such a param would send a message to the
+connection's own hospital, and `window` ask for all that there ever was. It is refused by its name.
+
 Values that a mapped task was expanded with from an XCom are data: a template in them would read the connections and
 variables of the worker. Airflow renders none of them in a template field that `expand` names, but all that `expand_kwargs`
 brings; here neither are rendered, in template fields or in the arguments that we render ourselves.
@@ -14,10 +17,13 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XComArg
+
+from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.hooks.edge import failing_for_good
 
 _RETURN = "\U000f000d\U000f0000\U000f000d"  # for private use, so that nobody's text holds it
 
@@ -48,6 +54,21 @@ class TextStaysText:
         if isinstance(content, str) and not (seen_oids and id(content) in seen_oids):
             return rendered_text(content, context, env)
         return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, *args: Any, **kwargs: Any
+    ) -> None:
+        """Render the template fields, and refuse what came out as None. Airflow calls this of mapped tasks too."""
+        given = {name: getattr(parent, name, None) for name in template_fields}
+        render: Any = super()._do_render_template_fields  # type: ignore[misc]
+        render(parent, template_fields, context, *args, **kwargs)
+        if parent is self:
+            with failing_for_good():
+                for name in _came_out_as_none(self, given):
+                    raise RedoxConfigError(
+                        f"{name}: came out as None, by a template or another task's result; only what is left out means the "
+                        "default"
+                    )
 
     def rendered(self, value: Any, context: Context) -> Any:
         """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
@@ -122,29 +143,54 @@ def _with_returns_kept(text: str, env: jinja2.Environment) -> str:
     return re.sub(f"({tags})|\r", lambda found: found.group(1) or _RETURN, text, flags=re.DOTALL)
 
 
+def _came_out_as_none(operator: Any, given: Mapping[str, Any]) -> Iterator[str]:
+    """Name the fields that were given and are None now, or hold one in a list, and what an `expand` filled with None."""
+    for name, before in given.items():
+        now = getattr(operator, name, None)
+        pairs: Iterable[tuple[Any, Any]] = [(before, now)]
+        if isinstance(before, list | tuple) and isinstance(now, list | tuple):
+            pairs = zip(before, now, strict=False)
+        if any(one is not None and other is None for one, other in pairs):
+            yield name
+    by_expand = _expand_input(operator)
+    names = _by_expand(by_expand) if isinstance(by_expand, Mapping) else ()
+    yield from (name for name in names if getattr(operator, name, "") is None)
+
+
+def _expand_input(operator: Any) -> Any:
+    """Return what `expand` or `expand_kwargs` was given for a task; None for one that is not mapped."""
+    dag = operator.get_dag()
+    mapped = dag.task_dict.get(operator.task_id) if dag else None
+    return getattr(getattr(mapped, "expand_input", None), "value", None)
+
+
+def _by_expand(given: Mapping[str, Any]) -> list[str]:
+    """Name the arguments of an `expand` that came from an XCom."""
+    return [name for name, value in given.items() if not isinstance(value, Mapping | Sequence)]
+
+
 def _expanded(operator: Any, context: Context) -> Iterator[Any]:
     """Yield the arguments of a mapped task that came from an XCom.
 
     `expand` names each; of `expand_kwargs` all are that do not stand in `partial`.
     """
-    dag = operator.get_dag()
-    mapped: Any = dag.task_dict.get(operator.task_id) if dag else None
-    given = getattr(getattr(mapped, "expand_input", None), "value", None)
-    if given is None:
+    given = _expand_input(operator)
+    if given is None or _is_written(given, context):
         return
     if isinstance(given, Mapping):
-        names = [name for name, value in given.items() if not isinstance(value, Mapping | Sequence)]
-    elif _is_written(given, context):
-        names = []
+        names = _by_expand(given)
     else:
-        names = [name for name in vars(operator) if name not in mapped.partial_kwargs and not name.startswith("_")]
+        partial = operator.get_dag().task_dict[operator.task_id].partial_kwargs
+        names = [name for name in vars(operator) if name not in partial and not name.startswith("_")]
     yield from (value for name in names if _may_hold_text(value := getattr(operator, name, None)))
 
 
 def _is_written(given: Any, context: Context) -> bool:
     """Return whether what `expand_kwargs` gives this task instance stands in the DAG."""
+    if not isinstance(given, list | tuple):
+        return False
     index: Any = context["ti"].map_index
-    return isinstance(given, list | tuple) and isinstance(given[index], Mapping)
+    return isinstance(given[index], Mapping)
 
 
 def _may_hold_text(value: Any) -> bool:

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from airflow_provider_redox.operators.purge import RedoxPurgeOperator
 from airflow_provider_redox.sensors.delivery import RedoxDeliverySensor
 from airflow_provider_redox.sensors.inbox import RedoxInboxSensor
 from tests.support.sandbox import Sandbox
+from tests.support.tasks import Pulled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,6 +162,61 @@ def test_a_template_field_is_rendered_by_the_same_rule():
         ["1E5", "0012345"],
         "0x10",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("destination", "{{ nothing }}"),
+        ("window", "{{ nothing }}"),
+        ("window", ["2026-01-01", "{{ nothing }}"]),
+        ("output_path", " {{ nothing }}"),
+        ("cohort", Pulled(None)),
+        ("environment", Pulled(None)),
+    ],
+)
+def test_what_came_out_as_none_is_no_default(name: str, value: Any):
+    """It would choose the connection's own hospital, the default root, or ask for everything; what is left out still does."""
+    with DAG("d", schedule=None, render_template_as_native_obj=True):
+        operator = RedoxFhirSearchOperator(task_id="s", resource_type="Patient")
+    setattr(operator, name, value)
+    with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: came out as None"):
+        operator.render_template_fields(context())
+
+
+def unmapped(data: dict[str, Any], expand: Callable[[Any], Any]) -> Any:
+    """What Airflow makes of a mapped task for one of its instances."""
+    with DAG("d", schedule=None, render_template_as_native_obj=True):
+        mapped = expand(RedoxFhirSearchOperator.partial(task_id="s", resource_type="Patient", output_path="/{{ number }}"))
+    return mapped.unmap(data)
+
+
+EVIL = "{{ 7 * 7 }}"
+BY_XCOM = {"expand": lambda one: one.expand(search_params=Pulled([]), destination=Pulled([]))}
+BY_XCOM["expand_kwargs"] = lambda one: one.expand_kwargs(Pulled([]))
+BY_HAND = {"expand": lambda one: one.expand(search_params=[{}], destination=["a"])}
+BY_HAND["expand_kwargs"] = lambda one: one.expand_kwargs([{}])
+
+
+@pytest.mark.parametrize("way", ["expand", "expand_kwargs"])
+def test_what_a_mapped_task_was_expanded_with_is_a_template_only_if_somebody_wrote_it(way: str):
+    """In a template field and in an argument that is none; what `partial` has is rendered in any case."""
+    for by, text in ((BY_XCOM, EVIL), (BY_HAND, "49")):
+        operator = unmapped({"search_params": {"family": f"a{EVIL}", "x": [EVIL]}, "destination": f"a{EVIL}"}, by[way])
+        here = context(ti=SimpleNamespace(map_index=0))
+        operator.render_template_fields(here)
+        given = operator.rendered(operator.search_params, here)
+        assert given["family"] == f"a{text}"
+        assert str(given["x"][0]) == text
+        assert (operator.destination, operator.output_path) == (f"a{text}", "/0012345")
+
+
+@pytest.mark.parametrize("name", ["search_params", "destination"])
+def test_a_mapped_task_that_was_expanded_with_none_is_refused(name: str):
+    """By what an earlier task returned: it would ask for everybody, or another hospital."""
+    operator = unmapped({"search_params": {"a": "b"}, "destination": "c", name: None}, BY_XCOM["expand"])
+    with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: came out as None"):
+        operator.render_template_fields(context())
 
 
 def test_a_literal_in_a_native_dag_arrives_as_written(execute: Callable[..., Any], output: str, sandbox: Sandbox):

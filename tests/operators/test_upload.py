@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from airflow_provider_redox.storage.send_marker import Mark
 from airflow_provider_redox.storage.send_record import SendRecord
 from tests.security.witness import chain
 from tests.support.sandbox import Sandbox
+from tests.support.tasks import Pulled
 
 
 def operator(**arguments: Any) -> RedoxUploadOperator:
@@ -257,7 +257,7 @@ def test_a_message_that_came_as_data_chooses_no_file(
         operator = RedoxDataModelPostOperator(payload=message, **arguments, dag=None)
         operator._expanded = (operator.payload,)  # what the run of tests/operators/test_templates.py finds
     if part == "XCom":
-        operator.payload = SimpleNamespace(resolve=lambda _context: message)
+        operator.payload = Pulled(message)
     with pytest.raises(
         AirflowFailException, match=r"payload: /(Media/FileContents|Meta/Extra/FileContents): \$upload is data"
     ):
