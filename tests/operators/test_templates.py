@@ -176,7 +176,7 @@ def test_a_template_field_is_rendered_by_the_same_rule():
     ],
 )
 def test_what_came_out_as_none_is_no_default(name: str, value: Any):
-    """It would choose the connection's own hospital, the default root, or ask for everything; what is left out still does."""
+    """It would choose the connection's own hospital, the default root, or ask for everything; what is left out does."""
     with DAG("d", schedule=None, render_template_as_native_obj=True):
         operator = RedoxFhirSearchOperator(task_id="s", resource_type="Patient")
     setattr(operator, name, value)
