@@ -37,6 +37,11 @@ def empty(name: str) -> str:
     return f"{name}: is empty; give it a value, or leave it out. A template or a task may have come out as nothing"
 
 
+def came_out_as_none(name: str) -> str:
+    """Return what an error says of an argument that was given, by a template or another task, and came out as None."""
+    return f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
+
+
 def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return which of the known names was most likely meant, whatever its case; None where none is like it.
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from os import PathLike
 from typing import Any, ClassVar
 
-from airflow_provider_redox.checks import empty, is_empty, near
+from airflow_provider_redox.checks import came_out_as_none, empty, is_empty, near
 from airflow_provider_redox.exceptions import RedoxConfigError
 
 CONCURRENCY_AT_MOST = 64
@@ -174,9 +174,7 @@ class CheckedArguments:
         parts, rule = list(self._empty_parts), rules_of(type(self))[name]
         self._empty_parts.clear()
         if value is None and name in self._given:
-            raise RedoxConfigError(
-                f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
-            )
+            raise RedoxConfigError(came_out_as_none(name))
         self._check(name, value)
         if parts and not (rule.parts or rule.may_be_empty):
             raise RedoxConfigError(_partly_empty(name))
@@ -223,10 +221,15 @@ def _partly_empty(name: str) -> str:
     return f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
 
 
-def _noting(name: str, note: Callable[[str], None]) -> Callable[[Any], Any]:
-    """Return what Jinja is to hand each part of a text to, before the text is put together."""
+def _noting(name: str, note: Callable[[str], None]) -> Callable[[Any, Any], Any]:
+    """Return what Jinja is to hand each part of a text to, before the text is put together.
 
-    def finalize(value: Any) -> Any:
+    It asks for the context, so that Jinja neither calls it early for constants nor makes text of them.
+    """
+    from jinja2 import pass_context
+
+    @pass_context
+    def finalize(_context: Any, value: Any) -> Any:
         if value is None or is_empty(value):
             note(name)
         return value

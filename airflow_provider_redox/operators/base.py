@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
 from airflow_provider_redox.checks import given
 from airflow_provider_redox.operators.arguments import AUDIT, ENVIRONMENT, HEADERS, TEXT, CheckedArguments, Rule
+from airflow_provider_redox.operators.templates import TextStaysText
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 MESSAGE = Rule("one message, a mapping with a Meta object", lambda value: isinstance(value, Mapping), parts=True)
 
 
-class RedoxOperator(CheckedArguments, BaseOperator):
+class RedoxOperator(CheckedArguments, TextStaysText, BaseOperator):
     """The base of the Redox operators.
 
     :param redox_conn_id: the connection.
@@ -81,10 +82,6 @@ class RedoxOperator(CheckedArguments, BaseOperator):
         """Make the tasks whose results a private template uses upstream of this one."""
         for value in values:
             XComArg.apply_upstream_relationship(self, value)
-
-    def rendered(self, value: Any, context: Context) -> Any:
-        """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
-        return self.render_template(value, context)
 
     def layout(
         self, context: Context, path: str | None, destination: str | None = None, *, argument: str = "output_path"

@@ -51,10 +51,11 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     you chose otherwise; after a kill the next try goes on, and at most the messages of one segment are unknown.
 
     :param payload: one message. What its Meta lacks (EventDateTime, Destinations, Source, Test) is filled in on a copy, the
-        same at each try. A `{"$upload": "path"}` in it is uploaded and replaced by its URI. Templated when the task runs,
-        and kept out of rendered fields and of the serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
-    :param payload_path: a file of messages in storage instead, one JSON object on each line; digit for digit, and no
-        template. It must not change between tries.
+        same at each try. A `{"$upload": "path"}` that stands in the DAG is uploaded and replaced by its URI; one that a
+        template or an XCom brings is refused. Templated when the task runs, and kept out of rendered fields and of the
+        serialized DAG; a mapped task's arguments (`partial`, `expand`) are in it.
+    :param payload_path: a file of messages in storage instead, one JSON object on each line. Its text is sent as it is, with
+        what its Meta lacks put in, and is no template. It must not change between tries.
     :param meta: fields for the Meta of each message, such as a network's; they win over `extra.meta`, and what stands in the
         message itself wins over both. No template, and in clear like other arguments: nothing of a patient.
     :param destinations: names or UUIDs of several destinations, instead of `destination`; each gets a log of its own.
@@ -170,7 +171,7 @@ class RedoxDataModelPostOperator(DeliveringOperator):
     def _post_one(self, context: Context) -> dict[str, Any]:
         from airflow_provider_redox.operators.sends.posting import Posting
 
-        posting = Posting.prepare(self, context, self.checked("payload", self.rendered(self.payload, context)))
+        posting = Posting.prepare(self, context, self._payload(context))
         try:
             outcome = posting.run()
         except RedoxError as error:
@@ -179,6 +180,15 @@ class RedoxDataModelPostOperator(DeliveringOperator):
             self.log.warning("Redox refused the message: %s", error)
             return posting.refused_summary
         return posting.summary(outcome)
+
+    def _payload(self, context: Context) -> Mapping[str, Any]:
+        """Render the payload. Only what stands in the DAG names files to upload; what comes in by a template is data."""
+        from airflow_provider_redox.protocol.uploads import marked
+
+        is_data = any(self.payload is one for one in self.expanded_data(context))
+        rendered = self.rendered(self.payload if is_data else marked(self.payload), context)
+        payload: Mapping[str, Any] = self.checked("payload", rendered)
+        return payload
 
     def _check_together(self) -> None:
         if (self.payload is None) == (self.payload_path is None):

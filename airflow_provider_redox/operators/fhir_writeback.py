@@ -41,8 +41,8 @@ class RedoxFhirWritebackOperator(OnceOperator):
     :param operation: its operation, such as `$observation-create`.
     :param bundle: the Bundle. Templated when the task runs, and kept out of rendered fields and of the serialized DAG; a
         mapped task's arguments (`partial`, `expand`) are in it.
-    :param bundle_path: a JSON file in storage that holds the Bundle, instead of `bundle`; sent digit for digit, and no
-        template.
+    :param bundle_path: a JSON file in storage that holds the Bundle, instead of `bundle`. Its text is sent as it is, a
+        MessageHeader put in where it has none; no template.
     :param output_path: where the answer goes: a URL such as `s3://conn_id@bucket/prefix`. By default `[redox] output_root`.
     :param on_ambiguous: when nobody can tell: `fail`, or `resend`, which may write it twice; with the same bytes, by which a
         receiver can know it.
@@ -93,19 +93,21 @@ class RedoxFhirWritebackOperator(OnceOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Send the Bundle and give the answer's status, its trace ID and where its body is."""
         from airflow_provider_redox.protocol.accounted import of_writeback
+        from airflow_provider_redox.protocol.jsonsource import Source
         from airflow_provider_redox.storage.bodies import AnswerFile
 
         with failing_for_good():
             self.check_arguments()
-            bundle, calls = self._bundle(context), self.hook.client.calls
+            source, calls = self._bundle(context), self.hook.client.calls
+            bundle = source.value if isinstance(source, Source) else source
             request = calls.prepared_writeback(
                 self.resource_type,
                 self.operation,
-                bundle,
+                source,
                 destination=self.destination,
                 environment=self.environment,
                 headers=self.headers,
-                message_id=_message_id(context["ti"], bundle),
+                message_id=_message_id(context["ti"], source),
             )
             layout, endpoint = self.layout(context, self.output_path), calls.endpoint(self.destination, self.environment)
             file, again = AnswerFile(layout, "FhirWriteback"), self.on_ambiguous == "resend"
@@ -131,10 +133,12 @@ class RedoxFhirWritebackOperator(OnceOperator):
         return self.checked("bundle", self.rendered(self.bundle, context))
 
 
-def _message_id(ti: Any, bundle: Any) -> str:
-    """Give the ID of the message that this task instance makes of this Bundle, the same at each try."""
+def _message_id(ti: Any, source: Any) -> str:
+    """Return the ID of the message that this task instance makes of this Bundle, the same at each try."""
     from airflow_provider_redox.protocol.data_model import encode
+    from airflow_provider_redox.protocol.jsonsource import Source
     from airflow_provider_redox.protocol.message_header import new_message_id
 
-    digest = hashlib.sha256(encode(bundle, where="bundle")).hexdigest()
+    content = source.text.encode() if isinstance(source, Source) else encode(source, where="bundle")
+    digest = hashlib.sha256(content).hexdigest()
     return new_message_id(ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), digest)

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.arguments import ENVIRONMENT, FLAG, PLACE, TEXT, CheckedArguments, Rule, choice
+from airflow_provider_redox.operators.templates import TextStaysText
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -24,7 +25,7 @@ AGE = Rule("a timedelta, zero or more", lambda value: isinstance(value, timedelt
 _ARGUMENTS = {"dag_id": "of_dag_id", "run_id": "of_run_id", "task_id": "of_task_id"}
 
 
-class RedoxPurgeOperator(CheckedArguments, BaseOperator):
+class RedoxPurgeOperator(CheckedArguments, TextStaysText, BaseOperator):
     """Destroy results, checkpoints and leftovers below an output path, and certify it.
 
     What says which messages were sent stays, reduced to hashes and outcomes, so that a task that is cleared later sends

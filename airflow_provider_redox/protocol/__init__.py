@@ -13,5 +13,5 @@ Pure: no I/O, no Airflow; clock and randomness are arguments. What must be done 
     Platform API     platform, delivery, looking
     what is pushed   inbound, arrivals
     who is told      disclosure, patients, compartment, identities, deidentify
-    texts            jsontext, instants, ids
+    texts            jsontext, jsonsource, values, instants, ids
 """

@@ -19,6 +19,7 @@ from airflow_provider_redox.protocol.effects import Flow, RedoxResponse, Request
 from airflow_provider_redox.protocol.exchange import Environment, ask, exchange
 from airflow_provider_redox.protocol.failures import raise_refusal
 from airflow_provider_redox.protocol.integrity import shows_its_end
+from airflow_provider_redox.protocol.jsonsource import Source
 from airflow_provider_redox.protocol.media_types import is_json, media_type
 from airflow_provider_redox.protocol.paging import Walk, start_walk
 from airflow_provider_redox.protocol.platform import log_request, read_log
@@ -124,7 +125,7 @@ class Calls:
         self,
         resource_type: str,
         operation: str,
-        bundle: Mapping[str, Any],
+        bundle: Mapping[str, Any] | Source,
         *,
         destination: str | None = None,
         environment: str | None = None,
@@ -133,13 +134,14 @@ class Calls:
     ) -> Request:
         """Make the request that writes a message Bundle back.
 
-        A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`.
+        A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`. One
+        that was read from a file is sent as its text.
         """
         self._check("writeback", resource_type)
         found = find_destination(self.settings.destinations, destination, default=self.settings.destination)
         self._check_places(found.fhir_slug())
         whole = message_header.completed(
-            bundle,
+            bundle.value if isinstance(bundle, Source) else bundle,
             resource_type=fhir.checked_type(resource_type),
             operation=operation,
             message_id=message_id or message_header.new_message_id(self.env.new_jti()),
@@ -147,7 +149,8 @@ class Calls:
             destination=found,
         )
         base = fhir.endpoint(self.settings, found.fhir_slug(), environment)
-        body = data_model.encode(whole, where="bundle")
+        text = message_header.written(bundle, whole) if isinstance(bundle, Source) else None
+        body = data_model.encode(whole, where="bundle") if text is None else data_model.checked_size(text, where="bundle")
         return base.writeback(resource_type, operation, body, self._headers(headers))
 
     def write(self, request: Request, *, repeatable: bool = False) -> Flow[RedoxResponse]:
@@ -202,10 +205,12 @@ class Calls:
         again = data_model.is_query(message) if repeatable is None else repeatable
         return self.post(self.prepared_message(message, headers), Question.of(message), repeatable=again)
 
-    def prepared_message(self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Request:
-        """Make the request that carries what `complete_message` made."""
+    def prepared_message(
+        self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, source: Source | None = None
+    ) -> Request:
+        """Make the request that carries what `complete_message` made, of a file as its `source` was written."""
         self._check_message(message)
-        return data_model.request(self.settings, message, self._headers(headers))
+        return data_model.request(self.settings, message, self._headers(headers), source=source)
 
     def post(self, request: Request, question: Question, *, repeatable: bool = False) -> Flow[data_model.Accepted]:
         """Send what `prepared_message` made; the answer is held to the message's `question`."""

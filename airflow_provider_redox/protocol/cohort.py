@@ -2,9 +2,10 @@
 
 In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from
 a value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A
-field that holds `system|value` is written `{field:token}`. A field is found whatever the case of its name, where only one is
-meant. A complaint names the row and the field, never what it holds; and of the fields that are there those that are called
-like fields, as a file without a first row of names would have a patient there.
+field that holds `system|value` is written `{field:token}`. A prefix such as `ge` stands in the template: a row whose date
+brings its own would ask for everybody since. A field is found whatever the case of its name, where only one is meant. A
+complaint names the row and the field, never what it holds; and of the fields that are there those that are called like
+fields, as a file without a first row of names would have a patient there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_.\- ]{0,99}?)(:token)?\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\- ]{0,99}")
 _MEANING = re.compile(r"([\\,$|])")
+_COMPARISON = re.compile(
+    r"(eq|ne|gt|lt|ge|le|sa|eb|ap)(18|19|20|21)[0-9]{2}(-[0-9]{2}.*)?", re.DOTALL
+)  # FHIR R4 search, 3.1.1.4.6
 _MEANING_IN_A_TOKEN = re.compile(r"([\\,$])")
 
 _HEADING = re.compile(r"[A-Za-z][A-Za-z0-9 _.#/()-]{0,40}", re.ASCII)
@@ -71,8 +75,16 @@ def _parameter(value: Any, row: Row, number: int) -> Any:
     alone = _FIELD.fullmatch(value)
     found = _value(row, alone.group(1), number) if alone else None
     if alone and isinstance(found, list) and found:
-        return [_escaped(_text(one, alone.group(1), number), alone.group(2) is not None) for one in found]
-    return _filled(value, row, number, _escaped)
+        filled = [_escaped(_text(one, alone.group(1), number), alone.group(2) is not None) for one in found]
+    else:
+        filled = [_filled(value, row, number, _escaped)]
+    first = _FIELD.match(value)
+    if first and not first.group(2) and any(_COMPARISON.fullmatch(one) for one in filled):
+        raise RedoxConfigError(
+            f"cohort: row {number} brings a comparison such as ge2026-01-01; write its prefix into search_params, as "
+            "ge{since}, or {field:token} where it is no date"
+        )
+    return filled if alone and isinstance(found, list) else filled[0]
 
 
 def _filled(text: str, row: Row, number: int, written: Text) -> str:

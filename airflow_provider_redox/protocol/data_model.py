@@ -6,11 +6,10 @@ A message is the author's: what it says is sent as it is. Only what `Meta` lacks
 from __future__ import annotations
 
 import copy
-import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -21,7 +20,10 @@ from airflow_provider_redox.protocol.destinations import Destination, find_desti
 from airflow_provider_redox.protocol.effects import RedoxResponse, Request
 from airflow_provider_redox.protocol.failures import is_transient, is_unsure, meta_errors, traced
 from airflow_provider_redox.protocol.instants import utc
+from airflow_provider_redox.protocol.jsonsource import Source
 from airflow_provider_redox.protocol.settings import Settings
+from airflow_provider_redox.protocol.uploads import uploads_in
+from airflow_provider_redox.protocol.values import as_json
 
 PATH = "/endpoint"
 MAX_BYTES = 40 * 1024 * 1024
@@ -90,17 +92,18 @@ def complete(
     """Return a copy whose Meta has what Redox needs; what the author wrote stays.
 
     Filled in where absent or null: EventDateTime (UTC), Destinations, Source, FacilityCode, Test, the `defaults`, and
-    `extra.meta`. What stays null is sent as null, as in Redox's own samples.
+    `extra.meta`; what is filled in comes after what the author wrote. What stays null is sent as null, as in Redox's own
+    samples.
     Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a field of Meta that
-    chooses where the message goes and is empty, for a query with other than one destination, and for a Test that
-    contradicts the environment.
+    chooses where the message goes and is empty, for a query with other than one destination, for a Test that contradicts
+    the environment, and for what JSON has not.
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
         raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
-    whole: dict[str, Any] = {"Meta": {}, **copy.deepcopy(dict(message))}
+    whole: dict[str, Any] = as_json(message, where="payload")
     if defaults is not None and not isinstance(defaults, Mapping):
         raise RedoxConfigError("meta: must be a mapping of fields of Meta")
-    stated = _laid_over(copy.deepcopy(dict(defaults or {})), whole["Meta"])
+    stated = _laid_over(as_json({} if defaults is None else defaults, where="meta"), whole["Meta"])
     meta = _laid_over(copy.deepcopy(dict(settings.meta)), stated)
     _check_routing(meta)
     _fill(meta, "EventDateTime", _iso(now))
@@ -120,43 +123,52 @@ def complete(
     return whole
 
 
-def encode(message: Mapping[str, Any], *, where: str = "payload") -> bytes:
-    """Encode a message. Raises `RedoxConfigError` when it cannot be JSON or is larger than Redox takes."""
-    body = _encoded(message)
+def _beside(stated: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not stated."""
+    return {name: value for name, value in fields.items() if name not in stated}
+
+
+def encode(message: Any, *, where: str = "payload") -> bytes:
+    """Encode a message. Raises `RedoxConfigError`, with the place, for what cannot be JSON, and what Redox does not take."""
+    body = None
+    with suppress(RecursionError, msgspec.MsgspecError):  # the complaint is made outside: msgspec's own may hold the text
+        body = _encoder.encode(as_json(message, where=where))
     if body is None:
-        raise RedoxConfigError(f"{where}: holds a value that JSON cannot carry")
+        raise RedoxConfigError(f"{where}: is nested too deeply, or holds itself")
+    return checked_size(body, where=where)
+
+
+def checked_size(body: bytes, *, where: str) -> bytes:
+    """Return a body. Raises `RedoxConfigError` for one that is larger than Redox takes."""
     if len(body) > MAX_BYTES:
         raise RedoxConfigError(f"{where}: {len(body)} bytes, and Redox takes {MAX_BYTES}; send files by upload")
     return body
 
 
-def _encoded(message: Any) -> bytes | None:
-    """Encode, None for what cannot be: msgspec's own error may hold the text, and it writes NaN as null."""
-    try:
-        body = _encoder.encode(message)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return None
-    suspect = any(word in body for word in (b"null", b"NaN", b"Infinity"))
-    return None if suspect and _holds_nan(message) else body
+def written(source: Source, message: Mapping[str, Any]) -> bytes:
+    """Return a message of a file as it is sent: its own text, with what `complete` filled in put into its Meta."""
+    own, meta = source.value["Meta"], message["Meta"]
+    filled = {name: encode(value).decode() for name, value in meta.items() if name not in own or own[name] != value}
+    return source.with_members(filled, of="Meta").encode()
 
 
-def _holds_nan(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(_holds_nan(inner) for inner in value.values())
-    if isinstance(value, list | tuple | set | frozenset):
-        return any(_holds_nan(inner) for inner in value)
-    return isinstance(value, float | Decimal) and not math.isfinite(value)
+def request(
+    settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str], *, source: Source | None = None
+) -> Request:
+    """Make the request that carries a message.
 
-
-def request(settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
-    """Make the request that carries a message."""
+    :param source: the text that it was read from, which is what leaves then.
+    """
     meta = message["Meta"]
     label = f"POST {PATH} ({_shown(meta['DataModel'])} {_shown(meta['EventType'])})"
     all_headers = {**headers, "content-type": "application/json", "accept": "application/json"}
     ids = [place["ID"] for place in meta.get("Destinations", ())]
     destination = ids[0] if len(ids) == 1 else None  # Redox hands on what has several
     url = f"{settings.base_url}{PATH}"
-    return Request("POST", url, label, all_headers, encode(message), destination=destination)
+    body = encode(message) if source is None else checked_size(written(source, message), where="payload")
+    if b"upload" in body or b"\\u" in body:  # raises for a mark: what an author wanted uploaded has its URI by now
+        uploads_in(message)
+    return Request("POST", url, label, all_headers, body, destination=destination)
 
 
 def log_ids_of(answer: Mapping[str, Any]) -> tuple[str, ...]:
@@ -193,9 +205,10 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
     return answer
 
 
-def _laid_over(lower: dict[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of both, the upper's where both have one and its is not null."""
-    return {**lower, **{name: value for name, value in upper.items() if name not in lower or value is not None}}
+def _laid_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of both, the upper's first, and its value where both have one and its is not null."""
+    filled = {name: lower[name] if value is None and name in lower else value for name, value in upper.items()}
+    return {**filled, **{name: value for name, value in lower.items() if name not in filled}}
 
 
 def _fill(meta: dict[str, Any], name: str, value: Any) -> None:

@@ -7,16 +7,15 @@ listed as an alias is rewritten onto our base, and every other link is refused b
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urljoin, urlsplit
 
-from airflow_provider_redox.checks import is_empty, near
+from airflow_provider_redox.checks import near
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
-from airflow_provider_redox.protocol import ids
+from airflow_provider_redox.protocol import ids, values
 from airflow_provider_redox.protocol.effects import Request
 from airflow_provider_redox.protocol.resource_types import RESOURCE_TYPES
 from airflow_provider_redox.protocol.settings import Settings, origin
@@ -197,28 +196,11 @@ def search_form(params: Mapping[str, Any], *, where: str = "search_params") -> b
 
     Raises `RedoxConfigError` for an empty value: a filter that was meant and is empty would ask for everybody.
     """
-    if not isinstance(params, Mapping):
-        raise RedoxConfigError(f"{where}: must be a mapping of parameter names to values")
-    return urlencode([pair for name, value in params.items() for pair in _pairs(name, value, where)]).encode("ascii")
+    return urlencode(list(_checked(values.parameters(params, where=where), where))).encode("ascii")
 
 
-def _pairs(name: Any, value: Any, where: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(name, str) or not _PARAMETER.fullmatch(name):
-        raise RedoxConfigError(f"{where}: a parameter's name may hold letters, digits and _ - . : only")
-    values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
-    if not values:
-        raise RedoxConfigError(f"{where}: {name} is an empty list; leave it out, or give it a value")
-    for one in values:
-        if isinstance(one, bool):
-            yield name, "true" if one else "false"
-        elif _is_usable(one):
-            yield name, str(one)
-        else:
-            raise RedoxConfigError(f"{where}: {name} has an empty or unusable value; give it text or a number")
-
-
-def _is_usable(value: Any) -> bool:
-    """Text that is not blank and can be sent, or a number; NaN is how data frames say that there is none."""
-    if isinstance(value, str):
-        return not is_empty(value) and not re.search(r"[\ud800-\udfff]", value)
-    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+def _checked(pairs: Iterable[tuple[str, str]], where: str) -> Iterator[tuple[str, str]]:
+    for name, value in pairs:
+        if not _PARAMETER.fullmatch(name):
+            raise RedoxConfigError(f"{where}: a parameter's name may hold letters, digits and _ - . : only")
+        yield name, value

@@ -8,11 +8,13 @@ same message ID give the same bytes, so that what is sent again can be known aga
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.protocol.destinations import Destination
+from airflow_provider_redox.protocol.jsonsource import Source
 
 EVENTS = "https://fhir.redoxengine.com/EventDefinition/"
 """Where Redox names its events: `PatientUpdate` belongs to `$patient-update` (Redox, $patient-update)."""
@@ -54,6 +56,13 @@ def completed(
     }
     entry = {"fullUrl": f"urn:uuid:{message_id}", "resource": {key: value for key, value in header.items() if value}}
     return {**bundle, "type": "message", "entry": [entry, *bundle["entry"]]}
+
+
+def written(source: Source, whole: Mapping[str, Any]) -> bytes:
+    """Return a Bundle of a file as it is sent: its own text, with what `completed` added put into it."""
+    if len(whole["entry"]) > len(source.value["entry"]):
+        source = source.with_first("entry", json.dumps(whole["entry"][0], separators=(",", ":")))
+    return source.with_members({} if "type" in source.value else {"type": json.dumps(whole["type"])}).encode()
 
 
 def new_message_id(*names: str) -> str:

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import msgspec
-
-from airflow_provider_redox.checks import is_empty, one_of
+from airflow_provider_redox.checks import one_of
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxSecurityError
-from airflow_provider_redox.protocol import data_model, fhir
+from airflow_provider_redox.protocol import data_model, fhir, values
 from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.jsonsource import parse_object
 from airflow_provider_redox.protocol.settings import origin
 
 _DOT_SEGMENT = re.compile(r"(^|/|%2f|%5c)(\.|%2e){1,2}(/|\?|;|%2f|%5c|$)", re.IGNORECASE)
@@ -41,20 +40,9 @@ def request(
         raise RedoxConfigError("path: its query has an empty value, which FHIR ignores; give it one, or leave the name out")
     url = checked_url(base_url, path)
     if params:
-        url = f"{url}{'&' if '?' in url else '?'}{_query(params)}"
+        query = urlencode(list(values.parameters(params, where="query_params")))
+        url = f"{url}{'&' if '?' in url else '?'}{query}"
     return Request(method.upper(), url, label_of(method, url), headers, body, destination=destination_of(base_url, url))
-
-
-def _query(params: Mapping[str, Any]) -> str:
-    """Encode query parameters; a list is a repeated key. Raises `RedoxConfigError` for a value that is None or empty."""
-    flat: list[Any] = []
-    for name, value in params.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        if not values or any(one is None or is_empty(one) for one in values):
-            raise RedoxConfigError(f"query_params: {name} is None or empty; give it text or a number, or leave it out")
-        flat += values
-    _check_text("query_params", *params, *flat)
-    return urlencode(dict(params), doseq=True)
 
 
 def _check_text(where: str, *values: Any) -> None:
@@ -105,9 +93,10 @@ def destination_of(base_url: str, url: str) -> str | None:
 
 
 def _parsed(body: bytes | None) -> Any:
+    """Return what a body says; nothing where its readers could differ, and so what it asks for is not known."""
     try:
-        return msgspec.json.decode(body or b"null")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return parse_object(body or b"").value
+    except ValueError:
         return None
 
 
@@ -116,8 +105,8 @@ def body_of(*, form: Mapping[str, Any] | None, json: Any, data: bytes | str | No
     if sum(given is not None for given in (form, json, data)) > 1:
         raise RedoxConfigError("request: give one of form, json and data")
     if form is not None:
-        return fhir.search_form(form), {"content-type": fhir.FORM}
+        return fhir.search_form(form, where="form"), {"content-type": fhir.FORM}
     if json is not None:
-        return data_model.encode(json), {"content-type": "application/json"}
+        return data_model.encode(json, where="json"), {"content-type": "application/json"}
     _check_text("data", data)
     return (data.encode() if isinstance(data, str) else data), {}

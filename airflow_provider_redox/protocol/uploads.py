@@ -1,7 +1,9 @@
 """Files that are too large to stand inside a message: uploaded first, and named by the URI that the upload gives.
 
 A file travels as `multipart/form-data`, field `file`, to the connection's `extra.blob_url`, and is read while it is sent.
-Its name stays here: a file's name may be a patient's. `{"$upload": "path"}` anywhere in a payload stands for such a URI.
+Its name stays here: a file's name may be a patient's. `{"$upload": "path"}` in the payload that a DAG's author wrote stands
+for such a URI. In data, what a template, an XCom or a file brought, the same mark is refused: who sends us a message must
+not choose which file of the worker leaves.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from airflow_provider_redox.exceptions import RedoxConfigError, RedoxProtocolError
 from airflow_provider_redox.protocol.effects import FileBody, RedoxResponse, Request
+from airflow_provider_redox.protocol.values import step
 
 MAX_BYTES = 30 * 1024 * 1024
 """Bytes of one file (Redox, quotas and constraints, August 2025)."""
@@ -35,7 +38,6 @@ _KINDS = {
     "xml": "application/xml",
     "html": "text/html",
 }
-_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}:[\x21-\x7e]{1,2000}")
 
 
@@ -95,22 +97,36 @@ def read_uri(response: RedoxResponse, url: str) -> str:
     return found
 
 
-def uploads_in(payload: Any) -> dict[str, str]:
-    """Find what a payload wants uploaded: each path once, with the place in the payload that names it first.
+class Upload(NamedTuple):
+    """A file that the author of a message named to be uploaded. Airflow renders a named tuple's members."""
 
-    Raises `RedoxConfigError` for a `$upload` that is not `{"$upload": "path"}`.
+    path: Any
+
+
+def marked(payload: Any) -> Any:
+    """Return a copy of what an author wrote, with an `Upload` for each `{"$upload": "path"}`.
+
+    What data brings later cannot be an `Upload`. Raises `RedoxConfigError` for a mark that holds more than a path.
+    """
+    return _marked(payload, "")
+
+
+def uploads_in(payload: Any) -> dict[str, str]:
+    """Return what a payload wants uploaded: each path once, with the place in the payload that names it first.
+
+    Raises `RedoxConfigError` for an `Upload` without a path, and for a `$upload` that is data.
     """
     found: dict[str, str] = {}
-    for path, where in _marks(payload, ""):
+    for path, where in _uploads(payload, ""):
         found.setdefault(path, where)
     return found
 
 
 def with_uris(payload: Any, uris: Mapping[str, str]) -> Any:
-    """Give a copy of a payload in which each `{"$upload": path}` is the URI of that path."""
+    """Return a copy of a payload in which each `Upload` is the URI of its path."""
+    if isinstance(payload, Upload):
+        return uris[payload.path]
     if isinstance(payload, Mapping):
-        if MARK in payload:
-            return uris[payload[MARK]]
         return {name: with_uris(value, uris) for name, value in payload.items()}
     if isinstance(payload, list | tuple):
         return [with_uris(value, uris) for value in payload]
@@ -118,35 +134,50 @@ def with_uris(payload: Any, uris: Mapping[str, str]) -> Any:
 
 
 def replace_uploads(payload: Any, upload: Callable[[str], str]) -> Any:
-    """Upload what a payload names, each file once, and give a copy of it with URIs instead.
+    """Upload what a payload names by `Upload(path)`, each file once, and return a copy of it with URIs instead.
 
-    A payload that names nothing is given back as it is. Raises what `uploads_in` and `upload` raise.
+    A payload that names nothing is returned as it is. Raises what `uploads_in` and `upload` raise.
     """
     found = uploads_in(payload)
     return with_uris(payload, {path: upload(path) for path in found}) if found else payload
 
 
 def without_uploads(payload: Any) -> Any:
-    """Give a payload with a placeholder for each URI: to be checked before anything is uploaded."""
+    """Return a payload with a placeholder for each URI: to be checked before anything is uploaded."""
     found = uploads_in(payload)
     return with_uris(payload, dict.fromkeys(found, PLACEHOLDER)) if found else payload
 
 
-def _marks(value: Any, where: str) -> Iterator[tuple[str, str]]:
+def _marked(value: Any, place: str) -> Any:
     if isinstance(value, Mapping):
         if MARK in value:
-            yield _marked(value, where), where
-            return
+            if len(value) != 1:
+                raise _no_path(place)
+            return Upload(value[MARK])
+        return {name: _marked(inner, step(place, name)) for name, inner in value.items()}
+    if type(value) in (list, tuple):
+        return [_marked(inner, step(place, number)) for number, inner in enumerate(value)]
+    return value
+
+
+def _uploads(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Upload):
+        if not isinstance(value.path, str) or not value.path.strip():
+            raise _no_path(place)
+        yield value.path, place
+    elif isinstance(value, Mapping):
+        if MARK in value:
+            raise RedoxConfigError(
+                f"payload: {place or '/'}: $upload is data here, and data must not choose a file of the worker. It counts "
+                "only where the DAG itself has it, in a RedoxDataModelPostOperator's payload (its path may be templated); "
+                "else upload the file before, and put its URI there"
+            )
         for name, inner in value.items():
-            shown = name if isinstance(name, str) and _FIELD.fullmatch(name) else "?"
-            yield from _marks(inner, f"{where}.{shown}" if where else shown)
+            yield from _uploads(inner, step(place, name))
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            yield from _marks(inner, f"{where}[{number}]")
+            yield from _uploads(inner, step(place, number))
 
 
-def _marked(value: Mapping[str, Any], where: str) -> str:
-    path = value[MARK]
-    if len(value) != 1 or not isinstance(path, str) or not path:
-        raise RedoxConfigError(f'payload: {where or "the whole"}: must be {{"{MARK}": "path of a file"}} and nothing else')
-    return path
+def _no_path(place: str) -> RedoxConfigError:
+    return RedoxConfigError(f'payload: {place or "/"}: must be {{"{MARK}": "path of a file"}} and nothing else')

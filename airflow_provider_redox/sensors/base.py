@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensor
 
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.arguments import FLAG, TEXT, CheckedArguments
+from airflow_provider_redox.operators.templates import TextStaysText
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.triggers.events import Event
 
 
-class RedoxSensor(CheckedArguments, BaseSensorOperator):
+class RedoxSensor(CheckedArguments, TextStaysText, BaseSensorOperator):
     """The base of the Redox sensors.
 
     :param redox_conn_id: the connection.

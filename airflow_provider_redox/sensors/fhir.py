@@ -145,8 +145,12 @@ class RedoxFhirSearchSensor(RedoxSensor):
     def _search(self, context: Context) -> Search:
         """Render and check the search before anything is asked or stored."""
         from airflow_provider_redox.protocol.counting import Search
+        from airflow_provider_redox.protocol.values import parameters
 
-        params = self.checked("search_params", self.render_template(self.search_params, context))
-        search = Search(self.resource_type, dict(params), self.destination, self.environment, self.headers, self.handling)
+        params = self.checked("search_params", self.rendered(self.search_params, context))
+        texts: dict[str, list[str]] = {}  # a trigger's row holds no datetimes and no Decimals
+        for name, value in parameters(params, where="search_params"):
+            texts.setdefault(name, []).append(value)
+        search = Search(self.resource_type, texts, self.destination, self.environment, self.headers, self.handling)
         search.walk(self.hook.client.calls)  # checks names and values, sends nothing
         return search

@@ -19,6 +19,7 @@ from airflow_provider_redox.operators.arguments import (
     number,
     whole,
 )
+from airflow_provider_redox.operators.templates import TextStaysText
 from airflow_provider_redox.storage.inbox.parameters import check_parameters
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_redox.storage.inbox.watching import Wanted
 
 
-class RedoxInboxSensor(CheckedArguments, BaseSensorOperator):
+class RedoxInboxSensor(CheckedArguments, TextStaysText, BaseSensorOperator):
     """Waits until there are messages that this task has not told of, and returns an event for `read_messages`.
 
     A task that is tried again, or cleared, returns what it returned before. The next run of the DAG goes on after it. Give

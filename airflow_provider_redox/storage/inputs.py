@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from os import PathLike, fspath
 from typing import IO, Any, TypeVar
 
-import msgspec
-
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.protocol.jsonsource import Source, parse_object
 from airflow_provider_redox.protocol.uploads import File, check_size
 from airflow_provider_redox.storage.files import Files
 
 T = TypeVar("T")
 
-_json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be sent as 1.1
+_LONGEST_KEY = 64 * 1024
+"""Bytes of a file that may be a key."""
+_PRIVATE_KEY = re.compile(
+    rb"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY"  # PEM
+    rb"|LS0tLS1CRUdJTi[A-Za-z0-9+/=\s]{0,60}UFJJVkFURSBLRV|LS0tLS1CRUdJTiBQUklWQVRFIEtFWS"  # PEM in base64
+    rb'|"d"\s*:\s*"[A-Za-z0-9_-]{40,}=*"'  # JWK (RFC 7517): the private number
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,17 @@ class FoundFile:
 def file_to_upload(place: Any, *, where: str) -> File:
     """Find a file to upload, or take bytes as one.
 
-    Raises `RedoxConfigError` when it is gone, empty, a folder, or larger than Redox takes.
+    Raises `RedoxConfigError` when it is gone, empty, a folder, larger than Redox takes, or a private key.
     """
     if isinstance(place, bytes):
         check_size(len(place), where=where)
+        _check_no_key(place, where)
         return File(len(place), lambda: io.BytesIO(place))
     found = found_file(place, where)
     check_size(found.size, where=where)
+    if found.size <= _LONGEST_KEY:
+        with found.open() as opened:
+            _check_no_key(opened.read(), where)
     name = found.url.rpartition("/")[2]
     suffix = name.rpartition(".")[2] if "." in name else ""
     return File(found.size, found.open, suffix)  # type: ignore[arg-type]
@@ -63,16 +71,22 @@ def digest_of_file(file: File) -> bytes:
     return digest.digest()
 
 
-def read_json(place: Any, *, where: str, limit: int) -> Any:
-    """Read a JSON file, digit for digit. Raises `RedoxConfigError` when it is gone, too large in bytes, or not JSON."""
+def _check_no_key(content: bytes, where: str) -> None:
+    """Refuse a private key, a connection's own key file foremost: no message is about one, whoever named it."""
+    if len(content) <= _LONGEST_KEY and _PRIVATE_KEY.search(content):
+        raise RedoxConfigError(f"{where}: the file is a private key, which is never uploaded; correct the path")
+
+
+def read_json(place: Any, *, where: str, limit: int) -> Source:
+    """Read a file with a JSON object. Raises `RedoxConfigError` when it is gone, too large in bytes, or holds none."""
     found = found_file(place, where)
     if found.size > limit:
         raise RedoxConfigError(f"{where}: the file has {found.size} bytes, and Redox takes {limit}")
     text = _unnamed(lambda: found.files.read(found.url), where)
     try:
-        return jsontext.decode(text or b"", _json)
+        return parse_object(text or b"")
     except ValueError as error:
-        raise RedoxConfigError(f"{where}: the file is not JSON: {error}") from None
+        raise RedoxConfigError(f"{where}: {error}") from None
 
 
 def found_file(place: Any, where: str) -> FoundFile:

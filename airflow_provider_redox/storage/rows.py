@@ -10,15 +10,12 @@ import codecs
 import re
 import zlib
 from collections.abc import Iterator
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
-import msgspec
-
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.data_model import MAX_BYTES
+from airflow_provider_redox.protocol.jsonsource import parse_object
 from airflow_provider_redox.storage.inputs import found_file
 from airflow_provider_redox.storage.members import members
 
@@ -28,8 +25,6 @@ _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ARCHIVES = (b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0")  # a workbook or another zip, Parquet, an old workbook
 _LONE_RETURN = re.compile(rb"[^\r\n]*\r(?!\n)")
-
-_json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be asked for as 1.1
 
 
 def numbered_lines(place: Any, *, where: str, limit: int = MAX_BYTES) -> Iterator[tuple[int, bytes]]:
@@ -60,20 +55,11 @@ def first_bytes(place: Any, *, where: str, size: int) -> bytes:
 
 
 def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
-    """Parse one row, digit for digit. Raises `RedoxConfigError` for what is not a JSON object, or holds a member twice."""
-    fault = ""
+    """Parse one row; a number keeps its digits. Raises `RedoxConfigError` for what is not a JSON object."""
     try:
-        row = jsontext.decode(line, _json)
-        jsontext.check_unique(line)
-    except jsontext.AmbiguousError as error:
-        fault = str(error)
-    except ValueError:
-        row = None
-    if fault:
-        raise RedoxConfigError(f"{where}: row {number} can be read in two ways: {fault}")
-    if not isinstance(row, dict):
-        raise RedoxConfigError(f"{where}: row {number} is not a JSON object")
-    return row
+        return parse_object(line).value
+    except ValueError as error:
+        raise RedoxConfigError(f"{where}: row {number} cannot be read: {error}") from None
 
 
 def raw_lines(place: Any, where: str, limit: int, *, as_text: bool = False) -> Iterator[tuple[int, bytes]]:

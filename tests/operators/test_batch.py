@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_provider_redox.client.sync import SyncClient
 from airflow_provider_redox.exceptions import (
@@ -28,6 +30,7 @@ from airflow_provider_redox.protocol.outcomes import RetryPolicy
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.send_ledger import SendLedger
 from airflow_provider_redox.storage.send_marker import Mark
+from tests.support.json_texts import objects
 from tests.support.sandbox import Sandbox
 
 AGAIN = {"try_number": 2, "max_tries": 9}
@@ -142,17 +145,40 @@ def test_xcom_holds_fifty_log_ids_at_most(batch: Batch):
     assert len(batch.lines()) == 60
 
 
-def test_a_message_is_sent_digit_for_digit(batch: Batch, sandbox: Sandbox):
-    """Numbers keep their digits, templates in a file are none, and what Meta lacks is filled in."""
-    text = json.dumps({**message(1), "Note": "{{ ti.dag_id }}", "Value": 7}).replace("7}", "1.10}")
+def test_a_message_is_sent_as_its_text(batch: Batch, sandbox: Sandbox):
+    """Digits, exponents, escapes, order and spaces are the file's; what Meta lacks stands at Meta's end."""
+    text = (
+        '{ "Note": "{{ ti.dag_id }} \\u00fc\\/", "Value": [1.10, 1E-05, 1e5, -0, 1e400, null, 12345678901234567890],'
+        ' "Meta": {"EventType" : "NewPatient", "DataModel": "PatientAdmin" }, "Patient": {}}'
+    )
     batch.write(text)
     batch.post(destination="lakeside")
     (body,) = [entry["body"] for entry in sandbox.ledger("/endpoint")]
-    assert '"Value":1.10' in body
-    assert "{{ ti.dag_id }}" in body
-    sent = json.loads(body)["Meta"]
-    assert (sent["Destinations"][0]["Name"], sent["Test"]) == ("lakeside", True)
-    assert sent["EventDateTime"].endswith("Z")
+    before, after = text.split(' }, "Patient"')
+    assert body.startswith(f'{before},"')
+    assert body.endswith(f' }}, "Patient"{after}')
+    filled = json.loads("{" + body.removeprefix(f"{before},").removesuffix(f' }}, "Patient"{after}') + "}")
+    assert (filled["Destinations"][0]["Name"], filled["Test"]) == ("lakeside", True)
+    assert filled["EventDateTime"].endswith("Z")
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bodies=st.lists(objects, min_size=20, max_size=40))
+def test_any_line_arrives_with_its_own_bytes(
+    execute: Execute, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, bodies: list[str]
+):
+    """Whatever JSON the lines of a file are: every value arrives as it was spelt, and only Meta has gained members."""
+    head = '{"Meta":{"DataModel" : "PatientAdmin","EventType":"N\\u0065wPatient" '
+    rest = ['},"Patient":{},"Body":' + body.replace("\n", " ") + "}" for body in bodies]
+    batch, before = Batch(tmp_path_factory.mktemp("law"), execute), len(sandbox.ledger("/endpoint"))
+    batch.path.write_bytes("\n".join(head + one for one in rest).encode())
+    batch.post(max_concurrency=1)
+    sent = [entry["body"] for entry in sandbox.ledger("/endpoint")][before:]
+    assert len(sent) == len(rest)
+    for one, body in zip(rest, sent, strict=True):
+        assert body.startswith(head[:-1])
+        assert body.endswith(f" {one}")
+        assert set(json.loads(body)["Meta"]) > {"DataModel", "EventType", "Destinations", "EventDateTime"}
 
 
 def test_a_file_may_be_gzipped_have_blank_lines_or_nothing(batch: Batch, sandbox: Sandbox):
@@ -194,12 +220,21 @@ def test_a_segment_costs_three_writes(batch: Batch, monkeypatch: pytest.MonkeyPa
 
 
 BAD = [
-    ("not json Quillfeather", "line 3: not JSON"),
-    ("[]", "line 3: must be one message"),
+    ("not json Quillfeather", "line 3: must be a JSON object"),
+    ("[]", "line 3: must be a JSON object"),
+    ('{"Meta": nil}', "line 3: not JSON: "),
+    ('{"Meta": {"DataModel": "A", "DataModel": "B"}}', "line 3: /Meta/DataModel: this name stands there twice"),
+    ('{"Meta": {}, "A": [{"ID": 1, "I\\u0044": 2}]}', "line 3: /A/0/ID: this name stands there twice"),
+    ('{"Meta": {}, "Value": NaN}', "line 3: not JSON: NaN and infinity"),
+    ('{"Meta": {}, "Name": "\\ud800"}', "line 3: /Name: half of a character"),
     ('{"Patient": {}}', "line 3: must be an object with a Meta object"),
     (json.dumps(message(1, Destinations=[{"ID": ""}])), r"line 3: Meta\.Destinations\[0\] has no ID"),
     (json.dumps(message(1, Test=False)), r"line 3: Meta\.Test must be true"),
-    (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: \$upload is for `payload` only"),
+    (
+        json.dumps({**message(1), "Media": {"$upload": "/"}}).replace("$upl", "\\u0024\\u0075pl"),
+        r"line 3: /Media: \$upload is data",
+    ),
+    (json.dumps({**message(1), "Media": {"$upload": "/etc/passwd"}}), r"line 3: /Media: \$upload is data here"),
 ]
 
 

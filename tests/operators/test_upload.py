@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 import requests
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, BaseOperator
 
-from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxConfigError
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator
 from airflow_provider_redox.operators.upload import RedoxUploadOperator
@@ -23,6 +24,7 @@ from airflow_provider_redox.storage.send_record import SendRecord
 from tests.security.witness import chain
 from tests.support.refusals import refused
 from tests.support.sandbox import Sandbox
+from tests.support.tasks import Pulled
 
 
 def operator(**arguments: Any) -> RedoxUploadOperator:
@@ -223,9 +225,9 @@ def test_a_messages_files_are_uploaded_and_replaced(post: Callable[[Any], Any], 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"Other": {"$upload": "/no/such/file"}}, r"payload: Media\.Other: there is no file"),
-        ({"Other": {"$upload": 7}}, r"payload: Media\.Other: must be"),
-        ({"Other": object()}, "JSON cannot carry"),
+        ({"Other": {"$upload": "/no/such/file"}}, r"payload: /Media/Other: there is no file"),
+        ({"Other": {"$upload": 7}}, r"payload: /Media/Other: must be"),
+        ({"Other": object()}, "payload: /Media/Other: .*cannot be sent"),
         ({"Other": "x" * (40 * 1024 * 1024)}, "4194[0-9]+ bytes, and Redox takes 41943040"),
     ],
     ids=["gone", "no path", "no JSON", "too large"],
@@ -249,3 +251,88 @@ def test_an_accepted_message_needs_its_files_no_more(
     Path(scans[0]).unlink()
     assert execute(RedoxDataModelPostOperator(**arguments), try_number=2, max_tries=1)["already_sent"] == 1
     assert redox_connection.stats()["uploads"] == 1
+
+
+# ── who may name a file ──
+
+
+def relayed(path: str) -> dict[str, Any]:
+    """A message as a hospital could send it."""
+    return {"Meta": {"DataModel": "Media", "EventType": "New"}, "Media": {"FileContents": {"$upload": path}}}
+
+
+@pytest.mark.parametrize("part", ["whole", "subtree", "XCom", "mapped", "meta"])
+def test_a_message_that_came_as_data_chooses_no_file(
+    execute: Callable[..., Any], output: str, redox_connection: Sandbox, scans: list[str], part: str
+):
+    """By a template, an XCom or a mapped task: a mark that the DAG does not have is refused, and nothing is uploaded."""
+    message = relayed(scans[0])
+    with DAG("relay", schedule=None, render_template_as_native_obj=True, user_defined_macros={"message": message}):
+        source = BaseOperator(task_id="source")
+        payload: Any = {
+            "whole": "{{ message }}",
+            "subtree": {"Meta": message["Meta"], "Media": "{{ message.Media }}"},
+            "meta": {"Meta": message["Meta"], "Media": {}},
+        }.get(part, source.output)
+        meta = {"Extra": message["Media"]} if part == "meta" else None
+        arguments = {"task_id": "post", "results_path": output, "meta": meta}
+        if part == "mapped":
+            RedoxDataModelPostOperator.partial(**arguments).expand(payload=payload)
+        else:
+            operator = RedoxDataModelPostOperator(payload=payload, **arguments)
+    if part == "mapped":
+        operator = RedoxDataModelPostOperator(payload=message, **arguments, dag=None)
+        operator._expanded = (operator.payload,)  # what the run of tests/operators/test_templates.py finds
+    if part == "XCom":
+        operator.payload = Pulled(message)
+    with pytest.raises(
+        AirflowFailException, match=r"payload: /(Media/FileContents|Meta/Extra/FileContents): \$upload is data"
+    ):
+        execute(operator)
+    assert redox_connection.ledger() == []
+
+
+def test_a_path_may_be_a_template(execute: Callable[..., Any], output: str, redox_connection: Sandbox, scans: list[str]):
+    """The mark stands in the DAG; its path is an argument like any other."""
+    with DAG("scan", schedule=None, user_defined_macros={"scan": scans[0]}):
+        operator = RedoxDataModelPostOperator(task_id="post", payload=relayed("{{ scan }}"), results_path=output)
+    execute(operator)
+    (arrived,) = redox_connection.control("GET", "messages")
+    assert fetched(arrived["body"]["Media"]["FileContents"]) == b"quillfeather.pdf" * 1000
+
+
+@pytest.mark.parametrize("kind", ["PEM", "JWK", "base64"])
+@pytest.mark.parametrize("way", ["mark", "operator", "hook", "link"])
+def test_a_private_key_is_never_uploaded(
+    execute: Callable[..., Any], output: str, redox_connection: Sandbox, tmp_path: Path, kind: str, way: str
+):
+    """The connection's own key file foremost, by whichever path, and whoever named it."""
+    pem = redox_connection.connection["password"]
+    numbers = json.dumps({"kty": "RSA", "n": "x" * 340, "e": "AQAB", "d": "x" * 340})
+    key = tmp_path / "key"
+    key.write_text({"PEM": pem, "JWK": numbers, "base64": base64.b64encode(pem.encode()).decode()}[kind])
+    path = tmp_path / "scan.pdf"
+    path.symlink_to(key) if way == "link" else path.write_bytes(key.read_bytes())
+    with pytest.raises(
+        (AirflowFailException, RedoxConfigError), match="is a private key, which is never uploaded"
+    ) as caught:
+        if way == "operator":
+            execute(operator(path=str(path), output_path=output))
+        elif way == "hook":
+            RedoxHook().upload(path)
+        else:
+            execute(RedoxDataModelPostOperator(task_id="post", payload=relayed(str(path)), results_path=output))
+    assert "scan.pdf" not in str(caught.value)
+    assert redox_connection.ledger("/upload") == []
+
+
+@pytest.mark.parametrize("way", ["post", "query"])
+def test_a_mark_in_a_hooks_message_is_refused(redox_connection: Sandbox, way: str):
+    """It would be sent as it stands: hook.upload gives the URI to put there."""
+    question = {"Meta": {"DataModel": "PatientSearch", "EventType": "Query"}, "Patient": {"$upload": "/etc/passwd"}}
+    with pytest.raises(RedoxConfigError, match=r"^payload: /(Media/FileContents|Patient): \$upload is data here"):
+        if way == "post":
+            RedoxHook().post_data_model(relayed("/etc/passwd"))
+        else:
+            RedoxHook().query_data_model(question)
+    assert redox_connection.ledger("/endpoint") == []

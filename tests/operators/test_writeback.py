@@ -77,16 +77,21 @@ def test_a_resend_has_the_same_bytes(execute: Callable[..., Any], output: str, s
     assert len(ids) == 2
 
 
-def test_a_bundle_comes_from_storage_digit_for_digit(
-    execute: Callable[..., Any], output: str, sandbox: Sandbox, tmp_path: Path
+@pytest.mark.parametrize("with_type", [True, False])
+def test_a_bundle_in_storage_is_sent_as_its_text(
+    execute: Callable[..., Any], output: str, sandbox: Sandbox, tmp_path: Path, *, with_type: bool
 ):
-    """A file is sent with the digits that it has, and is no template."""
-    text = json.dumps(BUNDLE).replace('"status": "final"', '"status": "final", "note": "{{ ti.dag_id }}", "value": 1.10')
+    """Digits, exponents, escapes, order and spaces are the file's; a MessageHeader and a type are put in where they lack."""
+    odd = '"status": "final", "note": "{{ ti.dag_id }} \\u00fc", "value": [1.10, 1E-05, 1e5, -0, 1e400]'
+    text = json.dumps({name: part for name, part in BUNDLE.items() if with_type or name != "type"}, indent=1)
+    text = text.replace('"status": "final"', odd)
     (tmp_path / "bundle.json").write_text(text)
     execute(operator(output, bundle_path=f"file://{tmp_path}/bundle.json"))
     (body,) = [entry["body"] for entry in sandbox.ledger("/$observation-create")]
-    assert '"value":1.10' in body
-    assert "{{ ti.dag_id }}" in body
+    before, after = text.split('"entry": [')
+    assert body.startswith(f'{before}"entry": [{{"fullUrl":"urn:uuid:')
+    assert body.endswith(after if with_type else f'{after.removesuffix("}").rstrip()},"type":"message"\n}}')
+    assert odd in body
 
 
 def test_a_bundle_is_templated_and_yet_no_template_field(execute: Callable[..., Any], output: str, sandbox: Sandbox):
@@ -178,7 +183,8 @@ def test_a_failure_inside_a_200_is_an_error(execute: Callable[..., Any], output:
         ({"bundle": {}}, "bundle: is empty"),
         ({"bundle": "text"}, "bundle: must be one message Bundle"),
         ({"bundle": {**BUNDLE, "type": "transaction"}}, "bundle: its type"),
-        ({"bundle": {**BUNDLE, "x": object()}}, "bundle: holds a value"),
+        ({"bundle": {**BUNDLE, "x": object()}}, "bundle: /x: an object of the type object, which cannot be sent"),
+        ({"bundle": {**BUNDLE, "x": b"1"}}, "bundle: /x: bytes, which cannot be sent"),
         ({"resource_type": "observation"}, "did you mean Observation?"),
         ({"operation": "$write"}, "put a MessageHeader"),
         ({"operation": "../x"}, "put a MessageHeader"),

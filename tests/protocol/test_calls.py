@@ -651,3 +651,15 @@ def test_destinations_are_listed_by_tag_and_data_model() -> None:
     assert [one.name for one in made.destinations(tag="east")] == ["a", "c"]
     assert [one.name for one in made.destinations(data_model="ClinicalSummary")] == ["b", "c"]
     assert [one.name for one in made.destinations(tag="lab", data_model="Order")] == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    ['"EventType":"NewPatient","EventType":"Query"', '"EventType":"Query","Event\\u0054ype":"NewPatient"'],
+    ids=["last", "escaped"],
+)
+def test_a_body_that_readers_could_take_differently_is_no_query(event: str) -> None:
+    """Redox may read the other one of two events: what may be a write is not repeated."""
+    body = '{"Meta":{"DataModel":"PatientSearch",%s}}'
+    assert may_repeat("POST", "https://x/endpoint", (body % '"EventType":"Query"').encode())
+    assert not may_repeat("POST", "https://x/endpoint", (body % event).encode())

@@ -121,3 +121,23 @@ def test_a_row_is_named_by_its_key_or_its_number() -> None:
     assert (key_of_row(ROW, "mrn", 4), key_of_row(ROW, None, 4)) == ("M-17", "4")
     with pytest.raises(RedoxConfigError, match="row 4 has no id, which cohort_key names"):
         key_of_row(ROW, "id", 4)
+
+
+@pytest.mark.parametrize("text", ["ge1900-01-01", "lt2026", "ne2026-01-01T00:00:00Z", "ap2026-01"])
+def test_a_row_brings_no_comparison(text: str) -> None:
+    """A date of birth that begins with a prefix would ask for all who were born since; the row is named, and the cure."""
+    for template in ("{dob}", ["{dob}"]):
+        with pytest.raises(
+            RedoxConfigError, match=r"^cohort: row 7 brings a comparison such as ge2026-01-01; write its prefix"
+        ):
+            search_of({"birthdate": template}, {"dob": text}, 7)
+    with pytest.raises(RedoxConfigError, match=r"^cohort: row 7 brings a comparison"):
+        search_of({"birthdate": "{dobs}"}, {"dobs": ["1980-01-01", text]}, 7)
+
+
+@pytest.mark.parametrize("text", ["general", "ge12345", "net", "1980-01-01", "2026", "sa 2026"])
+def test_other_texts_that_begin_like_a_prefix_are_texts(text: str) -> None:
+    """A name or an MRN is no comparison; a prefix of the template stands before what the row brings."""
+    assert search_of({"name": "{name}"}, {"name": text}, 1) == {"name": text}
+    assert search_of({"identifier": "{mrn:token}"}, {"mrn": "ap2026"}, 1) == {"identifier": "ap2026"}
+    assert search_of({"birthdate": "ge{dob}"}, {"dob": "1980-01-01"}, 1) == {"birthdate": "ge1980-01-01"}

@@ -361,6 +361,11 @@ UNSENDABLE = [
     Decimal("NaN"),
     Decimal("Infinity"),
     1j,
+    b"Canary",
+    {"Canary"},
+    frozenset(),
+    {1: "a"},
+    bytearray(b"Canary"),
 ]
 
 
@@ -370,7 +375,7 @@ UNSENDABLE = [
 )
 def test_what_json_cannot_carry_is_refused(value: Any, wrap: Any) -> None:
     """An object, half a character and a NaN are refused, at any depth, without being quoted; none becomes null."""
-    with pytest.raises(RedoxConfigError, match=r"^payload: holds a value that JSON cannot carry$") as raised:
+    with pytest.raises(RedoxConfigError, match=r"^payload: /value[a-z0-9/]*: .*(cannot be sent|must be text)") as raised:
         encode({"Meta": {}, "value": wrap(value)})
     assert "Canary" not in said_by(raised.value)
 
@@ -379,7 +384,7 @@ def test_a_message_that_holds_itself_is_refused() -> None:
     """A circle has no end in JSON."""
     circle: dict[str, Any] = {}
     circle["self"] = circle
-    with pytest.raises(RedoxConfigError, match="JSON cannot carry"):
+    with pytest.raises(RedoxConfigError, match=r"^payload: is nested too deeply, or holds itself"):
         encode(circle)
 
 

@@ -21,6 +21,8 @@ from airflow_provider_redox.protocol.uploads import (
     MAX_BYTES,
     PLACEHOLDER,
     File,
+    Upload,
+    marked,
     replace_uploads,
     uploads_in,
     with_uris,
@@ -200,20 +202,21 @@ def test_files_travel_encrypted_to_a_plain_address(blob_url: str) -> None:
 # ── in a payload ──
 
 
-PAYLOAD = {
+WRITTEN = {
     "Meta": {"DataModel": "Media"},
     "Media": {"FileContents": {"$upload": "/a.pdf"}, "More": [1, {"File": {"$upload": "/b.pdf"}}, {"$upload": "/a.pdf"}]},
 }
+PAYLOAD = marked(WRITTEN)
 
 
 def test_a_payload_names_each_file_once() -> None:
     """Every path, with the place that names it first."""
-    assert uploads_in(PAYLOAD) == {"/a.pdf": "Media.FileContents", "/b.pdf": "Media.More[1].File"}
+    assert uploads_in(PAYLOAD) == {"/a.pdf": "/Media/FileContents", "/b.pdf": "/Media/More/1/File"}
 
 
 def test_a_place_shows_field_names_only() -> None:
     """A key that does not look like a field of Redox's may be a value."""
-    assert uploads_in({"Jane Quillfeather": {"$upload": "/a"}}) == {"/a": "?"}
+    assert uploads_in({"Jane Quillfeather": Upload("/a")}) == {"/a": "/?"}
 
 
 def test_files_are_uploaded_once_and_replaced() -> None:
@@ -222,7 +225,8 @@ def test_files_are_uploaded_once_and_replaced() -> None:
     sent = replace_uploads(PAYLOAD, lambda path: asked.append(path) or f"urn:{path}")  # type: ignore[func-returns-value]
     assert asked == ["/a.pdf", "/b.pdf"]
     assert sent["Media"] == {"FileContents": "urn:/a.pdf", "More": [1, {"File": "urn:/b.pdf"}, "urn:/a.pdf"]}
-    assert PAYLOAD["Media"]["FileContents"] == {"$upload": "/a.pdf"}
+    assert PAYLOAD["Media"]["FileContents"] == Upload("/a.pdf")
+    assert WRITTEN["Media"]["FileContents"] == {"$upload": "/a.pdf"}
 
 
 json_values = st.recursive(
@@ -250,6 +254,15 @@ def test_a_payload_can_be_checked_before_anything_is_uploaded() -> None:
 )
 def test_a_mark_is_nothing_but_a_path(mark: Any) -> None:
     """What is not {"$upload": "path"} is refused with its place, before anything is uploaded."""
-    with pytest.raises(RedoxConfigError, match=r"^payload: Media\.FileContents: must be ") as raised:
-        replace_uploads({"Media": {"FileContents": mark}}, lambda _: 1 / 0)  # type: ignore[arg-type,return-value]
+    with pytest.raises(RedoxConfigError, match=r"^payload: /Media/FileContents: must be ") as raised:
+        replace_uploads(marked({"Media": {"FileContents": mark}}), lambda _: 1 / 0)  # type: ignore[arg-type,return-value]
     assert "Canary" not in said_by(raised.value)
+
+
+@given(json_values, st.sampled_from(["/etc/passwd", "file:///key.pem", ""]))
+def test_a_mark_that_is_data_is_refused(payload: Any, path: str) -> None:
+    """What did not come through `marked` is data, however deep: it uploads nothing, and is not sent as a mark either."""
+    data = [{"Media": [payload, {"FileContents": {"$upload": path}}]}]
+    for reading in (uploads_in, without_uploads, lambda one: replace_uploads(one, lambda _: 1 / 0)):  # type: ignore[arg-type,return-value]
+        with pytest.raises(RedoxConfigError, match=r"^payload: /0/Media/1/FileContents: \$upload is data here"):
+            reading(data)  # type: ignore[operator]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import date
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs
 
+import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, BaseHook
 
@@ -45,6 +48,19 @@ def test_it_counts_what_is_there(redox_connection: Sandbox, *, deferrable: bool)
     assert run(task(deferrable=deferrable)) > 10
     (asked,) = redox_connection.ledger("/Observation/_search")
     assert parse_qs(asked["body"])["_summary"] == ["count"]
+
+
+@EVERYWHERE
+def test_python_values_are_written_as_everywhere(redox_connection: Sandbox, *, deferrable: bool):
+    """Also where the search waits in a trigger's row, which is JSON."""
+    moment = pendulum.datetime(2020, 1, 1, tz="Europe/Amsterdam")
+    params = {"date": [moment, date(2019, 1, 31)], "_lastUpdated": moment, "value-quantity": Decimal("0.10")}
+    with pytest.raises((AirflowSensorTimeout, AirflowFailException)):
+        run(task(search_params=params, timeout=0.5, deferrable=deferrable))
+    asked = parse_qs(redox_connection.ledger("/Observation/_search")[0]["body"])
+    assert asked["date"] == ["2020-01-01T00:00:00+01:00", "2019-01-31"]
+    assert asked["_lastUpdated"] == ["2020-01-01T00:00:00+01:00"]
+    assert asked["value-quantity"] == ["0.10"]
 
 
 @EVERYWHERE

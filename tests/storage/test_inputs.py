@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.protocol.data_model import encode
 from airflow_provider_redox.protocol.uploads import MAX_BYTES
 from airflow_provider_redox.storage.inputs import file_to_upload, read_json
 
@@ -81,15 +80,17 @@ def test_json_is_read_digit_for_digit(tmp_path: Path) -> None:
     text = b'{"a":1.10,"b":[1E+2,0.10000000000000000001,12345678901234567890123]}'
     (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf" + text)
     found = read_json(f"{tmp_path}/x.json", where="bundle_path", limit=1000)
-    assert found["a"] == Decimal("1.10")
-    assert encode(found) == text
+    assert found.value["a"] == Decimal("1.10")
+    assert found.text.encode() == text
 
 
 @pytest.mark.parametrize("content", [b"", b"Quillfeather", b'{"x": "Quillfeather"', b'\xff"', b"[" * 100_000])
 def test_what_is_no_json_is_named_without_its_text(tmp_path: Path, content: bytes) -> None:
     """The complaint says where, never what."""
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(RedoxConfigError, match=r"^bundle_path: the file is not JSON") as raised:
+    with pytest.raises(
+        RedoxConfigError, match=r"^bundle_path: (must be a JSON object|not JSON|not UTF-8|nested too deeply)"
+    ) as raised:
         read_json(f"{tmp_path}/x", where="bundle_path", limit=1_000_000)
     assert "Quillfeather" not in str(raised.value)
     assert raised.value.__cause__ is None

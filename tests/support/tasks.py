@@ -9,8 +9,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import XComArg
 
 from tests.support.sandbox import Sandbox
+
+
+class Pulled(XComArg):
+    """An earlier task's result, without a database."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def iter_references(self) -> Any:
+        """Name the tasks that it is of: none."""
+        return iter(())
+
+    def resolve(self, *_: Any, **__: Any) -> Any:
+        """Give the result."""
+        return self.value
 
 
 class Task:

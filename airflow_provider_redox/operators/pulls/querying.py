@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST
@@ -18,6 +15,7 @@ from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.accounted import of_query
 from airflow_provider_redox.protocol.cohort import fields_in, payload_of
 from airflow_provider_redox.protocol.data_model import addressee, encode
+from airflow_provider_redox.protocol.jsonsource import parse_object
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.shapes import Shape, checked_format
 
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.data_model_query import RedoxDataModelQueryOperator
 
 Message = Mapping[str, Any]
-
-_messages = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be asked for as 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +112,7 @@ def _timeless(encoded: bytes) -> bytes:
 
 
 def _message(encoded: bytes) -> Any:
-    return _messages.decode(encoded)
+    return parse_object(encoded).value
 
 
 def _allowed(operator: RedoxDataModelQueryOperator, message: Message) -> int:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
-
-import msgspec
 
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.operators.sends.batch_logs import GivenLogs
@@ -16,17 +13,15 @@ from airflow_provider_redox.operators.sends.claiming import Claim
 from airflow_provider_redox.operators.sends.posting import Poster, Posting, sent
 from airflow_provider_redox.operators.sends.reconciling import Known, Reconciler
 from airflow_provider_redox.operators.sends.sending import Sending, Subject
-from airflow_provider_redox.protocol import datamodels, jsontext
+from airflow_provider_redox.protocol import datamodels
 from airflow_provider_redox.protocol.acceptance import Question
 from airflow_provider_redox.protocol.accounted import environment_of
 from airflow_provider_redox.protocol.effects import Request
+from airflow_provider_redox.protocol.jsonsource import Source, parse_object
 from airflow_provider_redox.protocol.patients import Patient, patients_of_content
 from airflow_provider_redox.protocol.pointers import find
-from airflow_provider_redox.protocol.uploads import MARK, uploads_in
 from airflow_provider_redox.storage.send_batch import MessageRecord, Plan
 from airflow_provider_redox.storage.send_record import Trace
-
-_json = msgspec.json.Decoder(float_hook=Decimal)  # else 1.10 would be sent as 1.1
 
 Line = tuple[int, bytes]
 
@@ -131,9 +126,8 @@ class Maker:
 
     def _fill(self, made: Message, text: bytes, begun: float, plan: Plan | None) -> None:
         poster, operator = self._poster, self._poster.operator
-        payload = _parsed(text)
-        if uploads_in(payload):
-            raise RedoxConfigError(f"{MARK} is for `payload` only: who writes a file must not choose files of the worker")
+        source = _parsed(text)
+        payload = source.value
         message = poster.completed(payload, begun)
         datamodels.check(message, operator.validate)
         meta, subject = message["Meta"], poster.subject(message, text)
@@ -143,7 +137,7 @@ class Maker:
         claim = poster.claim(payload, message, subject, within=plan.batch if plan else "none", number=made.number)
         keys = (f"order {made.order}" if made.order is not None else None, claim.url if claim else None)
         made.keys = tuple(key for key in keys if key)
-        request = poster.client.calls.prepared_message(message, operator.headers)
+        request = poster.client.calls.prepared_message(message, operator.headers, source=source)
         people = tuple(patients_of_content(payload)) if poster.client.recorder.collects else ()
         made.ready = Ready(
             request,
@@ -182,11 +176,8 @@ def settled_before(trace: Trace | None, begun: float) -> Trace:
     return trace
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
+def _parsed(text: bytes) -> Source:
     try:
-        payload = jsontext.decode(text, _json)
+        return parse_object(text)
     except ValueError as error:
-        raise RedoxConfigError(f"not JSON: {error}") from None
-    if not isinstance(payload, dict):
-        raise RedoxConfigError("must be one message, an object with a Meta object")
-    return payload
+        raise RedoxConfigError(str(error)) from None

@@ -133,7 +133,8 @@ class Posting:
         message = poster.completed(checked, client.env.now())
         datamodels.check(message, operator.validate)
         calls.prepared_message(message, operator.headers)  # encodes it: too large or not JSON is said now
-        meta, subject = message["Meta"], poster.subject(message, encode(payload))
+        named = with_uris(payload, {path: path for path in uploads_in(payload)})  # a URI is another at each try
+        meta, subject = message["Meta"], poster.subject(message, encode(named))
         layout = operator.layout(context, operator.results_path, addressee(message), argument="results_path")
         record = SendRecord(
             layout,
