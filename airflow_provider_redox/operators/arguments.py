@@ -193,7 +193,7 @@ class CheckedArguments:
         who has one.
         """
         environment = super().get_template_env(*where, **options)  # type: ignore[misc]
-        return environment.overlay(finalize=_noting("", self._empty_parts.append))
+        return _noting(environment, "", self._empty_parts.append)
 
     def _check(self, name: str, value: Any) -> None:
         problem = rules_of(type(self))[name].problem(name, value)
@@ -208,7 +208,7 @@ class CheckedArguments:
         rules, noted = rules_of(type(self)), vars(self).setdefault("_partly_empty", set())
         for name in template_fields:
             rule = rules.get(name) if parent is self else None
-            watched = jinja_env if rule is None or rule.parts else jinja_env.overlay(finalize=_noting(name, noted.add))
+            watched = jinja_env if rule is None or rule.parts else _noting(jinja_env, name, noted.add)
             render(parent, (name,), context, watched, *rest, **options)
 
 
@@ -221,20 +221,30 @@ def _partly_empty(name: str) -> str:
     return f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
 
 
-def _noting(name: str, note: Callable[[str], None]) -> Callable[[Any, Any], Any]:
-    """Return what Jinja is to hand each part of a text to, before the text is put together.
+def _noting(environment: Any, name: str, note: Callable[[str], None]) -> Any:
+    """Return a Jinja environment that notes each part of a text that comes out as nothing.
 
-    It asks for the context, so that Jinja neither calls it early for constants nor makes text of them.
+    What sees the parts asks for the context, so that Jinja neither calls it early for constants nor makes text of them. A
+    `finalize` of the DAG's own comes after it.
     """
     from jinja2 import pass_context
 
+    own = environment.finalize
+
     @pass_context
-    def finalize(_context: Any, value: Any) -> Any:
+    def finalize(context: Any, value: Any) -> Any:
         if value is None or is_empty(value):
             note(name)
-        return value
+        return value if own is None else own(*_asked_by(own, context), value)
 
-    return finalize
+    return environment.overlay(finalize=finalize)
+
+
+def _asked_by(function: Any, context: Any) -> tuple[Any, ...]:
+    """Return what a function for Jinja wants before the value, by its decorator."""
+    wanted = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
+    given = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
+    return (given[wanted],) if wanted in given else ()
 
 
 def _waits(value: Any) -> bool:
