@@ -42,6 +42,12 @@ def sandbox_process() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(autouse=True)
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take its time: no test of this process cuts the power, and waiting for the disk is most of some."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
 def fresh_paces() -> None:
     """Let no test use up the share or the retries of another."""
     from airflow_provider_redox.client.pacing import forget
