@@ -11,6 +11,7 @@
     │   ├── RedoxServerError          5xx until patience ran out
     │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
     ├── RedoxIncompleteError          some of the many questions of a task failed; failed, total, url
+    ├── RedoxSupersededError          another try of this task took over; this one stopped
     ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
     ├── RedoxAuditError               the record of a disclosure has to be written and cannot be
     └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
@@ -140,6 +141,12 @@ class RedoxIncompleteError(RedoxError):
         self.failed = failed
         self.total = total
         self.url = url
+
+
+class RedoxSupersededError(RedoxError):
+    """Another try of this task took over while this one was taken for dead; this one stopped, and changed nothing more."""
+
+    retryable = True
 
 
 class RedoxDeliveryError(RedoxError):

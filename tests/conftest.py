@@ -31,7 +31,7 @@ if find_spec("hypothesis"):  # the fleet's environment has none
     hypothesis.settings.register_profile("steady", derandomize="FUZZ" not in os.environ)
     hypothesis.settings.load_profile("steady")
 
-pytest_plugins = ("pytester", "tests.support.s3", "tests.support.kms")
+pytest_plugins = ("pytester", "tests.support.s3", "tests.support.kms", "tests.support.freezing")
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,19 @@ TREE = {
     "RedoxServerError": "RedoxResponseError",
     "RedoxDestinationError": "RedoxResponseError",
     "RedoxIncompleteError": "RedoxError",
+    "RedoxSupersededError": "RedoxError",
     "RedoxDeliveryError": "RedoxError",
     "RedoxAuditError": "RedoxError",
     "RedoxAmbiguousOutcomeError": "RedoxError",
 }
-RETRYABLE = {"RedoxTransportError", "RedoxProtocolError", "RedoxRateLimitError", "RedoxServerError", "RedoxAuditError"}
+RETRYABLE = {
+    "RedoxTransportError",
+    "RedoxProtocolError",
+    "RedoxRateLimitError",
+    "RedoxServerError",
+    "RedoxSupersededError",
+    "RedoxAuditError",
+}
 ANSWERED = {"status": 422, "issues": ("error invalid", "x"), "trace_id": "trace-1"}
 ATTRIBUTES: dict[str, dict[str, Any]] = {
     **{name: ANSWERED for name, parent in TREE.items() if parent == "RedoxResponseError"},

@@ -69,6 +69,19 @@ class Layout:
         """The line of something that this task sends at most once and that is no result of itself, by number."""
         return f"{self.workspace}/sent-{number:05d}.json"
 
+    def attempt(self, number: int, attempt: int) -> str:
+        """The file of an attempt to send something, by number; see `send_attempts.py`."""
+        name = f"{self.owner.name}.{number:05d}.{attempt:04d}.json"
+        return f"{self.root.rstrip('/')}/_redox/sends/{self.owner.partition}/{name}"
+
+    @property
+    def outlives_workers(self) -> bool:
+        """Whether what lies here is there when the worker is gone: a store is, and a disk that every worker mounts."""
+        from airflow.providers.common.compat.sdk import conf
+
+        on_disk = self.root.startswith(("file://", "local://"))
+        return not on_disk or conf.getboolean("redox", "output_root_is_shared", fallback=False)
+
     @property
     def searches(self) -> str:
         """The list of a task's searches: a line for each says what became of it."""

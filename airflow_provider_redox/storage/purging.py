@@ -38,6 +38,7 @@ _KEPT_OF_A_SEND = (
     "sent_at",
     "open_from",
     "open_until",
+    "attempt",
     "facts",
     "log_ids",
 )
