@@ -231,6 +231,18 @@ class Files:
             for path, one in sorted(listed.items())
         ]
 
+    def names(self, url: str) -> list[str]:
+        """Give the sorted names in a folder; none when it is not there."""
+        path = self._path(url)
+        try:
+            if self._local:
+                return sorted(os.listdir(path))  # noqa: PTH208
+            with self._asking() as fs:
+                found = fs.ls(path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for one in found if (name := str(one).rstrip("/").rpartition("/")[2]))
+
     def folders(self, url: str) -> list[str]:
         """List the names of the folders in a folder; none when there is no such folder."""
         try:
@@ -251,6 +263,24 @@ class Files:
             if not self._copies_late:
                 fs.cp_file(self._path(source), self._path(target))
             fs.rm_file(self._path(source))
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file that nobody changes any more, over another one if there is one: on a store, by the store."""
+        if self._local:
+            disk.link(self._path(source), self._made(target))
+        elif self._copies_late:
+            self._carry(source, target)
+        else:
+            with self._asking() as fs:
+                fs.cp_file(self._path(source), self._path(target))
+
+    def size(self, url: str) -> int | None:
+        """Return the size of a file in bytes; None when there is none."""
+        try:
+            with self._asking() as fs:
+                return int(fs.info(self._path(url))["size"])
+        except FileNotFoundError:
+            return None
 
     def _carry(self, source: str, target: str) -> None:
         with self.open(source) as from_file, self.writing(target) as file:
@@ -274,6 +304,11 @@ class Files:
                 os.unlink(path)  # noqa: PTH108
             else:
                 fs.rm_file(path)
+
+    def remove_dead(self, url: str, begins: str) -> None:
+        """Remove what killed processes left half written in a folder, of files whose names begin so. A store shows none."""
+        if self._local:
+            disk.remove_dead(self._path(url), begins)
 
     def _stored(self, url: str, mode: str, block_size: int) -> IO[bytes]:
         def open_it() -> Any:

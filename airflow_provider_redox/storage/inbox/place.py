@@ -65,18 +65,6 @@ class InboxFiles(Files):
                 disk.settle_folder(f"{parent}/")
         return done
 
-    def names(self, url: str) -> list[str]:
-        """Give the sorted names in a folder; none when it is not there."""
-        path = self._path(url)
-        try:
-            if self._local:
-                return sorted(os.listdir(path))  # noqa: PTH208
-            with self._asking() as fs:
-                found = fs.ls(path, detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(name for one in found if (name := str(one).rstrip("/").rpartition("/")[2]))
-
     def changed(self, url: str) -> float | None:
         """Give when a file was last written, in seconds since 1970 by the store's clock; None when there is none."""
         try:
