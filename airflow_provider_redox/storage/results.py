@@ -111,9 +111,7 @@ class Results:
         if later is not None and later.number > self._tries.number:
             self._sweep(later.number, later.manifest)
 
-    def restore(
-        self, note: Callable[[str, bytes], None], left: Callable[[bytes], None] = lambda _: None
-    ) -> bytes | None:
+    def restore(self, note: Callable[[str, bytes], None], left: Callable[[bytes], None] = lambda _: None) -> bytes | None:
         """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.
 
         :param note: is told each line that stands already, with its kind.

@@ -208,7 +208,12 @@ class SendRecord:
 
 def line_of(known: Mapping[str, Any], trace: Trace, outcome: str, facts: Mapping[str, Any]) -> bytes:
     """Make the line that says what became of a message."""
-    left: dict[str, Any] = {"hash": trace.hash, "sent_at": trace.sent_at, "open_from": trace.open_from, "open_until": trace.open_until}
+    left: dict[str, Any] = {
+        "hash": trace.hash,
+        "sent_at": trace.sent_at,
+        "open_from": trace.open_from,
+        "open_until": trace.open_until,
+    }
     left |= {"attempt": trace.attempt} if trace.attempt else {}
     return msgspec.json.encode({**known, "outcome": outcome, "at": _now(), **left, **facts}) + b"\n"
 

@@ -32,9 +32,9 @@ def sweep(files: Files, layout: Layout, tries: Tries, number: int, kept: Iterabl
     for url in _lists(files, layout, number):
         if url not in needed:
             _tidy(url, files.remove_file)
+    _tidy(layout.tries, lambda _: tries.forget(*(old for old in tries.up_to(number) if old < number)))
     for old in reversed(staged(files, layout, number)):
         remove_staged(files, layout, old)
-    _tidy(layout.tries, lambda _: tries.forget(*(old for old in tries.up_to(number) if old < number)))
 
 
 def staged(files: Files, layout: Layout, number: int) -> list[int]:
@@ -49,9 +49,8 @@ def remove_staged(files: Files, layout: Layout, number: int) -> None:
     for name in files.names(folder):
         if f"{folder}/{name}" != layout.checkpoint(number):
             _tidy(f"{folder}/{name}", files.remove_file)
-    _tidy(layout.staged_by(number), files.remove)
-    if not files.folders(layout.staging):
-        _tidy(layout.staging, files.remove)
+    alone = files.folders(layout.staging) in ([], [f"{number:04d}"])
+    _tidy(layout.staging if alone else folder, files.remove)
 
 
 def _own_results(files: Files, layout: Layout, number: int) -> Iterable[str]:

@@ -14,6 +14,7 @@ import pytest
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from airflow_provider_redox.operators.pulls import drain
 from airflow_provider_redox.storage import checkpoint as checkpoints
+from airflow_provider_redox.storage import files as files_module
 from airflow_provider_redox.storage.files import Files
 from tests.support.sandbox import Sandbox
 
@@ -79,8 +80,9 @@ def short_segments(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
 
 
 @pytest.fixture(params=["disk", "store"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An output root, on a disk and on an object store that outlives the worker."""
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An output root, on a disk and on an object store that outlives the worker, and that was tried before."""
+    monkeypatch.setattr(files_module, "_EXCLUSIVE", {("memory", "", "out")})
     if request.param == "disk":
         yield f"file://{tmp_path}/out"
         return
@@ -170,7 +172,7 @@ def test_killed_again_and_again_a_search_comes_to_its_end(
     wipe(place)
     before, kills, manifest = pages_asked(sandbox), 0, None
     while manifest is None:
-        killer.left = 25 + 3 * kills
+        killer.left = 40 + 12 * kills
         try:
             manifest = execute(search(place))
         except KilledError:

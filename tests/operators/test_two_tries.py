@@ -98,7 +98,9 @@ def writeback(_: Path) -> Callable[[str], Any]:
 
 def request(_: Path) -> Callable[[str], Any]:
     meta = {**META, "Destinations": [{"ID": "0f4bd1d1-451d-4351-8cfd-b767d1b488d6"}]}
-    return lambda out: RedoxRequestOperator(task_id="send", method="POST", path="/endpoint", json={"Meta": meta}, output_path=out)
+    return lambda out: RedoxRequestOperator(
+        task_id="send", method="POST", path="/endpoint", json={"Meta": meta}, output_path=out
+    )
 
 
 def upload(path: Path) -> Callable[[str], Any]:

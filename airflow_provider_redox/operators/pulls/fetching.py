@@ -121,9 +121,7 @@ class Fetching:
 
         def ask(index: int) -> DocumentAsk:
             one = found[index]
-            incoming = Incoming(
-                files, layout, index, one.attachment, limit=operator.max_bytes, attempt=tries.number
-            )
+            incoming = Incoming(files, layout, index, one.attachment, limit=operator.max_bytes, attempt=tries.number)
             return DocumentAsk(operator, client, one, incoming)
 
         drain = Drain(
