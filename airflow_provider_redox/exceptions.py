@@ -12,6 +12,7 @@
     │   └── RedoxDestinationError     HTTP 200 that carries an error of the destination
     ├── RedoxIncompleteError          some of the many questions of a task failed; failed, total, url
     ├── RedoxEmptyResultError         nothing was found, and on_empty="fail" says that this is a failure
+    ├── RedoxSupersededError          another try of this task took over; this one stopped
     ├── RedoxDeliveryError            Redox gave up on a message, or filtered it
     ├── RedoxAuditError               the record of a disclosure has to be written and cannot be
     └── RedoxAmbiguousOutcomeError    an unsafe request may or may not have been processed
@@ -149,6 +150,12 @@ class RedoxIncompleteError(RedoxError):
 
 class RedoxEmptyResultError(RedoxError):
     """A search found nothing, and `on_empty="fail"` says that this is a failure. Later it may find something."""
+
+    retryable = True
+
+
+class RedoxSupersededError(RedoxError):
+    """Another try of this task took over while this one was taken for dead; this one stopped, and changed nothing more."""
 
     retryable = True
 

@@ -31,7 +31,7 @@ if find_spec("hypothesis"):  # the fleet's environment has none
     hypothesis.settings.register_profile("steady", derandomize="FUZZ" not in os.environ)
     hypothesis.settings.load_profile("steady")
 
-pytest_plugins = ("pytester", "tests.support.s3", "tests.support.kms")
+pytest_plugins = ("pytester", "tests.support.s3", "tests.support.kms", "tests.support.freezing")
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,12 @@ def sandbox_process() -> Iterator[Sandbox]:
     """One sandbox for the whole run."""
     with Sandbox.start() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk take its time: no test of this process cuts the power, and waiting for the disk is most of some."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(autouse=True)

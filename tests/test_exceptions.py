@@ -27,6 +27,7 @@ TREE = {
     "RedoxDestinationError": "RedoxResponseError",
     "RedoxIncompleteError": "RedoxError",
     "RedoxEmptyResultError": "RedoxError",
+    "RedoxSupersededError": "RedoxError",
     "RedoxDeliveryError": "RedoxError",
     "RedoxAuditError": "RedoxError",
     "RedoxAmbiguousOutcomeError": "RedoxError",
@@ -38,6 +39,7 @@ RETRYABLE = {
     "RedoxServerError",
     "RedoxAuditError",
     "RedoxEmptyResultError",
+    "RedoxSupersededError",
 }
 ANSWERED = {"status": 422, "issues": ("error invalid", "x"), "trace_id": "trace-1"}
 ATTRIBUTES: dict[str, dict[str, Any]] = {

@@ -26,7 +26,9 @@ class AnswerFile:
         self._stem = layout.result(kind, 0).removesuffix(".ndjson")
 
     def keep(self, response: RedoxResponse) -> str | None:
-        """Write the body and give its URL, None when there is no body. It replaces that of an earlier try."""
+        """Write the body and give its URL, None when there is no body. It replaces that of an earlier try, half or whole."""
+        folder, _, name = self._stem.rpartition("/")
+        self._files.remove_dead(folder, f"{name}.")
         for suffix in ("json", "bin"):
             self._files.remove(f"{self._stem}.{suffix}")
         if not response.body:

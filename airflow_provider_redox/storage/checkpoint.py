@@ -1,6 +1,6 @@
 """What a next try needs to go on where a killed or failed one stopped: the parts that stand, and where the search was.
 
-It lies beside the results, sealed: the link of a next page can hold what was asked. The state is a small file, replaced
+It lies beside the results, one for each try, sealed: the link of a next page can hold what was asked. The state is a small file, replaced
 after each segment. On a disk each page adds a line to a journal beside the parts, which costs a single write; a line that
 was only half written, as by a kill, does not open and is left aside.
 
@@ -49,8 +49,8 @@ class Saved(msgspec.Struct):
     :param parts: the parts that are complete.
     :param journal: where the points after `point` are; empty when there are none.
     :param whole: whether nothing is left but to make the result visible.
-    :param obsolete: files of an earlier result, to be removed after that.
     :param tries: tries that began at `point`.
+    :param attempt: the try that saved it; see `tries.py`.
     """
 
     search: str
@@ -58,26 +58,24 @@ class Saved(msgspec.Struct):
     parts: list[Written] = []
     journal: str = ""
     whole: bool = False
-    obsolete: list[str] = []
     tries: int = 0
+    attempt: int = 1
 
 
 class Checkpoint:
     """The checkpoint of one search of one task instance.
 
-    :param url: where it lies.
     :param search: a digest of what is searched for; a checkpoint of another search is left aside.
     """
 
-    def __init__(self, files: Files, url: str, *, seal: Seal, search: str) -> None:
-        self._files, self._url, self._seal = files, url, seal
+    def __init__(self, files: Files, *, seal: Seal, search: str) -> None:
+        self._files, self._seal = files, seal
         self.search = search
-        self.exists = False
         self._journal: IO[bytes] | None = None
 
-    def load(self) -> Saved | None:
-        """Give what lies here, with the last point of its journal; None when nothing can be read."""
-        text = self._files.read(self._url)
+    def load(self, url: str) -> Saved | None:
+        """Give what lies there, with the last point of its journal; None when nothing can be read."""
+        text = self._files.read(url)
         clear = None if text is None else self._seal.open(text.decode("ascii", "replace"))
         saved = jsontext.stored(clear, Saved)
         last = self._last_point(saved.journal) if saved else None
@@ -99,12 +97,11 @@ class Checkpoint:
                 return jsontext.stored(clear, Point)
         return None
 
-    def save(self, saved: Saved) -> None:
-        """Put a state here; its journal, if it has one, begins empty."""
+    def save(self, url: str, saved: Saved) -> None:
+        """Put a state there; its journal, if it has one, begins empty."""
         self.close()
         saved.point.at = time.time()
-        self._files.replace(self._url, self._sealed(saved))
-        self.exists = True
+        self._files.replace(url, self._sealed(saved))
         if saved.journal:
             self._journal = self._files.create(saved.journal)
 
@@ -119,12 +116,6 @@ class Checkpoint:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-
-    def remove(self) -> None:
-        """Take it away."""
-        self.close()
-        self._files.remove(self._url)
-        self.exists = False
 
     def _sealed(self, content: Saved | Point) -> bytes:
         return self._seal.close(msgspec.json.encode(content)).encode()

@@ -7,9 +7,8 @@ on a disk as on a store; that it is part of a result is what the list says.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
@@ -56,11 +55,14 @@ class Incoming:
     """One document on its way into its file. An `Intake`, which a client begins anew with each try.
 
     :param limit: the bytes it may have.
+    :param attempt: the try that writes it; see `tries.py`.
     """
 
-    def __init__(self, files: Files, layout: Layout, number: int, attachment: Attachment, *, limit: int) -> None:
+    def __init__(
+        self, files: Files, layout: Layout, number: int, attachment: Attachment, *, limit: int, attempt: int
+    ) -> None:
         self._files, self._attachment = files, attachment
-        self._stem = layout.result(_FILES, number).removesuffix(".ndjson")
+        self._stem = layout.result(_FILES, number, attempt=attempt).removesuffix(".ndjson")
         self.limit = limit
         self.measured = Measured(attachment.stated)
         self._open = contextlib.ExitStack()
@@ -118,24 +120,7 @@ class _DroppedError(Exception):
     pass
 
 
-def listed_files(layout: Layout, files: Files) -> set[str]:
-    """Give the documents of an earlier result of the same task, those that lie where this task puts its own."""
-    manifest = _decoded(files.read(layout.manifest))
-    output = manifest.get("output") if isinstance(manifest, dict) else None
-    folder = layout.result(_FILES, 0).rpartition("/")[0]
-    own = re.compile(re.escape(layout.result(_FILES, 0).removesuffix("00000.ndjson")) + r"\d{5,}\.[a-z]{1,5}")
-    found: set[str] = set()
-    for listed in output if isinstance(output, list) else []:
-        url = listed.get("url") if isinstance(listed, dict) and listed.get("type") == DOCUMENTS else None
-        if not isinstance(url, str) or not url.startswith(f"{layout.base}/type={DOCUMENTS}/") or "/../" in url:
-            continue
-        for line in (files.read(url) or b"").splitlines():
-            entry = _decoded(line)
-            place = entry.get("url") if isinstance(entry, dict) else None
-            if isinstance(place, str) and own.fullmatch(place) and place.rpartition("/")[0] == folder:
-                found.add(place)
-    return found
-
-
-def _decoded(text: bytes | None) -> Any:
-    return stored(text or None, object)
+def documents_in(files: Files, url: str) -> set[str]:
+    """Return the URLs of the documents that a list of a result names."""
+    entries = (stored(line, Entry) for line in (files.read(url) or b"").splitlines())
+    return {entry.url for entry in entries if entry is not None}

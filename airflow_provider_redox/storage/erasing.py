@@ -64,6 +64,10 @@ class _Manifest(msgspec.Struct):
     extension: _Extension = msgspec.field(default_factory=_Extension)
 
 
+_LIST = re.compile(r"searches(?:\.\d{4,})?\.ndjson")
+"""The list of a task's searches, as a try of it wrote it."""
+
+
 @dataclass(slots=True)
 class Book:
     """What one task instance holds, as far as it is read.
@@ -173,8 +177,7 @@ class Erasure:
         if book.is_unfinished:  # it is not visible and is begun anew
             yield from (Change("destroyed", one) for one in (*holding.workspace, *holding.results))
             return
-        kept = ("manifest.json", "searches.ndjson")
-        yield from (Change("destroyed", one) for one in holding.workspace if _inner(one) not in kept)
+        yield from (Change("destroyed", one) for one in holding.workspace if not _is_kept(_inner(one)))
         yield from (Change("destroyed", one) for one in holding.results if one.url.endswith(".partial"))
         listed: set[str] = set()
         for one in book.tables:
@@ -216,7 +219,7 @@ class Erasure:
     def _of_lists(self, book: Book) -> Iterator[Change]:
         """Look at the list of searches, whose keys and IDs may be theirs."""
         for one in book.holding.workspace:
-            if _inner(one) == "searches.ndjson":
+            if _LIST.fullmatch(_inner(one)):
                 text = (self.files.read(one.url) or b"").splitlines()
                 kept = tuple(line for line in text if not self._lists_them(line))
                 if len(kept) < len(text):
@@ -286,6 +289,10 @@ def _staged(books: Iterable[Book]) -> Iterator[bytes]:
 def _below(url: str) -> str:
     """Give the part of a URL below the root: another connection, or another spelling of the root, names the same file."""
     return url.rpartition("/destination=")[2]
+
+
+def _is_kept(inner: str) -> bool:
+    return inner == "manifest.json" or _LIST.fullmatch(inner) is not None
 
 
 def _inner(one: Found) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_redox.exceptions import RedoxConfigError
+from airflow_provider_redox.storage import disk
 from airflow_provider_redox.storage.stores import (
     COPIES_LATE,
     StoredFile,
@@ -36,9 +37,8 @@ _BLOCK = 4 * 1024 * 1024  # drivers' own defaults go up to 50 MB, several of whi
 PATTERN = frozenset("*?[]")
 """What stores' drivers take for a pattern in a name."""
 
-
-PARTIAL = ".partial"
-"""How the name of a file ends that is being written on a disk."""
+_EXCLUSIVE: set[tuple[str, str, str]] = set()
+"""Where this process has seen that an exclusive create is one: scheme, connection and bucket."""
 
 
 class Found(NamedTuple):
@@ -92,17 +92,8 @@ class Files:
         if not self._local:
             yield from self._uploading(url)
             return
-        target = self._made(url)
-        partial = _partial(target)
-        try:
-            with open(partial, "xb", opener=_private) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)  # noqa: PTH105
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)  # noqa: PTH108
+        with disk.replacing(self._made(url)) as file:
+            yield file
 
     def _uploading(self, url: str) -> Iterator[IO[bytes]]:
         file = self.create(url)
@@ -119,7 +110,7 @@ class Files:
         Each write reaches a disk's cache at once, so that it outlives this process.
         """
         if self._local:
-            return open(self._made(url), "wb", buffering=0, opener=_private)
+            return open(self._made(url), "wb", buffering=0, opener=disk.private)
         return self._stored(url, "wb", UPLOAD_BLOCK)
 
     def abandon(self, file: IO[bytes] | StoredFile) -> None:
@@ -135,41 +126,59 @@ class Files:
             file.write(content)
 
     def write_new(self, url: str, content: bytes) -> bool:
-        """Write a whole small file if there is none, and say whether it was: of two who try at once, one does."""
-        if not self._local:
-            try:
-                with self._asking() as fs:
-                    fs.pipe_file(self._path(url), content, mode="create")
-            except FileExistsError:
-                return False
-            return True
-        target = self._made(url)
-        partial = _partial(target)
+        """Write a small JSON object if there is no such file, and return whether this call did: of two at once, one does.
+
+        The answer to an exclusive create can be lost. Then the driver repeats it, and is refused because of its own file
+        (https://github.com/aws/aws-sdk-java-v2/issues/6580, https://github.com/GoogleCloudPlatform/gcsfuse/issues/927). So
+        the object gets a member `nonce`, and what is there is read back. Content that is no JSON object has to be unlike
+        what anybody else would write. Raises what the store raises, where nothing is there.
+        """
+        content = _with_nonce(content)
         try:
-            with open(partial, "xb", opener=_private) as file:
-                file.write(content)
-            os.link(partial, target)
+            created = self.create_new(url, content)
+        except OSError:
+            there = self.read(url)
+            if there is None:
+                raise
+            return there == content
+        if created:
+            self._check_exclusive(url)
+        return created or self.read(url) == content
+
+    def create_new(self, url: str, content: bytes) -> bool:
+        """Write a whole small file if there is none. A False may be the answer to a repetition of one's own: `write_new`."""
+        if self._local:
+            return disk.create(self._made(url), content)
+        try:
+            with self._asking() as fs:
+                fs.pipe_file(self._path(url), content, mode="create")
         except FileExistsError:
             return False
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)  # noqa: PTH108
         return True
+
+    def _check_exclusive(self, url: str) -> None:
+        """Refuse a store that takes an exclusive create for a write, once for each place and process.
+
+        Some that speak S3's protocol ignore If-None-Match: https://github.com/stackshy/cloudemu/pull/657. There, each of two
+        tries would be the first.
+        """
+        place = place_of(self._place)
+        if self._local or (place.scheme, place.connection, place.bucket) in _EXCLUSIVE:
+            return
+        if self.create_new(url, _with_nonce(b"{}")):
+            raise RedoxConfigError(
+                f"{self._name}: {self._place}: the store wrote a file twice that it was asked to create only once, so it "
+                "cannot keep two tries apart. Use one that honours If-None-Match (S3) or its like"
+            )
+        _EXCLUSIVE.add((place.scheme, place.connection, place.bucket))
 
     def replace(self, url: str, content: bytes) -> None:
         """Write a whole file, small and often: it outlives this process, but not a power cut in the same second."""
         if not self._local:
             self.write(url, content)
             return
-        target = self._made(url)
-        partial = _partial(target)
-        try:
-            with open(partial, "xb", buffering=0, opener=_private) as file:
-                file.write(content)
-            os.replace(partial, target)  # noqa: PTH105
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)  # noqa: PTH108
+        with disk.replacing(self._made(url), lasting=False) as file:
+            file.write(content)
 
     def open(self, url: str) -> IO[bytes]:
         """Open a file to read from its start, a few megabytes at a time. Raises `FileNotFoundError` when there is none."""
@@ -230,6 +239,18 @@ class Files:
             for path, one in sorted(listed.items())
         ]
 
+    def names(self, url: str) -> list[str]:
+        """Give the sorted names in a folder; none when it is not there."""
+        path = self._path(url)
+        try:
+            if self._local:
+                return sorted(os.listdir(path))  # noqa: PTH208
+            with self._asking() as fs:
+                found = fs.ls(path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for one in found if (name := str(one).rstrip("/").rpartition("/")[2]))
+
     def folders(self, url: str) -> list[str]:
         """List the names of the folders in a folder; none when there is no such folder."""
         try:
@@ -250,6 +271,24 @@ class Files:
             if not self._copies_late:
                 fs.cp_file(self._path(source), self._path(target))
             fs.rm_file(self._path(source))
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file that nobody changes any more, over another one if there is one: on a store, by the store."""
+        if self._local:
+            disk.link(self._path(source), self._made(target))
+        elif self._copies_late:
+            self._carry(source, target)
+        else:
+            with self._asking() as fs:
+                fs.cp_file(self._path(source), self._path(target))
+
+    def size(self, url: str) -> int | None:
+        """Return the size of a file in bytes; None when there is none."""
+        try:
+            with self._asking() as fs:
+                return int(fs.info(self._path(url))["size"])
+        except FileNotFoundError:
+            return None
 
     def _carry(self, source: str, target: str) -> None:
         with self.open(source) as from_file, self.writing(target) as file:
@@ -274,6 +313,11 @@ class Files:
             else:
                 fs.rm_file(path)
 
+    def remove_dead(self, url: str, begins: str) -> None:
+        """Remove what killed processes left half written in a folder, of files whose names begin so. A store shows none."""
+        if self._local:
+            disk.remove_dead(self._path(url), begins)
+
     def _stored(self, url: str, mode: str, block_size: int) -> IO[bytes]:
         def open_it() -> Any:
             self._fs.invalidate_cache()
@@ -297,7 +341,7 @@ class Files:
     def _made(self, url: str) -> str:
         """Give the path of a file on a disk, its folder made."""
         path = self._path(url)
-        _make_private(Path(path).parent)
+        disk.make_private(Path(path).parent)
         return path
 
     def _path(self, url: str) -> str:
@@ -343,19 +387,9 @@ def _lead(root: str) -> str:
     return f"{scheme}{place.connection}@" if place.connection else scheme
 
 
-def _partial(path: str) -> str:
-    """Name a file that is being written: each writer's own, beside its place, and hidden from who lists results."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.{secrets.token_hex(4)}{PARTIAL}"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are not there, for their owner only; those that are there stay as they are."""
-    if folder.is_dir():
-        return
-    _make_private(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
+def _with_nonce(content: bytes) -> bytes:
+    """Make a JSON object unlike that of anybody else; what is none is left as it is."""
+    if not content.startswith(b"{"):
+        return content
+    rest = content[1:].lstrip()
+    return b'{"nonce":"%s"%s%s' % (secrets.token_hex(8).encode(), b"" if rest.startswith(b"}") else b",", rest)

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from airflow_provider_redox.storage.files import PARTIAL, PATTERN, Files, Found
+from airflow_provider_redox.storage.disk import PARTIAL
+from airflow_provider_redox.storage.files import PATTERN, Files, Found
 from airflow_provider_redox.storage.layout import safe_name
 
 _RESULT = re.compile(r"(.+)\.([A-Za-z0-9_-]+)\.\d{5,}\.[a-z]{1,6}")

@@ -63,23 +63,46 @@ class Layout:
         return f"{self.workspace}/manifest.json"
 
     @property
-    def checkpoint(self) -> str:
-        """What a next try needs to go on with a search that is not complete."""
-        return f"{self.workspace}/checkpoint"
+    def tries(self) -> str:
+        """The folder of the numbers that tries of this result took."""
+        return f"{self.workspace}/tries"
+
+    def attempted(self, attempt: int) -> str:
+        """The file that says that a try has begun, by number; see `tries.py`."""
+        return f"{self.tries}/{attempt:04d}.json"
+
+    def staged_by(self, attempt: int) -> str:
+        """The folder of what a try has written of a result that is not complete."""
+        return f"{self.staging}/{attempt:04d}"
+
+    def checkpoint(self, attempt: int) -> str:
+        """What a next try needs to go on where this one stopped."""
+        return f"{self.staged_by(attempt)}/checkpoint"
 
     def sent(self, number: int) -> str:
         """The line of something that this task sends at most once and that is no result of itself, by number."""
         return f"{self.workspace}/sent-{number:05d}.json"
 
-    @property
-    def searches(self) -> str:
-        """The list of a task's searches: a line for each says what became of it."""
-        return f"{self.workspace}/searches.ndjson"
+    def attempt(self, number: int, attempt: int) -> str:
+        """The file of an attempt to send something, by number; see `send_attempts.py`."""
+        name = f"{self.owner.name}.{number:05d}.{attempt:04d}.json"
+        return f"{self.root.rstrip('/')}/_redox/sends/{self.owner.partition}/{name}"
 
     @property
-    def searches_so_far(self) -> str:
+    def outlives_workers(self) -> bool:
+        """Whether what lies here is there when the worker is gone: a store is, and a disk that every worker mounts."""
+        from airflow.providers.common.compat.sdk import conf
+
+        on_disk = self.root.startswith(("file://", "local://"))
+        return not on_disk or conf.getboolean("redox", "output_root_is_shared", fallback=False)
+
+    def searches(self, attempt: int = 1) -> str:
+        """The list of a task's searches: a line for each says what became of it."""
+        return f"{self.workspace}/searches{f'.{attempt:04d}' if attempt > 1 else ''}.ndjson"
+
+    def searches_so_far(self, attempt: int) -> str:
         """The same list while some of them have failed and the result is not there."""
-        return f"{self.workspace}/searches.so-far.ndjson"
+        return f"{self.staged_by(attempt)}/searches.so-far.ndjson"
 
     def watermark(self, digest: str) -> str:
         """The place of the watermark of a task's searches; it belongs to no run."""
@@ -91,22 +114,30 @@ class Layout:
         """The folder of the files of a result that is not complete."""
         return f"{self.workspace}/staged"
 
-    def staged(self, kind: str, number: int, attempt: str, suffix: str = "") -> str:
-        """The place of a file of one kind while its result is not complete; each attempt has a folder of its own."""
-        return f"{self.staging}/{attempt}/{self._file(kind, number)}{suffix}"
+    def staged(self, kind: str, number: int, attempt: int, suffix: str = "") -> str:
+        """The place of a file of one kind while its result is not complete; each try has a folder of its own."""
+        return f"{self.staged_by(attempt)}/{self._file(kind, f'{number:05d}')}{suffix}"
 
-    def result(self, kind: str, number: int, suffix: str = "") -> str:
-        """The final place of a file of results of one kind."""
-        return f"{self.base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, number)}{suffix}"
+    def result(self, kind: str, number: int, suffix: str = "", *, attempt: int = 1) -> str:
+        """The final place of a file of results of one kind. Two tries never write one name: see `attempt_of`."""
+        numbered = f"{number:05d}" if attempt <= 1 else f"{attempt:04d}{number:06d}"
+        return f"{self.base}/type={safe_name(kind)}/{self.owner.partition}/{self._file(kind, numbered)}{suffix}"
 
     @property
     def own_result(self) -> re.Pattern[str]:
-        """What the URLs of this task's own files of results look like, of whatever kind."""
+        """What the URLs of this task's own files of results look like, of whatever kind: files of lines, and documents."""
         folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}"
-        return re.compile(rf"{folder}/{re.escape(self.owner.name)}\.[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?")
+        name = rf"{re.escape(self.owner.name)}\.(?:[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?|DocumentFile\.\d{{5,}}\.[a-z]{{1,6}})"
+        return re.compile(f"{folder}/{name}")
 
-    def _file(self, kind: str, number: int) -> str:
-        return f"{self.owner.name}.{safe_name(kind)}.{number:05d}.ndjson"
+    def _file(self, kind: str, numbered: str) -> str:
+        return f"{self.owner.name}.{safe_name(kind)}.{numbered}.ndjson"
+
+
+def attempt_of(url: str) -> int:
+    """Return which try of a task wrote a file of results: a later one than the first writes its number before the file's."""
+    found = re.search(r"\.(\d{5,})\.[a-z]{1,6}(?:\.gz)?$", url)
+    return int(found[1][:-6]) if found and len(found[1]) >= 10 else 1
 
 
 def safe_name(name: str) -> str:

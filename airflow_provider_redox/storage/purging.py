@@ -39,6 +39,7 @@ _KEPT_OF_A_SEND = (
     "sent_at",
     "open_from",
     "open_until",
+    "attempt",
     "facts",
     "log_ids",
 )

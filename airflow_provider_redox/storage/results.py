@@ -1,8 +1,9 @@
 """The result of a search: NDJSON by resource type, visible only when it is whole.
 
 Lines are written to staged parts in the task's workspace. After so many pages or bytes the parts under way are ended
-and new ones begun, so that the boundaries depend on the pages alone. `commit` moves the parts to their places and
-writes the manifest last: the manifest is what says that a result is there.
+and new ones begun, so that the boundaries depend on the pages alone. `commit` copies the parts to their places and
+writes the manifest last: the manifest is what says that a result is there. Each try writes under names of its own, and one
+that was overtaken stops: see `tries.py`.
 
 With a checkpoint, a try that is killed or fails can be taken up by the next: on a disk after every page, on an object
 store after every segment, as a store shows a file only when it is complete. Without one, nothing of a failed try is
@@ -12,20 +13,22 @@ left.
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from airflow_provider_redox.protocol import jsontext
+from airflow_provider_redox.exceptions import RedoxSupersededError
 from airflow_provider_redox.protocol.validation import VALIDATION_OUTCOMES
 from airflow_provider_redox.storage.checkpoint import Checkpoint, Point, Saved
+from airflow_provider_redox.storage.documents import DOCUMENTS, documents_in
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.parts import BrokenPartError, Part, Written, blocks, lines, suffix_of
+from airflow_provider_redox.storage.sweeping import remove_staged, staged, sweep
+from airflow_provider_redox.storage.tries import Tries
 
 OUTCOMES = "OperationOutcome"
 SEARCHES = "Searches"
@@ -48,7 +51,8 @@ class Results:
     """A result being written. A context manager: leave it with an error, and nothing is visible.
 
     :param compression: `gzip`, or None.
-    :param checkpoint: where the state is kept for a next try; None when a next try begins anew.
+    :param checkpoint: keeps the state for a next try; None when a next try begins anew.
+    :param tries: the tries of this result, where this one has begun before.
     """
 
     def __init__(
@@ -59,16 +63,17 @@ class Results:
         compression: str | None = None,
         checkpoint: Checkpoint | None = None,
         limits: Limits | None = None,
+        tries: Tries | None = None,
     ) -> None:
         self._layout = layout
         self._files = files or Files(layout.root, name=layout.argument)
         self._checkpoint = checkpoint
         self._limits = limits or Limits()
         self._suffix = suffix_of(compression)
-        self._attempt = secrets.token_hex(4)
+        self._tries = tries or Tries(self._files, layout)
         self._progress = msgspec.Raw(b"null")
-        self._obsolete: list[str] = []
-        self._whole = self._was_whole = False
+        self._whole = self._hopeless = self._done = False
+        self._taken_from = 0
         self._segment = 0
         self._clear()
 
@@ -79,8 +84,8 @@ class Results:
         self._pages = 0
 
     def __enter__(self) -> Results:
-        if self._checkpoint is None:
-            self._files.remove(self._layout.staging)
+        if not self._tries.number:
+            self._tries.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -88,20 +93,35 @@ class Results:
             part.abandon()
         if self._checkpoint is not None:
             self._checkpoint.close()
-        if self._checkpoint is None or not self._checkpoint.exists:
-            self._tidy(self._layout.staging, self._files.remove)
+        if isinstance(error, RedoxSupersededError):
+            self._sweep_for_later()
+        elif not self._done and (self._hopeless or self._checkpoint is None):
+            self._remove_traces()
 
-    def restore(self, note: Callable[[str, bytes], None]) -> bytes | None:
+    def _remove_traces(self) -> None:
+        """Leave nothing of a result that no next try goes on with: of this one, and of those that are over where none heals."""
+        number = self._tries.number
+        for old in staged(self._files, self._layout, number) if self._hopeless else [number]:
+            remove_staged(self._files, self._layout, old)
+        self._tries.forget(number)
+
+    def _sweep_for_later(self) -> None:
+        """Remove what this try wrote, if the one that took over needs none of it any more."""
+        later = self._tries.committed()
+        if later is not None and later.number > self._tries.number:
+            self._sweep(later.number, later.manifest)
+
+    def restore(self, note: Callable[[str, bytes], None], left: Callable[[bytes], None] = lambda _: None) -> bytes | None:
         """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.
 
         :param note: is told each line that stands already, with its kind.
+        :param left: is told each line that an earlier try had received and this one does not take up.
         """
-        saved = self._checkpoint.load() if self._checkpoint else None
-        if saved is not None:
-            moved = [self._final(part) for part in saved.parts] if saved.whole else []
-            self._obsolete = [*saved.obsolete, *moved]  # what this result does not replace is removed with it
-        if self._checkpoint is None or saved is None or not self._checkpoint.is_usable(saved):
-            self.begin_anew()
+        saved = self._latest_saved()
+        usable = saved is not None and self._checkpoint is not None and self._checkpoint.is_usable(saved)
+        self._tell_left(saved if usable else None, left)
+        if saved is None or not usable:
+            self._save()
             return None
         try:
             self._take_up(saved, note)
@@ -112,38 +132,66 @@ class Results:
         self._save(tries=saved.tries + 1)
         return bytes(saved.point.progress)
 
+    def _latest_saved(self) -> Saved | None:
+        """Return what the latest try of those before this one has saved."""
+        if self._checkpoint is None:
+            return None
+        for number in staged(self._files, self._layout, self._tries.number - 1):
+            saved = self._checkpoint.load(self._layout.checkpoint(number))
+            if saved is not None:
+                return saved
+        return None
+
+    def _tell_left(self, saved: Saved | None, left: Callable[[bytes], None]) -> None:
+        """Tell what earlier tries had received, whole lines as they stand in their parts, but for parts that are taken up."""
+        taken = {part.url: part.size for part in saved.parts} if saved else {}
+        for number in staged(self._files, self._layout, self._tries.number - 1):
+            folder = self._layout.staged_by(number)
+            for url in (f"{folder}/{name}" for name in self._files.names(folder)):
+                if url.endswith((".ndjson", ".ndjson.gz")) and taken.get(url) != self._files.size(url):
+                    for line in self._lines_left(url):
+                        left(line)
+
+    def _lines_left(self, url: str) -> Iterator[bytes]:
+        try:
+            with self._files.open(url) as file:
+                pieces = iter(lambda: file.read(1024 * 1024), b"")
+                yield from lines(pieces, compressed=url.endswith(".gz"))
+        except (FileNotFoundError, BrokenPartError):  # it is half written, or gone
+            return
+
     def _take_up(self, saved: Saved, note: Callable[[str, bytes], None]) -> None:
         for part in saved.parts:
             self._tell_lines(part, self._place(part, saved), note)
         for earlier in saved.point.started:
             self._tell_lines(earlier, earlier.url, note)
             self._part(earlier.kind, earlier.number).take_over(earlier)
-        self._parts, self._was_whole = list(saved.parts), saved.whole
+        self._parts, self._taken_from = list(saved.parts), saved.attempt
         self._numbers = {part.kind: part.number + 1 for part in saved.parts}
         self._pages, self._progress = saved.point.pages, saved.point.progress
         self._whole = saved.whole
 
     def _place(self, part: Written, saved: Saved) -> str:
-        """Say where a part lies: a try that was killed while it made its result visible has moved some."""
-        return part.url if not saved.whole or self._files.exists(part.url) else self._final(part)
+        """Say where a part lies: a try that was killed when its result was visible has removed some that it had staged."""
+        return part.url if not saved.whole or self._files.exists(part.url) else self._final(part, saved.attempt)
 
     def _tell_lines(self, part: Written, url: str, note: Callable[[str, bytes], None]) -> None:
         for line in lines(blocks(self._files, part, url), compressed=bool(self._suffix)):
             note(part.kind, line)
 
     def begin_anew(self) -> None:
-        """Take away what an earlier try left. A place that cannot be written is found here, before the first page."""
-        self.discard()
-        self._save()
-
-    def discard(self) -> None:
-        """Take away what is staged, and the checkpoint; what follows begins anew."""
+        """Begin as a try of its own: what was written so far stays until there is a result, or none will be."""
         for part in self._open.values():
             part.abandon()
         self._clear()
-        if self._checkpoint is not None:
-            self._checkpoint.remove()
-        self._files.remove(self._layout.staging)
+        self._progress, self._whole, self._segment = msgspec.Raw(b"null"), False, 0
+        self._tries.check()
+        self._tries.begin()
+        self._save()
+
+    def discard(self) -> None:
+        """Have nothing of this result left when it is left with an error: no next try can heal it."""
+        self._hopeless = True
 
     def write(self, kind: str, lines: list[bytes]) -> None:
         """Add lines, each one JSON document, to the part of a kind (a resource type or a data model)."""
@@ -178,7 +226,7 @@ class Results:
         """Keep what was written for a next try, though this one is to fail. Gives the URL of the list of searches so far."""
         self._end_segment()
         self._save()
-        return self._list_searches(self._layout.searches_so_far)
+        return self._list_searches(self._layout.searches_so_far(self._tries.number))
 
     def _end_segment(self) -> None:
         for part in self._open.values():
@@ -191,53 +239,63 @@ class Results:
         return Point(self._progress, [part.written for part in self._open.values()], self._pages)
 
     def _save(self, *, tries: int = 0) -> None:
-        """Put down the state; what follows on a disk goes to a journal of this try, one for each segment."""
+        """Put down the state; what follows on a disk goes to a journal of this try, one for each segment.
+
+        Raises `RedoxSupersededError` when a later try has begun.
+        """
         if self._checkpoint is None:
             return
+        self._tries.check()
         self._segment += 1
-        place = f"{self._layout.staging}/{self._attempt}/journal.{self._segment:05d}"
+        number = self._tries.number
+        place = f"{self._layout.staged_by(number)}/journal.{self._segment:05d}"
         journal = place if self._files.shows_writes and not self._whole else ""
-        self._checkpoint.save(
-            Saved(self._checkpoint.search, self._point, self._parts, journal, self._whole, self._obsolete, tries)
-        )
+        saved = Saved(self._checkpoint.search, self._point, self._parts, journal, self._whole, tries, number)
+        self._checkpoint.save(self._layout.checkpoint(number), saved)
 
     def commit(self, *, transaction_time: str, request: str, extension: dict[str, Any]) -> dict[str, Any]:
-        """Make the result visible and give its manifest, in the shape of a FHIR Bulk Data manifest."""
+        """Make the result visible and give its manifest, in the shape of a FHIR Bulk Data manifest.
+
+        Raises `RedoxSupersededError` when a later try has begun.
+        """
         self._end_segment()
-        self._obsolete = sorted({*self._obsolete, *self._earlier_urls()})
         self._whole = True
         self._save()
-        self._files.remove(self._layout.manifest)
-        searches = self._list_searches(self._layout.searches)
-        parts = [part for part in self._parts if part.kind != SEARCHES]
-        entries = [self._publish(part) for part in sorted(parts, key=lambda part: (part.kind, part.number))]
+        number = self._tries.number
+        try:
+            searches = self._list_searches(self._layout.searches(number))
+            parts = [part for part in self._parts if part.kind != SEARCHES]
+            entries = [self._publish(part) for part in sorted(parts, key=lambda part: (part.kind, part.number))]
+        except (FileNotFoundError, BrokenPartError):
+            self._tries.check()  # it is likely that a later try has removed them
+            raise
         manifest = {
             "transactionTime": transaction_time,
             "request": request,
             "requiresAccessToken": False,
             "output": [entry for entry in entries if entry["type"] not in _BESIDE],
             "error": [entry for entry in entries if entry["type"] in _BESIDE],
-            "extension": extension if searches is None else {**extension, "searches": searches},
+            "extension": {
+                **extension,
+                **({} if searches is None else {"searches": searches}),
+                **({} if number == 1 else {"attempt": number}),
+            },
         }
-        self._files.write(self._layout.manifest, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-        self._remove_obsolete({searches, *(entry["url"] for entry in entries)})
+        self._tries.commit(manifest)
+        self._done = True
+        self._sweep(number, manifest)
         return manifest
 
-    def _remove_obsolete(self, current: set[str | None]) -> None:
-        """Remove files of the earlier result. The checkpoint goes last: until then a killed try ends what is left here."""
-        old = [*self._obsolete, self._layout.searches_so_far, self._layout.searches]
-        for url in old:
-            if url not in current:
-                self._tidy(url, self._files.remove_file)
-        self._tidy(self._layout.staging, self._files.remove)
-        self._tidy(self._layout.checkpoint, self._files.remove_file)
-
-    def _tidy(self, url: str, remove: Callable[[str], None]) -> None:
-        """Remove what is of no more use. The result stands, or has failed, already: a failure here is only told."""
-        try:
-            remove(url)
-        except Exception as error:  # noqa: BLE001  (each store has errors of its own)
-            _log.warning("A file of an earlier try could not be removed (%s): %s", type(error).__name__, url)
+    def _sweep(self, number: int, manifest: Mapping[str, Any]) -> None:
+        """Remove what the tries up to this one left and the manifest does not name."""
+        entries = [*manifest["output"], *manifest["error"]]
+        kept = {entry["url"] for entry in entries} | {manifest["extension"].get("searches", "")}
+        if number == 1:
+            remove_staged(self._files, self._layout, number)
+            return
+        for entry in entries:
+            kept |= documents_in(self._files, entry["url"]) if entry["type"] == DOCUMENTS else set()
+        sweep(self._files, self._layout, self._tries, number, kept)
 
     def _list_searches(self, url: str) -> str | None:
         """Write the list of searches, in their order, the last line of each: one that failed may have been made again."""
@@ -254,36 +312,22 @@ class Results:
         return url
 
     def _part(self, kind: str, number: int) -> Part:
-        url = self._layout.staged(kind, number, self._attempt, self._suffix)
+        url = self._layout.staged(kind, number, self._tries.number, self._suffix)
         self._open[kind] = Part(self._files, kind, number, url)
         return self._open[kind]
 
     def _publish(self, part: Written) -> dict[str, Any]:
-        place = self._final(part)
-        if not self._was_whole or self._files.exists(part.url):
-            self._files.move(part.url, place)
+        """Copy a part to its place. What was staged stays until the result is visible: another try may need it."""
+        place = self._final(part, self._tries.number)
+        taken = self._final(part, self._taken_from) if self._taken_from else part.url
+        self._files.copy(part.url if self._files.exists(part.url) else taken, place)
+        if self._files.size(place) != part.size:
+            raise BrokenPartError
         return {"type": part.kind, "url": place, "count": part.count, "sha256": part.sha256}
 
-    def _final(self, part: Written) -> str:
-        return self._layout.result(part.kind, part.number, ".gz" if part.url.endswith(".gz") else "")
-
-    def _earlier_urls(self) -> set[str]:
-        """Give the files of an earlier result of the same task, so that none of them outlives this one."""
-        text = self._files.read(self._layout.manifest)
-        manifest = jsontext.stored(text, _Manifest) or _Manifest()
-        found = {entry.url for entry in (*manifest.output, *manifest.error)}
-        own = self._layout.own_result
-        return {url for url in found if own.fullmatch(url)}  # what lies on a store may have been put there
+    def _final(self, part: Written, attempt: int) -> str:
+        return self._layout.result(part.kind, part.number, ".gz" if part.url.endswith(".gz") else "", attempt=attempt)
 
 
 class _Listed(msgspec.Struct):
     index: int
-
-
-class _File(msgspec.Struct):
-    url: str
-
-
-class _Manifest(msgspec.Struct):
-    output: list[_File] = []
-    error: list[_File] = []

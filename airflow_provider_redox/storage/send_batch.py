@@ -25,6 +25,7 @@ from airflow_provider_redox.exceptions import (
 from airflow_provider_redox.protocol.jsontext import stored
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.moved import elsewhere
+from airflow_provider_redox.storage.send_attempts import superseded
 from airflow_provider_redox.storage.send_record import OPEN, Trace, facts_of, line_of
 
 if TYPE_CHECKING:
@@ -118,6 +119,11 @@ class BatchState:
         place = self._place(plan.generation, f"{number:06d}.{attempt:02d}.intents.json")
         return self._files.write_new(place, msgspec.json.encode(intents))
 
+    def intended(self, plan: Plan, number: int, attempt: int) -> bool:
+        """Return whether anybody has written down this attempt, or begun a later batch."""
+        attempted = self._place(plan.generation, f"{number:06d}.{attempt:02d}.intents.json")
+        return self._files.exists(attempted) or self._files.exists(self._place(plan.generation + 1, "plan.json"))
+
     def note(self, plan: Plan, number: int, attempt: int, lines: Iterable[bytes]) -> None:
         """Write the results so far."""
         place = self._place(plan.generation, f"{number:06d}.{attempt:02d}.results.ndjson")
@@ -186,13 +192,20 @@ class MessageRecord:
     :param earlier: what earlier tries left; a message that is new was not sent, and carries the time of its segment.
     """
 
-    def __init__(self, url: str, known: Mapping[str, Any], earlier: Trace, may_begin: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        url: str,
+        known: Mapping[str, Any],
+        earlier: Trace,
+        may_begin: Callable[[], bool],
+        overtaken: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.url = url
         self.outcome = ""
         self.line = b""
         self.log_ids: tuple[str, ...] = ()
         self.trace = earlier
-        self._known, self._earlier, self._may_begin = known, earlier, may_begin
+        self._known, self._earlier, self._may_begin, self._overtaken = known, earlier, may_begin, overtaken
         self.begun = False
 
     def earlier(self) -> Trace:
@@ -204,6 +217,16 @@ class MessageRecord:
         if not self._may_begin():
             raise RedoxTransportError("not sent: the batch is being ended")
         self.trace, self.begun = trace, True
+
+    def leaves(self) -> None:
+        """Look once more, directly before the bytes leave. Raises `RedoxSupersededError` when a later try took over."""
+        if self.is_overtaken:
+            raise superseded()
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether a later try sends this message now."""
+        return self._overtaken()
 
     def accepted(self, *, log_ids: tuple[str, ...], trace_id: str | None, facts: Mapping[str, Any] | None = None) -> str:
         """Say that Redox took it."""

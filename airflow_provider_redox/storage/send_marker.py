@@ -2,7 +2,8 @@
 
 It is an Airflow Variable of its own for each task instance, `redox_send__<hash>`. Every worker sees it, and unlike
 the task state of Airflow 3.3 it outlives a clear. It is written before the request leaves and taken away when the
-outcome stands in storage; what is left are the sends of which nobody knows.
+outcome stands in storage that outlives the worker; where that is a worker's own disk, the mark of what was accepted stays,
+as a disk counts as nothing. What else is left are the sends of which nobody knows.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     :param hash: the keyed hash of what was sent.
     :param batch: the name of a batch; see `send_batch.py`. Empty for a single message.
     :param segment: up to which segment of the batch messages may have left.
+    :param attempt: of a single message; see `send_attempts.py`.
     """
 
     status: str
     hash: str
     batch: str = ""
     segment: int = -1
+    attempt: int = 0
 
     @property
     def name(self) -> str:
@@ -88,27 +91,36 @@ class VariableMarker:
 
 
 class NoMarker:
-    """Outside a task there is no try after this one, and Airflow 3 has no way to write."""
+    """Outside a task there is no try after this one, and Airflow 3 has no way to write: a mark that only this object knows."""
+
+    def __init__(self) -> None:
+        self._mark: Mark | None = None
 
     def read(self) -> Mark | None:
-        """Give None."""
+        """Give the mark, None when there is none."""
+        return self._mark
 
     def write(self, mark: Mark) -> None:
-        """Do nothing."""
+        """Put a mark here."""
+        self._mark = mark
 
     def clear(self) -> None:
-        """Do nothing."""
+        """Take it away."""
+        self._mark = None
 
 
-def marker_of(ti: Any) -> Marker:
-    """Give the marker of a task instance, or one that does nothing where no task is running."""
+def marker_of(ti: Any, number: int = 0) -> Marker:
+    """Give the marker of a task instance, or one that does nothing where no task is running.
+
+    :param number: tells apart what one task sends.
+    """
     from airflow.providers.common.compat.sdk import get_current_context
 
     try:
         get_current_context()
     except Exception:  # noqa: BLE001  (each Airflow has its own error for "not in a task")
         return NoMarker()
-    instance = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index)))
+    instance = "\0".join((ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index), *([str(number)] if number else [])))
     return VariableMarker(f"redox_send__{hashlib.sha256(instance.encode()).hexdigest()[:32]}")
 
 

@@ -1,8 +1,8 @@
 """What became of a message: a line in storage, and while it is open a marker in Airflow's database.
 
-The line is written before the message leaves, so that storage that cannot be written is found in time, and again when
-its fate is known; the marker likewise. Whoever comes later, a retry, a clear, another worker, reads both. They hold
-codes, IDs and a keyed hash, no content.
+Before the message leaves, its attempt is made, which only one of two tries can do; then the line and the marker are written,
+and again when its fate is known. Whoever comes later, a retry, a clear, another worker, reads all three. They hold codes, IDs
+and a keyed hash, no content.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from airflow_provider_redox.exceptions import (
     RedoxError,
     RedoxProtocolError,
     RedoxSecurityError,
+    RedoxSupersededError,
     RedoxTransportError,
 )
 from airflow_provider_redox.protocol import jsontext
 from airflow_provider_redox.protocol.instants import utc
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.moved import elsewhere
+from airflow_provider_redox.storage.send_attempts import Attempts, superseded
 from airflow_provider_redox.storage.send_marker import Mark, Marker, NoMarker
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Trace(msgspec.Struct):
         first try of this message began, also where a later one sent it.
     :param open_from: when what may have arrived left at the earliest; 0 when it did not say.
     :param open_until: when it left at the latest. While it is being sent: the latest that is possible.
+    :param attempt: which attempt of a single message this is of.
     """
 
     outcome: str
@@ -56,6 +59,7 @@ class Trace(msgspec.Struct):
     log_ids: list[str] = []
     trace_id: str | None = None
     facts: dict[str, Any] = {}
+    attempt: int = 0
 
 
 class SendRecord:
@@ -64,27 +68,45 @@ class SendRecord:
     :param url: where the line is, such as `layout.result("DataModelPost", 0)`.
     :param known: what the line says of the message whatever becomes of it.
     :param again: whether there was a try before this one.
+    :param number: tells apart what one task sends.
     """
 
     def __init__(
-        self, layout: Layout, url: str, *, known: Mapping[str, Any], marker: Marker | None = None, again: bool = False
+        self,
+        layout: Layout,
+        url: str,
+        *,
+        known: Mapping[str, Any],
+        marker: Marker | None = None,
+        again: bool = False,
+        number: int = 0,
     ) -> None:
         self._files, self._layout, self._again = Files(layout.root, name=layout.argument), layout, again
         self.url = url
         self._known = {"index": 0, **known}
         self._marker: Marker = marker or NoMarker()
-        self._marked = False
+        self._mark: Mark | None = None
+        self._attempts = Attempts(self._files, layout, number)
+        self._begun = False
         self._trace = Trace("sending")
 
     def earlier(self) -> Trace | None:
         """Give what an earlier try left; a line or a marker that cannot be read means that something was sent.
 
-        The line is written first, each time, and so it is the newer; but a marker that knows more than `sending` was written
-        because the line could not be.
+        Of line, marker and attempt the one of the latest attempt counts, and an attempt that left no word may have sent. Of
+        one attempt the line is written first, each time, and so it is the newer; but a marker that knows more than `sending`
+        was written because the line could not be, or might be lost.
         """
-        line, mark = self._line(), self._marker.read()
-        if mark is not None and (line is None or (line.outcome == "sending" and mark.status != "sending")):
-            line = Trace(mark.status, mark.hash, line.sent_at if line else 0.0)
+        line, self._mark = self._line(), self._marker.read()
+        mark, attempt = self._mark, line.attempt if line else 0
+        if mark is not None and (
+            line is None or mark.attempt > attempt or (mark.attempt == attempt and line.outcome == "sending" != mark.status)
+        ):
+            line = Trace(mark.status, mark.hash, line.sent_at if line else 0.0, attempt=mark.attempt)
+        left = self._attempts.look(line.attempt if line else 0)
+        if left is not None:
+            line = jsontext.stored(left, Trace) or Trace("sending")
+            line.attempt = self._attempts.latest
         self._trace = line or self._trace  # a try that settles what another one sent says so of the same message
         return line
 
@@ -102,11 +124,27 @@ class SendRecord:
         return None if text is None else jsontext.stored(text, Trace) or Trace("sending")
 
     def begin(self, trace: Trace) -> None:
-        """Say that a message leaves. Raises when that cannot be said: then it must not leave."""
-        self._trace = trace
+        """Take the next attempt, and say that a message leaves. Raises when that cannot be said: then it must not leave.
+
+        Raises `RedoxSupersededError` when another try has come first.
+        """
+        trace.attempt = self._attempts.latest + 1
+        if self._marker.read() != self._mark:
+            raise superseded()
+        self._attempts.begin(msgspec.json.encode(trace))
+        self._trace, self._begun = trace, True
         self._note("sending")
-        self._marker.write(Mark("sending", trace.hash))
-        self._marked = True
+        self._say("sending")
+
+    def leaves(self) -> None:
+        """Look once more, directly before the bytes leave. Raises `RedoxSupersededError` when another try took over."""
+        if self._attempts.is_overtaken:
+            raise superseded()
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another try has begun to send since this one looked."""
+        return self._attempts.is_overtaken
 
     def accepted(
         self, *, log_ids: tuple[str, ...], trace_id: str | None, facts: Mapping[str, Any] | None = None
@@ -114,12 +152,18 @@ class SendRecord:
         """Say that Redox took it. Gives the URL of the line, or None when storage failed: taken it is all the same."""
         more = {"facts": facts} if facts else {}
         try:
+            if self.is_overtaken:  # the line is the later try's
+                _log.warning("The message was accepted, log IDs %s, but another try of this task took over.", log_ids)
+                return None
             self._note("accepted", log_ids=list(log_ids), trace_id=trace_id, **more)
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The message was accepted, log IDs %s, but the result could not be stored.", log_ids)
-            self._mark("accepted")
+            self._say_if_possible("accepted")
             return None
-        self._marker.clear()
+        if self._layout.outlives_workers:
+            self._clear()
+        else:
+            self._say_if_possible("accepted")
         return self.url
 
     def failed(self, error: RedoxError, outcome: str, until: float) -> None:
@@ -127,21 +171,34 @@ class SendRecord:
 
         :param until: now, in seconds since the epoch: it cannot leave any later.
         """
+        if not self._begun:
+            return  # nothing has changed
         self._trace.open_until = until
         try:
+            if self.is_overtaken:
+                return
             self._note(outcome, **facts_of(error))
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The result could not be stored.")
-            if self._marked and outcome not in OPEN:
-                self._mark(outcome)
+            if outcome not in OPEN:
+                self._say_if_possible(outcome)
             return
         if outcome not in OPEN:
-            self._marker.clear()
+            self._clear()
 
-    def _mark(self, outcome: str) -> None:
-        """Let the marker say what the line could not."""
+    def _say(self, outcome: str) -> None:
+        mark = Mark(outcome, self._trace.hash, attempt=self._trace.attempt)
+        self._marker.write(mark)
+        self._mark = mark
+
+    def _say_if_possible(self, outcome: str) -> None:
+        """Let the marker say what the line could not, or might not for long."""
         with contextlib.suppress(RedoxError):
-            self._marker.write(Mark(outcome, self._trace.hash))
+            self._say(outcome)
+
+    def _clear(self) -> None:
+        self._marker.clear()
+        self._mark = None
 
     def _note(self, outcome: str, **facts: Any) -> None:
         self._files.write(self.url, line_of(self._known, self._trace, outcome, facts))
@@ -149,7 +206,13 @@ class SendRecord:
 
 def line_of(known: Mapping[str, Any], trace: Trace, outcome: str, facts: Mapping[str, Any]) -> bytes:
     """Make the line that says what became of a message."""
-    left = {"hash": trace.hash, "sent_at": trace.sent_at, "open_from": trace.open_from, "open_until": trace.open_until}
+    left: dict[str, Any] = {
+        "hash": trace.hash,
+        "sent_at": trace.sent_at,
+        "open_from": trace.open_from,
+        "open_until": trace.open_until,
+    }
+    left |= {"attempt": trace.attempt} if trace.attempt else {}
     return msgspec.json.encode({**known, "outcome": outcome, "at": _now(), **left, **facts}) + b"\n"
 
 
@@ -171,7 +234,7 @@ def outcome_of(error: RedoxError) -> str:
     """
     if getattr(error, "log_ids", None) or error.may_have_arrived:
         return "ambiguous"
-    if isinstance(error, RedoxAuditError):
+    if isinstance(error, RedoxAuditError | RedoxSupersededError):
         return "unsent"
     if isinstance(error, RedoxTransportError):
         return "ambiguous" if error.sent else "unsent"

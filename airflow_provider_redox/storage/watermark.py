@@ -86,16 +86,16 @@ class Increment:
             self._recent[key] = instant_of(last_updated)
 
     def move(self, watermark: str | None) -> None:
-        """Move the watermark; never back, and not when nothing was found."""
-        earlier = self._record.watermark if self._record else ""
-        if not watermark or watermark < earlier:
+        """Move the watermark; never back, also where another try has moved it meanwhile, and not when nothing was found."""
+        record = self._load() if watermark else None
+        if not watermark or watermark < (record.watermark if record else ""):
             return
         begin = instant(datetime.fromisoformat(watermark) - OVERLAP)
-        latest = self._unsealed(self._record.known) if self._record else set()
+        latest = self._unsealed(record.known) if record else set()
         still = {*latest, *(key for key, moment in self._recent.items() if moment >= begin)}
         known = b"".join(key.to_bytes(_WIDTH) for key in sorted(still)[:KNOWN_AT_MOST])
-        record = Record(watermark, self._run, instant(datetime.now(UTC)), self._seal.close(known), self._before)
-        self._files.write(self._url, msgspec.json.encode(record) + b"\n")
+        moved = Record(watermark, self._run, instant(datetime.now(UTC)), self._seal.close(known), self._before)
+        self._files.write(self._url, msgspec.json.encode(moved) + b"\n")
 
     def _load(self) -> Record | None:
         """Read the record. One that is damaged is like none: everything is asked for, nothing is lost."""

@@ -26,8 +26,8 @@ def markers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mark]:
     """The metadata database's markers, for tests that run outside of Airflow: what `marker_of` gives keeps them here."""
     kept: dict[str, Mark] = {}
 
-    def marker_of(ti: Any) -> SimpleNamespace:
-        name = f"{ti.run_id}/{ti.task_id}"
+    def marker_of(ti: Any, number: int = 0) -> SimpleNamespace:
+        name = f"{ti.run_id}/{ti.task_id}" + (f"/{number}" if number else "")
         return SimpleNamespace(
             read=lambda: kept.get(name), write=lambda mark: kept.update({name: mark}), clear=lambda: kept.pop(name, None)
         )
@@ -35,6 +35,12 @@ def markers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mark]:
     for module in (send_marker, posting, batching):
         monkeypatch.setattr(module, "marker_of", marker_of)
     return kept
+
+
+@pytest.fixture
+def shared_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say that the output root outlives the worker, so that no marker of what was accepted has to stay."""
+    monkeypatch.setenv("AIRFLOW__REDOX__OUTPUT_ROOT_IS_SHARED", "True")
 
 
 @pytest.fixture

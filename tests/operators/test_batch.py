@@ -308,6 +308,7 @@ def test_what_nobody_knows_is_listed_and_the_rest_is_sent(batch: Batch, sandbox:
     assert (mark.status, len(mark.batch), mark.segment) == ("sending", 16, 2)
 
 
+@pytest.mark.usefixtures("shared_disk")
 def test_what_nobody_knows_is_sent_again_if_the_author_says_so(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
     """`on_ambiguous="resend"` sends those again, and those only, with the same bytes."""
     lose(sandbox, 2, 7)
@@ -321,6 +322,7 @@ def test_what_nobody_knows_is_sent_again_if_the_author_says_so(batch: Batch, san
     assert markers == {}
 
 
+@pytest.mark.usefixtures("shared_disk")
 def test_a_refused_message_fails_the_task_at_the_end(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
     """All the others are sent first; a later try sends the refused ones again, unless refusals are to be recorded."""
     refuse(sandbox, 3)
@@ -441,6 +443,7 @@ def test_a_batch_that_was_sent_under_another_name_is_not_sent_again(
     assert len(arrived(sandbox)) == 10
 
 
+@pytest.mark.usefixtures("shared_disk")
 def test_storage_that_is_gone_is_noticed_by_the_marker(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
     """With the disk gone the database knows that a batch was open, and nothing is sent until the author says so."""
     lose(sandbox, 2)
@@ -464,6 +467,14 @@ def test_what_was_accepted_beside_a_refused_message_is_not_sent_again_without_st
     shutil.rmtree(batch.output.removeprefix("file://"))
     assert "storage has nothing of it any more" in batch.fails(RedoxAmbiguousOutcomeError, AGAIN)
     assert len(arrived(sandbox)) == 9
+
+
+def test_a_batch_that_is_over_is_known_without_its_disk(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):
+    """A worker's disk counts as nothing: the marker stays, and a clear without `resend` sends nothing again."""
+    assert batch.post()["accepted"] == 10
+    shutil.rmtree(batch.output.removeprefix("file://"))
+    assert "storage has nothing of it any more" in batch.fails(RedoxAmbiguousOutcomeError, CLEARED)
+    assert len(arrived(sandbox)) == 10
 
 
 def test_a_segment_whose_state_is_gone_is_noticed(batch: Batch, sandbox: Sandbox, markers: dict[str, Mark]):

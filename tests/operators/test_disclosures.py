@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import gzip
 import json
 import logging
 import re
@@ -507,6 +509,49 @@ def test_killed_between_result_and_record(
     assert named == {line["subject"]["reference"] for line in lines}
     again = redox_connection.ledger("Observation")[asked:]
     assert len(again) < asked  # what was there already is in the record, though it was not asked for again
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_what_a_killed_try_had_received_is_on_record(
+    execute: Execute, audit: Path, redox_connection: Sandbox, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
+    """Its successor asks something else, and discards what was written: the patients are on record before it is removed."""
+    from airflow_provider_redox.operators.pulls import drain
+    from airflow_provider_redox.storage.results import Results
+
+    class KilledError(BaseException):
+        """What the kernel does, as far as a test in one process can do it."""
+
+    monkeypatch.setattr(drain, "PAGES_OF_A_PART", 2)
+    pages = iter(range(4))
+    with monkeypatch.context() as dying:
+
+        def write_page(*arguments: Any, real: Callable[..., Any] = Results.write_page) -> None:
+            real(*arguments)
+            if next(pages) == 2:
+                raise KilledError
+
+        dying.setattr(Results, "write_page", write_page)
+
+        def closed(results: Results, *_: object) -> None:  # as the kernel does
+            for part in results._open.values():
+                part.abandon()
+            assert results._checkpoint is not None
+            results._checkpoint.close()
+
+        dying.setattr(Results, "__exit__", closed)
+        dying.setattr(RedoxHook().client.__class__, "on_record", lambda *_: contextlib.nullcontext())
+        search = {"task_id": "s", "resource_type": "Observation", "compression": compression}
+        with pytest.raises(KilledError):
+            execute(RedoxFhirSearchOperator(search_params=DIABETICS, **search))
+    assert not audit.exists()
+    staged = list((audit.parent / "results").rglob("staged/*/s.Observation*"))
+    content = b"".join(gzip.decompress(one.read_bytes()) if compression else one.read_bytes() for one in staged)
+    received = set(re.findall(rb'"subject":{"reference":"Patient/([^"]+)', content))
+    assert len(received) > 5
+    execute(RedoxFhirSearchOperator(search_params={"_id": "no-such"}, **search))
+    assert {one.rpartition("/")[2].encode() for one in people(audit)} == received
+    assert not list((audit.parent / "results").rglob("staged/*"))
 
 
 @pytest.mark.parametrize("ended", [TimeoutError, SystemExit, OSError])

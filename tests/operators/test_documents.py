@@ -66,6 +66,19 @@ def files_in(output: Path) -> list[Path]:
     return sorted(path for path in output.rglob("*.DocumentFile.*"))
 
 
+def test_what_a_killed_try_left_half_written_goes(redox_connection: Sandbox, tmp_path: Path):
+    """A document that was being written when the worker died is removed by the next success, and so are replaced ones."""
+    data = base64.b64encode(PDF).decode()
+    found = listed(tmp_path / "in", reference("1", {"contentType": "application/pdf", "data": data}))
+    download(tmp_path / "out", manifest=found)
+    (whole,) = files_in(tmp_path / "out")
+    dead = whole.with_name(f".{whole.name}.0a1b2c3d.partial")
+    dead.write_bytes(b"half of a document")
+    (entry,) = entries(download(tmp_path / "out", manifest=found))
+    assert [f"file://{path}" for path in files_in(tmp_path / "out")] == [entry["url"]]
+    assert not whole.exists()
+
+
 def test_the_documents_of_a_search(redox_connection: Sandbox, tmp_path: Path):
     """What the references of a search point to is in files, each listed with type, size, checksum and where it came from."""
     redox_connection.settings(patient_search_rule=False)

@@ -226,10 +226,13 @@ def test_what_nobody_knows_is_sent_again_if_the_author_says_so(execute: Callable
 def test_a_worker_whose_disk_is_gone_leaves_a_marker(
     execute: Callable[..., Any], output: str, sandbox: Sandbox, markers: dict[str, Mark]
 ):
-    """What is open is known from the database alone; what has ended leaves nothing there."""
+    """What was accepted, and what is open, is known from the database alone."""
     execute(operator(output, **POST))
-    assert markers == {}
+    assert [mark.status for mark in markers.values()] == ["accepted"]
     shutil.rmtree(output.removeprefix("file://"))
+    assert execute(operator(output, **POST))["already_sent"] == 1
+    assert sandbox.stats()["messages"] == 1
+    markers.clear()
     sandbox.fault("drop", when="after", match={"path": "/endpoint"})
     for _ in range(2):
         with pytest.raises(AirflowFailException, match=r"Nothing was sent now|no answer came"):
@@ -237,6 +240,15 @@ def test_a_worker_whose_disk_is_gone_leaves_a_marker(
         assert [mark.status for mark in markers.values()] == ["sending"]
         shutil.rmtree(output.removeprefix("file://"), ignore_errors=True)
     assert sandbox.stats()["messages"] == 2
+
+
+@pytest.mark.usefixtures("shared_disk")
+def test_storage_that_outlives_the_worker_needs_no_marker(
+    execute: Callable[..., Any], output: str, markers: dict[str, Mark]
+):
+    """The line says what was accepted; nothing stays in the database."""
+    execute(operator(output, **POST))
+    assert markers == {}
 
 
 def test_a_question_is_asked_again_in_a_second_try(execute: Callable[..., Any], output: str):

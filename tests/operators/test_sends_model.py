@@ -102,7 +102,7 @@ class Database:
     operate: Callable[[], None]
     marks: dict[str, Mark] = field(default_factory=dict)
 
-    def marker_of(self, ti: Any) -> SimpleNamespace:
+    def marker_of(self, ti: Any, number: int = 0) -> SimpleNamespace:
         name = f"{ti.run_id}/{ti.task_id}"
 
         def read() -> Mark | None:

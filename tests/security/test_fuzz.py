@@ -358,7 +358,7 @@ def test_any_file_of_an_author(content: bytes, tmp_path: Path) -> None:
 def checkpoint_at(root: Path) -> tuple[Checkpoint, Layout, Seal]:
     layout = Layout(f"file://{root}", "general", "Development", Owner("dag", "run", "task"))
     seal = Seal(SETTINGS.key, purpose="checkpoint", bound_to=layout.workspace)
-    return Checkpoint(Files(layout.root), layout.checkpoint, seal=seal, search="digest"), layout, seal
+    return Checkpoint(Files(layout.root), seal=seal, search="digest"), layout, seal
 
 
 saved = st.fixed_dictionaries(
@@ -373,12 +373,13 @@ def test_any_checkpoint(content: bytes, *, sealed: bool, state: Any, tmp_path: P
     """Whatever lies in the place of a checkpoint, sealed by another version of us too, a search goes on or begins anew."""
     checkpoint, layout, seal = checkpoint_at(tmp_path)
     lying = seal.close(as_json(state)).encode() if sealed else content
-    Files(layout.root).write(layout.checkpoint, lying)
-    loaded = survives(checkpoint.load)
+    Files(layout.root).write(layout.checkpoint(1), lying)
+    loaded = survives(lambda: checkpoint.load(layout.checkpoint(1)))
     assert loaded is None or isinstance(loaded, Saved)
+    Files(layout.root).write(layout.attempted(1), b"{}")
     with Results(layout, checkpoint=checkpoint) as results:
         survives(lambda: results.restore(lambda kind, line: None))
-    Files(layout.root).write(layout.checkpoint, lying)
+    Files(layout.root).write(layout.checkpoint(1), lying)
     with patch("airflow_provider_redox.operators.pulls.drain.digest_of", lambda *_: "digest"):
         drained = resumable_results(layout, SETTINGS, many=False, compression=None)
     with drained:

@@ -94,7 +94,8 @@ def test_a_result_is_on_the_store_as_its_manifest_says(bucket: Bucket):
         manifest = commit(results)
     (entry,) = manifest["output"]
     assert hashlib.sha256(bucket.at(entry["url"])).hexdigest() == entry["sha256"]
-    assert bucket.list() == sorted([bucket.key(entry["url"]), bucket.key(layout(bucket.root).manifest)])
+    place = layout(bucket.root)
+    assert bucket.list() == sorted(map(bucket.key, (entry["url"], place.manifest, place.attempted(1))))
 
 
 def test_what_another_process_does_is_seen_at_once(bucket: Bucket, files: Files):

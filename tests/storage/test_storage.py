@@ -65,7 +65,7 @@ def test_a_result_that_fails_leaves_nothing(tmp_path: Path):
 
 
 def test_what_a_killed_try_left_is_removed_by_the_next(tmp_path: Path):
-    """Staged files of a try that was killed are removed when the next try begins."""
+    """Staged files of a try that was killed are removed when the next one's result is visible."""
     place = layout(f"file://{tmp_path}")
     killed = Results(place)
     killed.__enter__()
@@ -76,23 +76,26 @@ def test_what_a_killed_try_left_is_removed_by_the_next(tmp_path: Path):
         manifest = commit(results)
     assert [entry["type"] for entry in manifest["output"]] == ["Patient"]
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "0002.json",
         "manifest.json",
-        "pull~3.Patient.00000.ndjson",
+        "pull~3.Patient.0002000000.ndjson",
     ]
 
 
-def test_while_a_result_is_replaced_no_manifest_vouches_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A try that dies between moving files and writing the manifest leaves no manifest, neither old nor new."""
+def test_while_a_result_is_replaced_its_manifest_stays_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A try that dies before its manifest is written leaves the earlier one, and every file that it names."""
     place = layout(f"file://{tmp_path}")
     with Results(place) as results:
         results.write("Patient", [b"{}"])
-        commit(results)
+        earlier = commit(results)
     dying = Results(place)
     with pytest.raises(KeyboardInterrupt), dying:
-        dying.write("Patient", [b"{}"])
+        dying.write("Patient", [b'{"id":"2"}'])
         monkeypatch.setattr(dying._files, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         commit(dying)
-    assert Files(place.root).read(place.manifest) is None
+    files = Files(place.root)
+    assert json.loads(files.read(place.manifest) or b"") == earlier
+    assert files.read(earlier["output"][0]["url"]) == b"{}\n"
 
 
 @given(st.text(min_size=1, max_size=300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -11,7 +12,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -148,3 +151,81 @@ def _listener(process: subprocess.Popen[str]) -> threading.Thread:
     thread = threading.Thread(target=process.stderr.read, daemon=True)
     thread.start()
     return thread
+
+
+class Deaf:
+    """A way to an S3 on which answers get lost: it carries out a request, and answers 500.
+
+    `name` is the ID of the connection that leads this way.
+
+    :param lost: answers to exclusive creates that are still to be lost.
+    :param conditional: whether the server is told of `If-None-Match`; some stores do not know it.
+    """
+
+    def __init__(self, server: S3, *, lost: int = 0, conditional: bool = True) -> None:
+        self.lost, self.conditional, self.creates = lost, conditional, 0
+        self.name = f"aws_deaf_{secrets.token_hex(4)}"  # a driver is kept for each connection
+        self._target = urlsplit(server.url).netloc
+        handler = type("_Handler", (_Carrier,), {"way": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def connection_json(self) -> str:
+        """The connection that leads this way."""
+        extra = {"endpoint_url": f"http://127.0.0.1:{self._server.server_port}", "region_name": "us-east-1"}
+        return json.dumps({"conn_type": "aws", "login": KEY_ID, "password": SECRET, "extra": extra})
+
+    def carry(self, method: str, path: str, headers: dict[str, str], body: bytes) -> http.client.HTTPResponse | None:
+        """Carry a request to the server; None when its answer gets lost."""
+        exclusive = headers.get("If-None-Match") == "*"
+        headers = {name: value for name, value in headers.items() if name.lower() not in ("expect", "connection")}
+        self.creates += exclusive
+        if not self.conditional:
+            headers.pop("If-None-Match", None)
+        connection = http.client.HTTPConnection(self._target, timeout=10)
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        if exclusive and self.lost:
+            self.lost -= 1
+            answer.read()
+            return None
+        return answer
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=10)
+
+
+class _Carrier(BaseHTTPRequestHandler):
+    way: Deaf
+    protocol_version = "HTTP/1.1"
+
+    def _any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        answer = self.way.carry(self.command, self.path, dict(self.headers.items()), body)
+        self.close_connection = True
+        if answer is None:  # a connection that is closed instead costs its client a quarter of a minute
+            self.send_response(500)
+            self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            return
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", length or str(len(content)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""

@@ -48,6 +48,7 @@ from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.results import OUTCOMES, SEARCHES, Limits, Results
 from airflow_provider_redox.storage.shapes import Shape
+from airflow_provider_redox.storage.tries import Tries
 from airflow_provider_redox.storage.watermark import Increment
 
 PAGES_OF_A_PART = 50
@@ -125,7 +126,7 @@ class Drain:
         return self.progress
 
     def _take_up(self) -> None:
-        saved = self.results.restore(self._recall)
+        saved = self.results.restore(self._recall, self._account_left)
         if saved is None:
             self._seen.clear()
             return
@@ -147,6 +148,11 @@ class Drain:
         else:
             resource = Resource(kind, None, None, None, self.shape.content(line))
         self._account([resource])
+
+    def _account_left(self, line: bytes) -> None:
+        """Take down whom a line is about that an earlier try had received, and that may come no more."""
+        if self.disclosure is not None and self.look:
+            self.disclosure.saw(patients_of_body(line))
 
     def _pieces(self, index: int) -> Any:
         """Ask one question, from where an earlier try left it. Runs in a thread of its own where there are several."""
@@ -321,11 +327,18 @@ class Drain:
 
 
 def resumable_results(
-    layout: Layout, settings: Settings, *what: object, many: bool, compression: str | None, size: int | None = None
+    layout: Layout,
+    settings: Settings,
+    *what: object,
+    many: bool,
+    compression: str | None,
+    size: int | None = None,
+    tries: Tries | None = None,
 ) -> Results:
     """Make the place of a task's result, with a checkpoint that only the same questions take up; none without a seal.
 
     :param what: all that tells these questions and their lines from others.
+    :param tries: the tries of this result, where this one has begun before.
     """
     rules = Limits(PAGES_OF_A_PART_OF_MANY if many else PAGES_OF_A_PART, size or BYTES_OF_A_PART)
     files = Files(layout.root, name=layout.argument)
@@ -333,11 +346,10 @@ def resumable_results(
     if settings.key.seals:
         checkpoint = Checkpoint(
             files,
-            layout.checkpoint,
             seal=Seal(settings.key, purpose="checkpoint", bound_to=layout.workspace),
             search=digest_of(*what, many, compression, rules),
         )
-    return Results(layout, files=files, compression=compression, checkpoint=checkpoint, limits=rules)
+    return Results(layout, files=files, compression=compression, checkpoint=checkpoint, limits=rules, tries=tries)
 
 
 def digest_of(*what: object) -> str:

@@ -27,11 +27,12 @@ from airflow_provider_redox.protocol.media_types import kind_of
 from airflow_provider_redox.protocol.pages import Resource
 from airflow_provider_redox.protocol.paging import Position
 from airflow_provider_redox.protocol.patients import patients_of_body
-from airflow_provider_redox.storage.documents import DOCUMENTS, Entry, Incoming, listed_files
+from airflow_provider_redox.storage.documents import DOCUMENTS, Entry, Incoming
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.layout import Layout
 from airflow_provider_redox.storage.reading import parse_manifest
 from airflow_provider_redox.storage.shapes import RAW, Shape
+from airflow_provider_redox.storage.tries import Tries
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -93,8 +94,6 @@ class Fetching:
 
     drain: Drain
     layout: Layout
-    files: Files
-    earlier: set[str]
     request: str
     client: SyncClient
 
@@ -103,13 +102,15 @@ class Fetching:
         """Find the documents, and check all that can be checked before the first request. Raises `RedoxConfigError`."""
         layout, client = operator.layout(context, operator.output_path), operator.hook.client
         files = Files(layout.root, name=layout.argument)
-        earlier = listed_files(layout, files)
+        tries = Tries(files, layout)
         attachments = _attachments(operator, context, collects=client.recorder.collects)
         found: list[Found] = []
         for number, one in enumerate(attachments):
             if number == DOCUMENTS_AT_MOST:
                 raise RedoxConfigError(f"manifest: more than {DOCUMENTS_AT_MOST} documents; divide them over several tasks")
-            found.append(_at_hand(operator, one, Incoming(files, layout, number, one, limit=operator.max_bytes)))
+            attempt = tries.number or tries.begin()
+            incoming = Incoming(files, layout, number, one, limit=operator.max_bytes, attempt=attempt)
+            found.append(_at_hand(operator, one, incoming))
         if any(one.had is None and not is_in_blobs(one.attachment, client.settings.blob_url) for one in found):
             client.calls.endpoint(operator.destination, operator.environment)
         results = resumable_results(
@@ -118,13 +119,13 @@ class Fetching:
             [(each.source, each.part, each.url) for each in (one.attachment for one in found)],
             many=True,
             compression=None,
+            tries=tries,
         )
 
         def ask(index: int) -> DocumentAsk:
             one = found[index]
-            return DocumentAsk(
-                operator, client, one, Incoming(files, layout, index, one.attachment, limit=operator.max_bytes)
-            )
+            incoming = Incoming(files, layout, index, one.attachment, limit=operator.max_bytes, attempt=tries.number)
+            return DocumentAsk(operator, client, one, incoming)
 
         drain = Drain(
             len(found),
@@ -140,7 +141,7 @@ class Fetching:
             of_resources=False,
             disclosure=_disclosure(operator, found),
         )
-        return cls(drain, layout, files, earlier, client.settings.base_url, client)
+        return cls(drain, layout, client.settings.base_url, client)
 
     def run(self) -> dict[str, Any]:
         """Have the documents and give the manifest."""
@@ -157,14 +158,7 @@ class Fetching:
                     "failed": len(progress.failed),
                 },
             )
-        self._remove_earlier(manifest)
         return manifest
-
-    def _remove_earlier(self, manifest: Mapping[str, Any]) -> None:
-        """Remove the documents of an earlier result of this task that this one has not replaced."""
-        lines = parse_manifest(manifest).resources(DOCUMENTS) if self.earlier else ()
-        for url in self.earlier - {msgspec.json.decode(line, type=Entry).url for _, line in lines}:
-            self.files.remove(url)
 
 
 def _attachments(operator: RedoxDocumentDownloadOperator, context: Context, *, collects: bool) -> Iterable[Attachment]:

@@ -14,6 +14,7 @@ from airflow_provider_redox.exceptions import (
     RedoxConfigError,
     RedoxError,
     RedoxSecurityError,
+    RedoxSupersededError,
     RedoxTransportError,
 )
 from airflow_provider_redox.operators.sends.batch_messages import Message
@@ -33,6 +34,9 @@ GRACE = 10.0
 
 LAST_START = 2400.0
 """Seconds after a segment's intents at which nothing of it is begun any more: what is sent is sent within the hour."""
+
+LOOK_AGAIN = 5.0
+"""Seconds after which a try looks whether a later one took over. A frozen one finds that more have passed."""
 
 PAUSES = (1.0, 5.0)
 """Seconds between the tries to write results that a store did not take."""
@@ -62,7 +66,7 @@ class Breaker:
         """Look at what became of a message that was begun in this try."""
         if record.begun:
             self._row = self._row + 1 if record.outcome in ("unsent", "ambiguous") else 0
-        hopeless = isinstance(error, RedoxAuthError | RedoxConfigError | RedoxSecurityError)
+        hopeless = isinstance(error, RedoxAuthError | RedoxConfigError | RedoxSecurityError | RedoxSupersededError)
         if error is not None and (hopeless or not isinstance(error, RedoxError) or self._row >= self.after):
             self.cause = self.cause or error
 
@@ -91,6 +95,7 @@ class SegmentRun:
     :param held: ordering keys of messages that are not settled; shared by all segments.
     :param note: writes the lines that are given.
     :param on_refused: `fail` or `record`; see the operator.
+    :param later: looks whether a later try has written down what it sends of this segment.
     """
 
     client: SyncClient
@@ -102,13 +107,24 @@ class SegmentRun:
     note: Callable[[Iterable[bytes]], None]
     on_refused: str
     begun: float
+    later: Callable[[], bool] = lambda: False
     ending: threading.Event = field(default_factory=threading.Event)
     _running: dict[Future[Exception | None], Due] = field(default_factory=dict)
     _noted: float = 0.0
+    _looked: float = 0.0
+    _overtaken: bool = False
 
     def may_begin(self) -> bool:
         """Say whether a message may still leave."""
         return not self.ending.is_set() and self.breaker.cause is None
+
+    def is_overtaken(self) -> bool:
+        """Return whether a later try sends this segment now; it is looked for again when some time has passed."""
+        now = self.client.env.now()
+        if not self._overtaken and abs(now - max(self._looked, self.begun)) >= LOOK_AGAIN:
+            self._overtaken = self.later()
+            self._looked = now
+        return self._overtaken
 
     def run(self, items: Sequence[Due]) -> None:
         """Send what is to be sent. Every item has its line then, unless this raises."""

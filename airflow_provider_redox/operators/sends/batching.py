@@ -51,6 +51,7 @@ class Batching:
         self._maker = Maker(self._poster, lambda place: self._there.get(place))
         layout = operator.layout(context, operator.results_path, _addressee(operator), argument="results_path")
         self._files, self._url = Files(layout.root, name=layout.argument), layout.result("DataModelPost", 0)
+        self._lasting = layout.outlives_workers
         self._state = BatchState(layout, longest=LONGEST)
         self._marker = marker_of(self._ti)
         self._mark = self._marker.read()
@@ -74,7 +75,8 @@ class Batching:
         error = report.error(self._url, on_refused=self._operator.on_refused, cause=cause)
         if error is not None:  # a next try has to know what went, also where storage has lost it: the marker stays
             raise error from (cause if cause is not error else None)
-        self._marker.clear()
+        if self._lasting:
+            self._marker.clear()
         return report.summary(self._url)
 
     # ── what is to be sent ──
@@ -160,6 +162,7 @@ class Batching:
             account.announce()
             self._intend(plan, number, found.attempts + 1, begun, listed)
             run.note = lambda told: self._state.note(plan, number, found.attempts + 1, told)
+            run.later = lambda: self._state.intended(plan, number, found.attempts + 2)
             self._mark_open(plan, number, run, due)
         run.run(items)
         account.settle()
@@ -193,7 +196,7 @@ class Batching:
         earlier = settled_before(found.traces.get(line[0]), begun)
         message = self._maker.message(line, index, earlier.sent_at or begun, plan)
         earlier.hash = earlier.hash or message.digest
-        record = MessageRecord(self._url, message.known, earlier, run.may_begin)
+        record = MessageRecord(self._url, message.known, earlier, run.may_begin, run.is_overtaken)
         if message.invalid is not None:
             if self._operator.on_invalid == "fail":
                 raise message.invalid

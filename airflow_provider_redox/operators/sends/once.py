@@ -61,7 +61,14 @@ def send_once(
 
     client, ti = operator.hook.client, context["ti"]
     digest = keyed_hash(client.settings.key, purpose="request", content=content)
-    record = SendRecord(layout, layout.sent(number), known={"what": what}, marker=marker_of(ti), again=was_tried(ti))
+    record = SendRecord(
+        layout,
+        layout.sent(number),
+        known={"what": what},
+        marker=marker_of(ti, number),
+        again=was_tried(ti),
+        number=number,
+    )
     resend = operator.resend and is_first_try(ti, operator.retries or 0)
     subject = Subject(what, (), digest, noun)
     return Sending(client, subject, record, lambda _: send(), operator.on_ambiguous, resend, disclosure=disclosure).run()

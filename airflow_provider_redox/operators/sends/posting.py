@@ -199,6 +199,8 @@ class Posting:
         if self.claim is None or not self.holds or self.sending.doubt:
             return
         try:
+            if self.sending.record.is_overtaken:  # the key is the later try's, which has the same name
+                return
             self.claim.ledger.release(self.claim.url)
         except Exception:  # noqa: BLE001  (each store has errors of its own)
             _log.exception("The key of this message could not be given back: remove %s.", self.claim.url)

@@ -8,6 +8,9 @@
                        destinations took, and another did not, is open
     any, cleared       with `resend=True` the first try after a clear sends
 
+Two tries can be alive at once, as Airflow takes a frozen one for dead. So a try makes an attempt before it sends, which only
+one can, and looks again directly before the bytes leave: one that was overtaken sends nothing, and says nothing of the message.
+
 What was open stays so until Redox has accepted it or its logs were asked: that a repetition was refused, or could not
 leave, says nothing about the message before it.
 
@@ -22,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_redox.client.sync import SyncClient
-from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError
+from airflow_provider_redox.exceptions import RedoxAmbiguousOutcomeError, RedoxError, RedoxSupersededError
 from airflow_provider_redox.protocol import instants
 from airflow_provider_redox.protocol.disclosure import Disclosure
 from airflow_provider_redox.protocol.effects import Flow, Happened, Send
@@ -98,6 +101,14 @@ class Record(Protocol):
 
     def begin(self, trace: Trace) -> None:
         """Say that it leaves. Raises when it must not."""
+
+    def leaves(self) -> None:
+        """Look once more, directly before its bytes leave. Raises when they must not."""
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another try has begun to send since this one looked."""
+        ...
 
     def accepted(
         self, *, log_ids: tuple[str, ...], trace_id: str | None, facts: Mapping[str, Any] | None = None
@@ -180,6 +191,9 @@ class Sending:
         try:
             self.record.begin(trace)
             return self.client.run(self._watched(flow))
+        except RedoxSupersededError:
+            self.doubt = True  # what the other try knows, this one does not
+            raise
         except RedoxError as error:
             outcome = self._outcome_of(error)
             self.doubt = outcome == "ambiguous"
@@ -212,6 +226,8 @@ class Sending:
             while True:
                 effect = flow.send(happened)
                 sends = isinstance(effect, Send)
+                if sends:
+                    self.record.leaves()
                 before = self.doubt or _may_have_arrived(last)
                 self.doubt, self.aside = before or sends, not sends  # whatever happens now, until it is told
                 happened = yield effect

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_redox.checks import empty, is_empty
 from airflow_provider_redox.exceptions import RedoxConfigError
-from airflow_provider_redox.storage.files import Files, _partial, _private, written_at
+from airflow_provider_redox.storage import disk
+from airflow_provider_redox.storage.files import Files, written_at
 from airflow_provider_redox.storage.urls import place_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class InboxFiles(Files):
     def keep_new(self, url: str, content: bytes) -> bool:
         """Write a file if there is none, and say whether it was; then it outlives a power cut. Of two at once, one does."""
         if not self._local:
-            return self.write_new(url, content)
-        return self._in_folder(self._path(url), lambda path: _keep_new(path, content))
+            return self.create_new(url, content)
+        return self._in_folder(self._path(url), lambda path: disk.create(path, content))
 
     def mark(self, url: str) -> None:
         """Write an empty file; then it outlives a power cut."""
@@ -52,7 +52,7 @@ class InboxFiles(Files):
             with self._asking() as fs:
                 fs.pipe_file(self._path(url), b"")
             return
-        self._in_folder(self._path(url), lambda path: os.close(_private(path, os.O_CREAT | os.O_WRONLY)))
+        self._in_folder(self._path(url), _touch)
 
     def _in_folder(self, path: str, write: Callable[[str], _T]) -> _T:
         """Write a file of a disk, and make its folder where it is missing: to look each time would be most of the work."""
@@ -63,21 +63,8 @@ class InboxFiles(Files):
             self._fs.makedirs(folder, exist_ok=True)
             done = write(path)
             for parent in list(Path(folder).parents)[:4]:
-                _sync_folder(str(parent))
-        _sync_folder(folder)
+                disk.settle_folder(f"{parent}/")
         return done
-
-    def names(self, url: str) -> list[str]:
-        """Give the sorted names in a folder; none when it is not there."""
-        path = self._path(url)
-        try:
-            if self._local:
-                return sorted(os.listdir(path))  # noqa: PTH208
-            with self._asking() as fs:
-                found = fs.ls(path, detail=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(name for one in found if (name := str(one).rstrip("/").rpartition("/")[2]))
 
     def changed(self, url: str) -> float | None:
         """Give when a file was last written, in seconds since 1970 by the store's clock; None when there is none."""
@@ -127,25 +114,6 @@ def spread(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:2]
 
 
-def _keep_new(path: str, content: bytes) -> bool:
-    partial = _partial(path)
-    try:
-        with open(partial, "xb", opener=_private) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(partial, path)
-    except FileExistsError:
-        return False
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)  # noqa: PTH108
-    return True
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _touch(path: str) -> None:
+    os.close(disk.private(path, os.O_CREAT | os.O_WRONLY))
+    disk.settle_folder(path)
