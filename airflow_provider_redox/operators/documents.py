@@ -42,8 +42,9 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     :param max_bytes: of one document; a larger one is an error. One that comes as base64 in JSON has 64 MB at most, and is
         in memory for a while.
     :param on_error: `fail`, or `record` to succeed with those that could be had.
-    :param on_mismatch: what to do with a document whose size or hash is not what its resource states, or whose answer does
-        not show where it ends: `fail` it, or `warn` and keep it, with the reason as `mismatch` in its line.
+    :param on_mismatch: what to do with a document whose size or hash is not what its resource states, that does not begin as
+        its media type does, or whose answer does not show where it ends: `fail` it, or `warn` and keep it, with the reason
+        as `mismatch` in its line.
     """
 
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")

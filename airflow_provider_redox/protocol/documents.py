@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from airflow_provider_redox.exceptions import RedoxProtocolError, RedoxSecurityError
 from airflow_provider_redox.protocol import pages
 from airflow_provider_redox.protocol.attachments import Attachment
-from airflow_provider_redox.protocol.contents import beyond_help, from_base64
+from airflow_provider_redox.protocol.contents import Coding, beyond_help, content_of
 from airflow_provider_redox.protocol.effects import Intake, RedoxResponse, Request
 from airflow_provider_redox.protocol.fhir import Endpoint, climbs
 from airflow_provider_redox.protocol.integrity import Measured, shows_its_end
@@ -35,7 +35,7 @@ _OTHER_SCHEME = re.compile(r"(?!https?:)[A-Za-z][A-Za-z0-9+.-]*:", re.IGNORECASE
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
 _FHIR_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{.{0,800}?\"resourceType\"\s*:\s*\"(?:Binary|OperationOutcome)\"", re.DOTALL)
 _FHIR_XML = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:Binary|OperationOutcome)\s[^>]*\"http://hl7.org/fhir\""
+    rb"""(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?<(?:Binary|OperationOutcome)\s[^>]*["']http://hl7.org/fhir["']"""
 )
 
 
@@ -141,7 +141,7 @@ def _in_json(response: RedoxResponse, attachment: Attachment, said: str) -> tupl
         raise pages.destination_error(response)
     if kind == "Binary":
         data = answer.get("data", answer.get("content"))  # STU3 calls it content
-        content = from_base64(data if isinstance(data, str) else "")
+        content = content_of(data if isinstance(data, str) else "", Coding.BASE64)
         return kind_of(media_type(answer.get("contentType")), attachment.declared), content
     if kind_of("", attachment.declared) == attachment.declared and not is_json(attachment.declared):
         raise RedoxProtocolError(f"HTTP {response.status} with JSON, where the document is {attachment.declared}")

@@ -283,6 +283,7 @@ BESIDES = {
     "a Binary as XML": http(
         b'<?xml version="1.0"?><Binary xmlns="http://hl7.org/fhir"><id/></Binary>', kind="application/xml"
     ),
+    "a Binary as XML in single quotes": http(b"<Binary xmlns='http://hl7.org/fhir'><id/></Binary>", kind="text/xml"),
     "an outcome as XML": http(b'<OperationOutcome xmlns="http://hl7.org/fhir"/>', kind="application/fhir+xml"),
     "base64 of a PDF": http(base64.b64encode(PDF), kind="application/pdf"),
     "base64 in base64": http(
@@ -308,7 +309,8 @@ def test_something_else_is_no_document(driver: Driver, answer: bytes) -> None:
 
 def test_a_binary_as_json_is_the_document(driver: Driver) -> None:
     """FHIR JSON that the author asks for holds the document, of R4 or STU3, padded or not."""
-    for name, data in (("data", "JVBERi0x"), ("content", "JVBE\\r\\nRi0xLjc"), ("data", "JVBERi0xLjc=")):
+    uri = "data:application/pdf;base64,JVBERi0x"
+    for name, data in (("data", "JVBERi0x"), ("data", uri), ("content", "JVBE\\r\\nRi0xLjc"), ("data", "JVBERi0xLjc=")):
         answer = http(
             b'{"resourceType": "Binary", "%s": "%s"}' % (name.encode(), data.encode()), kind="application/fhir+json"
         )
