@@ -428,7 +428,7 @@ def test_what_kubernetes_tells_of_a_service_is_no_setting(tmp_path: Path):
 def test_tokens_may_lie_in_a_file(tmp_path: Path):
     """One a line, as a secret that is mounted."""
     (tmp_path / "tokens").write_text(f"{TOKEN}\n{OTHER_TOKEN}\n")
-    receiver = ReceiverProcess.start(tmp_path / "inbox", TOKENS="", TOKENS_FILE=str(tmp_path / "tokens"))
+    receiver = ReceiverProcess.start(tmp_path / "inbox", TOKENS=None, TOKENS_FILE=str(tmp_path / "tokens"))
     assert receiver.push(message(), token=OTHER_TOKEN).status_code == 200
     receiver.stop()
 

@@ -46,11 +46,16 @@ class ReceiverProcess:
 
     @classmethod
     def start(
-        cls, inbox: Path | str, *, port: int = 0, environ: dict[str, str] | None = None, **settings: str
+        cls, inbox: Path | str, *, port: int = 0, environ: dict[str, str] | None = None, **settings: str | None
     ) -> ReceiverProcess:
+        """Start a receiver with its settings; one that is None is not set."""
         port = port or free_port()
         told = {"INBOX": str(inbox), "TOKENS": f"{TOKEN},{OTHER_TOKEN}", **settings}
-        env = {**os.environ, **(environ or {}), **{f"REDOX_RECEIVER_{name}": value for name, value in told.items()}}
+        env = {
+            **os.environ,
+            **(environ or {}),
+            **{f"REDOX_RECEIVER_{name}": value for name, value in told.items() if value is not None},
+        }
         command = [sys.executable, "-m", "airflow_provider_redox.receiver", "--port", str(port)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         running = cls(process, f"http://127.0.0.1:{port}")
