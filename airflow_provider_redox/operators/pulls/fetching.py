@@ -146,7 +146,7 @@ class Fetching:
         with drain.results as results:
             with self.client.on_record(drain.disclosure):
                 progress = drain.run()
-            manifest = results.commit(
+            return results.commit(
                 transaction_time=drain.transaction_time,
                 request=self.request,
                 extension={
@@ -155,7 +155,6 @@ class Fetching:
                     "failed": len(progress.failed),
                 },
             )
-        return manifest
 
 
 def _check_arguments(operator: RedoxDocumentDownloadOperator) -> None:
