@@ -1,8 +1,8 @@
 """What a next try needs to go on where a killed or failed one stopped: the parts that stand, and where the search was.
 
-It lies beside the results, one for each try, sealed: the link of a next page can hold what was asked. The state is a small file, replaced
-after each segment. On a disk each page adds a line to a journal beside the parts, which costs a single write; a line that
-was only half written, as by a kill, does not open and is left aside.
+It lies beside the results, one for each try, sealed: the link of a next page can hold what was asked. The state is a
+small file, replaced after each segment. On a disk each page adds a line to a journal beside the parts, which costs a single
+write; a line that was only half written, as by a kill, does not open and is left aside.
 
 A checkpoint is taken up only by the same search of the same task instance, while it is fresh, and a few times at most
 without a page of progress; anything else begins anew.

@@ -69,7 +69,7 @@ def link(source: str, target: str) -> None:
     try:
         os.link(source, partial)
     except OSError:
-        with replacing(target) as file, open(source, "rb") as original:
+        with replacing(target) as file, Path(source).open("rb") as original:
             shutil.copyfileobj(original, file)
         return
     os.replace(partial, target)  # noqa: PTH105

@@ -127,7 +127,8 @@ class Layout:
     def own_result(self) -> re.Pattern[str]:
         """What the URLs of this task's own files of results look like, of whatever kind: files of lines, and documents."""
         folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}"
-        name = rf"{re.escape(self.owner.name)}\.(?:[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?|DocumentFile\.\d{{5,}}\.[a-z]{{1,6}})"
+        lines, document = r"[A-Za-z0-9_-]+\.\d{5,}\.ndjson(?:\.gz)?", r"DocumentFile\.\d{5,}\.[a-z]{1,6}"
+        name = rf"{re.escape(self.owner.name)}\.(?:{lines}|{document})"
         return re.compile(f"{folder}/{name}")
 
     def _file(self, kind: str, numbered: str) -> str:

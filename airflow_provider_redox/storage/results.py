@@ -99,7 +99,7 @@ class Results:
             self._remove_traces()
 
     def _remove_traces(self) -> None:
-        """Leave nothing of a result that no next try goes on with: of this one, and of those that are over where none heals."""
+        """Leave nothing that no next try goes on with: of this one, and of earlier ones where none can heal it."""
         number = self._tries.number
         for old in staged(self._files, self._layout, number) if self._hopeless else [number]:
             remove_staged(self._files, self._layout, old)
@@ -143,7 +143,7 @@ class Results:
         return None
 
     def _tell_left(self, saved: Saved | None, left: Callable[[bytes], None]) -> None:
-        """Tell what earlier tries had received, whole lines as they stand in their parts, but for parts that are taken up."""
+        """Tell what earlier tries had received, each line of their parts, but for those that are taken up."""
         taken = {part.url: part.size for part in saved.parts} if saved else {}
         for number in staged(self._files, self._layout, self._tries.number - 1):
             folder = self._layout.staged_by(number)

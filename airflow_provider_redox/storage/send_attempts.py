@@ -2,7 +2,7 @@
 
     _redox/sends/dag_id=…/run_id=…/task.00000.0001.json
 
-Airflow can begin a try while an earlier one, which it took for dead, is only frozen. Both have looked, and both want to send.
+Airflow can begin a try while an earlier one, which it took for dead, is only frozen. Both have looked, both want to send.
 Whoever makes the next attempt's file sends; the other finds it taken. A file says when its message left at the earliest and
 at the latest; what became of it is in the line of that attempt. They lie below no destination, as the connection's names may
 be changed between two tries, and are never removed: they hold keyed hashes and times.
@@ -54,6 +54,6 @@ class Attempts:
 def superseded() -> RedoxSupersededError:
     """Make the error of a try that is not the one to send."""
     return RedoxSupersededError(
-        "Another try of this task took over, and may have sent this; this try sent nothing more. See what became of it in the "
-        "log of the latest try"
+        "Another try of this task took over, and may have sent this; this try sent nothing more. See what became of it in "
+        "the log of the latest try"
     )

@@ -91,7 +91,7 @@ class VariableMarker:
 
 
 class NoMarker:
-    """Outside a task there is no try after this one, and Airflow 3 has no way to write: a mark that only this object knows."""
+    """Outside a task there is no try after this one, and Airflow 3 has no way to write: only this object knows."""
 
     def __init__(self) -> None:
         self._mark: Mark | None = None

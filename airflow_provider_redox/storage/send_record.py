@@ -1,7 +1,7 @@
 """What became of a message: a line in storage, and while it is open a marker in Airflow's database.
 
-Before the message leaves, its attempt is made, which only one of two tries can do; then the line and the marker are written,
-and again when its fate is known. Whoever comes later, a retry, a clear, another worker, reads all three. They hold codes, IDs
+Before the message leaves, its attempt is made, which only one of two tries can do; then line and marker are written, and
+again when its fate is known. Whoever comes later, a retry, a clear, another worker, reads all three. They hold codes, IDs
 and a keyed hash, no content.
 """
 

@@ -135,7 +135,7 @@ def judge(sends: Sends, expected: int, tries: list[Frozen], where: str) -> None:
 
 
 @pytest.mark.parametrize(("sends", "expected"), [(name, KINDS[name][2]) for name in KINDS], indirect=["sends"])
-def test_a_try_that_thaws_does_not_send_what_another_sent(sends: Sends, expected: int):
+def test_a_try_that_thaws_does_not_send_what_another_sent(sends: Sends, expected: int) -> None:
     """Frozen before any of its effects, while the next try runs from its beginning to its end."""
     sends.anew()
     effects = effects_of(sends.attempt())
@@ -153,7 +153,7 @@ def test_a_try_that_thaws_does_not_send_what_another_sent(sends: Sends, expected
 
 
 @pytest.mark.parametrize("sends", ["message"], indirect=True)
-def test_two_tries_that_take_turns_send_once(sends: Sends):
+def test_two_tries_that_take_turns_send_once(sends: Sends) -> None:
     """Each frozen before any of its effects: the first, then the second, then the first goes on, then the second."""
     sends.anew()
     effects = effects_of(sends.attempt())
@@ -168,7 +168,7 @@ def test_two_tries_that_take_turns_send_once(sends: Sends):
 
 
 @pytest.mark.parametrize("sends", ["message"], indirect=True)
-def test_a_try_that_was_overtaken_by_a_resend_looks_again(sends: Sends):
+def test_a_try_that_was_overtaken_by_a_resend_looks_again(sends: Sends) -> None:
     """The author had it sent again: the frozen try, which had not sent, does not add a second one.
 
     Only a freeze between the last look and the bytes is out of reach, for which the author has answered.

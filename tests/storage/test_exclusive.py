@@ -111,7 +111,7 @@ def test_what_proves_a_sending_outlives_a_power_cut(tmp_path: Path, monkeypatch:
     synced: list[str] = []
 
     def fsync(descriptor: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
     monkeypatch.setattr(os, "fsync", fsync)
     write(Files(f"file://{tmp_path}"), f"file://{tmp_path}/a/b/claim")

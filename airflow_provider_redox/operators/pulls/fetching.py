@@ -149,7 +149,7 @@ class Fetching:
         with drain.results as results:
             with self.client.on_record(drain.disclosure):
                 progress = drain.run()
-            manifest = results.commit(
+            return results.commit(
                 transaction_time=drain.transaction_time,
                 request=self.request,
                 extension={
@@ -158,7 +158,6 @@ class Fetching:
                     "failed": len(progress.failed),
                 },
             )
-        return manifest
 
 
 def _attachments(operator: RedoxDocumentDownloadOperator, context: Context, *, collects: bool) -> Iterable[Attachment]:

@@ -8,8 +8,8 @@
                        destinations took, and another did not, is open
     any, cleared       with `resend=True` the first try after a clear sends
 
-Two tries can be alive at once, as Airflow takes a frozen one for dead. So a try makes an attempt before it sends, which only
-one can, and looks again directly before the bytes leave: one that was overtaken sends nothing, and says nothing of the message.
+Two tries can be alive at once, as Airflow takes a frozen one for dead. So a try makes an attempt before it sends, which
+only one can, and looks again directly before the bytes leave: one that was overtaken sends nothing, and says nothing of it.
 
 What was open stays so until Redox has accepted it or its logs were asked: that a repetition was refused, or could not
 leave, says nothing about the message before it.
