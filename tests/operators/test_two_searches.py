@@ -135,14 +135,16 @@ def test_a_search_that_thaws_puts_no_other_content_under_the_names_of_a_result(p
     """The second try finds other resources: no file that its manifest names holds what the first one had found."""
     pull.anew()
     effects = effects_of(pull.attempt())
-    for point in range(1, effects, 2):
-        pull.anew()
-        first = Frozen(pull.attempt(), point).start()
-        pull._make = other_labs
-        second = Frozen(pull.attempt()).start()
-        pull._make = labs
-        first.thaw()
-        judge(pull, [first, second], f"frozen before effect {point} ({first.at})")
+    for point in range(effects // 3, effects, 2):
+        for other in range(effects // 2, effects + 8, 3):
+            pull.anew()
+            first = Frozen(pull.attempt(), point).start()
+            pull._make = other_labs
+            second = Frozen(pull.attempt(), other).start()
+            pull._make = labs
+            first.thaw()
+            second.thaw()
+            judge(pull, [first, second], f"{point} ({first.at}), {other} ({second.at})")
 
 
 def other_labs(out: str) -> Any:
