@@ -96,7 +96,7 @@ def test_a_search_lands_as_parts_and_a_manifest(
     """The bucket holds the parts that the manifest names, with its checksums, and the manifest; nothing else."""
     segment(4)
     manifest = execute(search(bucket, page_size=20, compression=compression))
-    (listed,) = [key for key in bucket.list() if "/_redox/" in key]
+    (listed,) = [key for key in bucket.list() if "/_redox/" in key and "/tries/" not in key]
     assert json.loads(bucket.get(listed)) == manifest
     assert [entry["url"].partition("Observation.")[2][:5] for entry in manifest["output"][:3]] == ["00000", "00001", "00002"]
     checked(manifest, bucket)
