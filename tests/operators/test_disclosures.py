@@ -253,7 +253,7 @@ def test_no_record_no_result(execute: Execute, audit: Path, tmp_path: Path, way:
         execute(operators[way])
     assert raised.value.retryable
     visible = [path for path in (tmp_path / "results").rglob("*") if path.is_file() and "staged" not in path.parts]
-    assert [path.name for path in visible if path.name != "checkpoint"] == []
+    assert [path.name for path in visible if path.name != "checkpoint" and path.parent.name != "tries"] == []
     asked = len(redox_connection.ledger())
     audit.unlink()
     assert execute(operators[way])["output"]

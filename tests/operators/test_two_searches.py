@@ -128,3 +128,25 @@ def test_two_searches_that_take_turns_give_one_result(pull: Pull) -> None:
             first.thaw()
             second.thaw()
             judge(pull, [first, second], f"{point} ({first.at}), {other} ({second.at})")
+
+
+@pytest.mark.parametrize("pull", [labs], indirect=True)
+def test_a_search_that_thaws_puts_no_other_content_under_the_names_of_a_result(pull: Pull) -> None:
+    """The second try finds other resources: no file that its manifest names holds what the first one had found."""
+    pull.anew()
+    effects = effects_of(pull.attempt())
+    for point in range(effects // 3, effects, 2):
+        for other in range(effects // 2, effects + 8, 3):
+            pull.anew()
+            first = Frozen(pull.attempt(), point).start()
+            pull._make = other_labs
+            second = Frozen(pull.attempt(), other).start()
+            pull._make = labs
+            first.thaw()
+            second.thaw()
+            judge(pull, [first, second], f"{point} ({first.at}), {other} ({second.at})")
+
+
+def other_labs(out: str) -> Any:
+    asked = {"code": "8867-4", "_include": "Observation:subject"}
+    return RedoxFhirSearchOperator(task_id="pull", resource_type="Observation", search_params=asked, output_path=out)
