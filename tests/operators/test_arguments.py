@@ -196,10 +196,14 @@ def test_a_template_that_came_out_as_nothing_is_refused(kind: str, name: str, na
     for text in ("{{ nothing }}", "s3://bucket/{{ nothing }}", "s3://bucket/{{ blank }}/x", "{{ blank }}"):
         with DAG("d", schedule=None, render_template_as_native_obj=native):
             operator = made(kind, **{name: [text] if name in LISTS else text})
-        facts = context(nothing=None, blank="")
-        operator.render_template_fields(facts)
         with refused(name):
-            operator.execute(facts)
+            rendered_and_run(operator, context(nothing=None, blank=""))
+
+
+def rendered_and_run(operator: Any, facts: Any) -> None:
+    """Run a task as Airflow does. What is None is refused when it is rendered, what is empty when it runs."""
+    operator.render_template_fields(facts)
+    operator.execute(facts)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["texts", "native"])
