@@ -19,6 +19,9 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 
 CONCURRENCY_AT_MOST = 64
 
+_INLINE_IF = "the inline if-expression"
+"""How Jinja begins to say of a value that it is that of an `if` without an `else`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -233,11 +236,24 @@ def _noting(environment: Any, name: str, note: Callable[[str], None]) -> Any:
 
     @pass_context
     def finalize(context: Any, value: Any) -> Any:
-        if value is None or is_empty(value):
+        if _is_nothing(value):
             note(name)
         return value if own is None else own(*_asked_by(own, context), value)
 
     return environment.overlay(finalize=finalize)
+
+
+def _is_nothing(value: Any) -> bool:
+    """Return whether a part came out as nothing.
+
+    So does a name that is not there, where the DAG's `template_undefined` lets it pass. An `{{ a if b }}` without an `else`
+    is like an `{% if %}`: its author meant the nothing.
+    """
+    from jinja2 import Undefined
+
+    if isinstance(value, Undefined):
+        return not str(value._undefined_hint or "").startswith(_INLINE_IF)  # noqa: SLF001  (Jinja documents it)
+    return value is None or is_empty(value)
 
 
 def _asked_by(function: Any, context: Any) -> tuple[Any, ...]:

@@ -93,6 +93,7 @@ class Walk:
     _barren: int = 0
     _by_post: bool = False
     _is_posted: bool = False
+    _link_refused: int | None = None
     _has_news: bool = False
     _listed: int = 0
     _requests: int = 0
@@ -147,6 +148,7 @@ class Walk:
         if link is None:
             sent = {**self.terms.preference, **self.headers}
             return (yield from self._get_page(self.endpoint.search(self.resource_type, self.form, sent)))
+        self._link_refused = None
         self._is_posted = self._by_post or self.judge.filters.is_lost_in(link, self.endpoint.url)
         if self._is_posted:
             return (yield from self._get_page(self._continued_by_post(link)))
@@ -166,6 +168,7 @@ class Walk:
     def _fetch_by_post(self, link: str, refused: int | None) -> Flow[Page]:
         """Ask once by POST for a link whose GET was refused, and go on so if that gives the page."""
         self._by_post = self._is_posted = True
+        self._link_refused = refused if refused in _LINK_REFUSED else None
         try:
             return (yield from self._get_page(self._continued_by_post(link)))
         except RedoxError as error:
@@ -252,17 +255,27 @@ class Walk:
         """Hold the page, and what came so far, against what was asked."""
         position = self.position
         strays = position.strays + (yield from self.judge.page(page, position.pages, position.date))
-        if position.ended and self.taken_up and not self._has_news and not position.totals.are_met(position.matches):
-            raise RedoxProtocolError(
-                "taken up where it was left, the search ended without anything new, though a page was to follow: "
-                "the server may have forgotten it"
-            )
+        if position.ended and not position.totals.are_met(position.matches):
+            self._refuse_forgotten()
         missing = yield from self.judge.total(position.totals, position.matches, ended=position.ended)
         self.position = msgspec.structs.replace(position, strays=strays, missing=missing)
         if position.ended and not self.taken_up:
             yield from self.judge.included(position.matches)
         if position.ended and strays:
             yield Tell(f"Search for {self.resource_type}: {strays} resources in all do not meet its parameters.")
+
+    def _refuse_forgotten(self) -> None:
+        """Refuse an end that brought nothing new where the server may not know the link any more."""
+        if self.taken_up and not self._has_news:
+            raise RedoxProtocolError(
+                "taken up where it was left, the search ended without anything new, though a page was to follow: "
+                "the server may have forgotten it"
+            )
+        if self._link_refused and self._barren:
+            raise RedoxProtocolError(
+                f"GET of the next link was answered HTTP {self._link_refused}, and POST then ended the search without "
+                "anything new: the server may have forgotten the page. Try again; if it stays so, with another page_size"
+            )
 
 
 def start_walk(

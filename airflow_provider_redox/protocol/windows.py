@@ -91,6 +91,7 @@ def check_bounds(params: Mapping[str, Any], now: datetime, *, where: str = "sear
     """Raise `RedoxConfigError` where `_lastUpdated` begins in the future, or begins in the past and ends in the future.
 
     A date without a zone is read in the server's own (FHIR R4, date search), which may be up to twelve hours behind UTC.
+    An end that is a moment ahead, as by a clock that is behind the scheduler's, may be tried again.
     """
     lowest: list[datetime] = []
     highest: list[datetime] = []
@@ -98,8 +99,11 @@ def check_bounds(params: Mapping[str, Any], now: datetime, *, where: str = "sear
         if name.partition(":")[0] == LAST_UPDATED:
             for one in value if isinstance(value, list | tuple) else [value]:
                 _add_bounds(str(one), lowest, highest)
-    if any(moment > now for moment in (*lowest, *(highest if lowest else ()))):
-        raise RedoxConfigError(f"{where}: {LAST_UPDATED} reaches into the future, in the server's time zone; {_TOO_EARLY}")
+    latest = max((*lowest, *(highest if lowest else ())), default=now)
+    if latest > now:
+        error = RedoxConfigError(f"{where}: {LAST_UPDATED} reaches into the future, in the server's time zone; {_TOO_EARLY}")
+        error.retryable = latest - now <= _SOON
+        raise error
 
 
 def _add_bounds(text: str, lowest: list[datetime], highest: list[datetime]) -> None:

@@ -106,10 +106,12 @@ class Results:
         self._tries.forget(number)
 
     def _sweep_for_later(self) -> None:
-        """Remove what this try wrote, if the one that took over needs none of it any more."""
+        """Remove what this try wrote, if the one that took over needs none of it any more, or a purge was to remove it."""
         later = self._tries.committed()
         if later is not None and later.number > self._tries.number:
             self._sweep(later.number, later.manifest)
+        elif self._tries.is_gone:
+            self._remove_traces()
 
     def restore(self, note: Callable[[str, bytes], None], left: Callable[[bytes], None] = lambda _: None) -> bytes | None:
         """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.

@@ -53,11 +53,26 @@ class Tries:
         return number
 
     def check(self) -> None:
-        """Raise `RedoxSupersededError` when a later try has begun."""
-        if max(self._numbers()) > self.number:
+        """Raise `RedoxSupersededError` when a later try has begun, or what this one had written was purged."""
+        numbers = self._numbers()
+        if max(numbers) > self.number:
             raise RedoxSupersededError(
                 f"Another try of this task took over (try {self.number} of its result found a later one). This one stopped, "
                 "and no result of it is visible; see the log of the latest try"
+            )
+        self._check_here(numbers)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a purge has removed what says that this try began."""
+        return self.number not in self._numbers()
+
+    def _check_here(self, numbers: list[int]) -> None:
+        """Refuse to go on where a purge has removed the number: with it went parts, or the number of a later try."""
+        if self.number not in numbers:
+            raise RedoxSupersededError(
+                f"The files of this task were removed while it ran (try {self.number} of its result is gone), as by a purge. This "
+                "one stopped, and its result is not whole; clear the task to pull anew"
             )
 
     def commit(self, manifest: dict[str, Any]) -> None:
@@ -74,6 +89,7 @@ class Tries:
             latest = later
         if latest.number != self.number:
             self.check()
+        self._check_here(self._numbers())
 
     def committed(self) -> Committed | None:
         """Return the latest try that has committed."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import jinja2
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -195,10 +196,14 @@ def test_a_template_that_came_out_as_nothing_is_refused(kind: str, name: str, na
     for text in ("{{ nothing }}", "s3://bucket/{{ nothing }}", "s3://bucket/{{ blank }}/x", "{{ blank }}"):
         with DAG("d", schedule=None, render_template_as_native_obj=native):
             operator = made(kind, **{name: [text] if name in LISTS else text})
-        facts = context(nothing=None, blank="")
-        operator.render_template_fields(facts)
         with refused(name):
-            operator.execute(facts)
+            rendered_and_run(operator, context(nothing=None, blank=""))
+
+
+def rendered_and_run(operator: Any, facts: Any) -> None:
+    """Run a task as Airflow does. What is None is refused when it is rendered, what is empty when it runs."""
+    operator.render_template_fields(facts)
+    operator.execute(facts)
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["texts", "native"])
@@ -335,3 +340,33 @@ def test_what_airflow_leaves_empty_is_no_folder_none(text: str, nothing_sent: Sa
     operator.render_template_fields(facts)
     with refused("output_path: a part of it in {{ }} came out as nothing"):
         operator.execute(facts)
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["texts", "native"])
+@pytest.mark.parametrize("undefined", [jinja2.Undefined, jinja2.ChainableUndefined, jinja2.DebugUndefined])
+@pytest.mark.parametrize("name", ["params.tenant", "missing", "[] | first"])
+def test_a_name_that_the_dag_lets_pass_is_no_part_of_a_place_or_a_filter(
+    name: str,
+    undefined: Any,
+    native: bool,  # noqa: FBT001
+    nothing_sent: Sandbox,
+):
+    """With `template_undefined=jinja2.Undefined` a misspelt name is nothing: `s3://bucket/` is the root of all tenants."""
+    for argument, value in (
+        ("output_path", f"s3://b/{{{{ {name} }}}}"),
+        ("search_params", {"identifier": f"m|{{{{ {name} }}}}"}),
+    ):
+        with DAG("d", schedule=None, render_template_as_native_obj=native, template_undefined=undefined):
+            operator = made("RedoxFhirSearchOperator", **{argument: value})
+        facts = context(params={})
+        operator.render_template_fields(facts)
+        with refused(f"{argument}: a part of it in {{{{ }}}} came out as nothing"):
+            operator.execute(facts)
+
+
+def test_an_inline_if_without_an_else_is_meant_to_be_nothing():
+    """The way to put commas between the values of a list."""
+    text = "{% for code in codes %}{{ code }}{{ ',' if not loop.last }}{% endfor %}"
+    operator = made("RedoxFhirSearchOperator", search_params={"code": text})
+    facts = context(codes=["a", "b"])
+    assert operator.checked("search_params", operator.rendered(operator.search_params, facts)) == {"code": "a,b"}

@@ -15,6 +15,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.cli.main import main
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.operators.purge import RedoxPurgeOperator
 from airflow_provider_redox.storage.files import Files
 from airflow_provider_redox.storage.reading import parse_manifest
@@ -155,8 +156,8 @@ def test_a_root_with_files_of_others_is_an_error(output: str) -> None:
         ({"of_dag_id": "pul"}, "of_dag_id: no result is of 'pul'; did you mean pull? there is pull"),
         ({"of_run_id": "x"}, "of_run_id: no result is of 'x'; there is r"),
         ({"of_task_id": "tt"}, "of_task_id: no result is of 'tt'; did you mean t? there is t"),
-        ({"of_dag_id": " "}, "of_dag_id: is empty; leave it out"),
-        ({"on_empty": "ignore"}, "on_empty: must be fail or succeed"),
+        ({"of_dag_id": " "}, "of_dag_id: is empty; give it a value, or leave it out"),
+        ({"on_empty": "ignore"}, "on_empty: must be one of fail, succeed"),
     ],
 )
 def test_a_name_that_no_result_has_is_an_error(output: str, what: dict[str, Any], said: str) -> None:
@@ -164,7 +165,7 @@ def test_a_name_that_no_result_has_is_an_error(output: str, what: dict[str, Any]
     stored(output, [ALICE])
     stored(output, [ALICE], place=LAKESIDE)
     before = files(output)
-    with pytest.raises(AirflowFailException) as raised:
+    with pytest.raises((AirflowFailException, RedoxConfigError)) as raised:  # the latter when the DAG is read
         purge(output, **what)
     assert said in str(raised.value)
     assert files(output) == before
@@ -243,11 +244,14 @@ def test_rows_that_name_nobody_are_told(output: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_patients_in_another_encoding_is_refused(output: str, tmp_path: Path) -> None:
-    """UTF-16 would be read as names that nobody has."""
-    stored(output, [ALICE])
-    (tmp_path / "patients.txt").write_text("m-1\n", encoding="utf-16")
+    """Latin-1 would be read as names that nobody has. UTF-16 with its mark, as Excel writes it, is read."""
+    stored(output, [ALICE, BOB])
+    listed = tmp_path / "patients.txt"
+    listed.write_text("m-\u00e9\n", encoding="latin-1")
     with pytest.raises(AirflowFailException, match="patients_path: row 1 is not UTF-8"):
-        purge(output, destination="general", patients_path=str(tmp_path / "patients.txt"))
+        purge(output, destination="general", patients_path=str(listed))
+    listed.write_text("m-1\n", encoding="utf-16")
+    assert purge(output, destination="general", patients_path=str(listed))["counts"]["rewritten"] == 1
 
 
 BY_MRN = {"identifier": {"system": "urn:mrn", "value": "m-1"}}

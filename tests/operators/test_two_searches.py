@@ -13,11 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_redox.exceptions import RedoxSupersededError
 from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
 from airflow_provider_redox.operators.fhir import RedoxFhirSearchOperator
 from airflow_provider_redox.operators.pulls import drain
+from airflow_provider_redox.storage.holdings import Selection
+from airflow_provider_redox.storage.purging import Purge
 from airflow_provider_redox.storage.reading import parse_manifest
 from tests.support.freezing import Frozen, effects_of
 from tests.support.sandbox import Sandbox
@@ -150,3 +153,50 @@ def test_a_search_that_thaws_puts_no_other_content_under_the_names_of_a_result(p
 def other_labs(out: str) -> Any:
     asked = {"code": "8867-4", "_include": "Observation:subject"}
     return RedoxFhirSearchOperator(task_id="pull", resource_type="Observation", search_params=asked, output_path=out)
+@pytest.mark.parametrize("pull", [labs, documents], indirect=True)
+def test_a_search_that_was_purged_while_it_stood_still_has_no_result(pull: Pull):
+    """Its number is gone with its parts: it stops, and leaves nothing that the purge was to remove."""
+    begun, ends = before(pull, "replace"), effects_of(pull.attempt())
+    for point in range(begun, ends):
+        pull.anew()
+        first = Frozen(pull.attempt(), point).start()
+        if list(pull.place.rglob("manifest.json")) or first.at.startswith("writ"):
+            break  # it is committing, or has
+        Purge(f"file://{pull.place}", Selection(), on_empty="succeed").run()
+        first.thaw()
+        where = f"frozen before effect {point} ({first.at})"
+        assert isinstance(first.error, RedoxSupersededError | AirflowFailException), where
+        assert not [one for one in pull.files if "/_redox/certificates/" not in one], where
+
+
+@pytest.mark.parametrize("pull", [labs], indirect=True)
+def test_an_erased_patient_does_not_come_back_with_a_search_that_thaws(pull: Pull):
+    """A patient was erased from the result of the try that took over: that of the frozen one is not put in its place."""
+    pull.anew()
+    pull.attempt()()
+    listed = next(one for one in pull.manifest()["output"] if one["type"] == "Observation")
+    line = json.loads(Path(listed["url"].removeprefix("file://")).read_bytes().splitlines()[0])
+    patient = line["subject"]["reference"]
+    for point in range(before(pull, "replace"), before(pull, "copy")):
+        pull.anew()
+        first = Frozen(pull.attempt(), point).start()
+        pull.attempt()()
+        Purge(f"file://{pull.place}", Selection(destination="general"), {patient: 1}).run()
+        first.thaw()
+        where = f"frozen before effect {point} ({first.at})"
+        assert isinstance(first.error, RedoxSupersededError), where
+        lines = b"".join(path.read_bytes() for path in pull.place.rglob("*.ndjson"))
+        assert lines, where
+        assert f'"{patient}"'.encode() not in lines, where
+
+
+def before(pull: Pull, name: str) -> int:
+    """Return the number of the first effect of a try that has this name."""
+    for point in range(1000):
+        pull.anew()
+        one = Frozen(pull.attempt(), point).start()
+        met = one.at == name
+        one.thaw()
+        if met:
+            return point
+    raise AssertionError(name)

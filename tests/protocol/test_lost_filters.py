@@ -250,7 +250,8 @@ def test_a_link_whose_plus_is_not_escaped_goes_on_with_the_searchs_own_date() ->
     date = "gt1940-10-04T00:00:00+00:00"
     link = f"Observation?_count=10&date={date}&patient=p1&_page=2"
     first = {"resourceType": "Bundle", "type": "searchset", "link": [{"relation": "next", "url": link}]}
-    world = World(answer(200, json.dumps(first)), answer(400), answer(200, '{"resourceType":"Bundle","type":"searchset"}'))
+    last = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": observation(1)}]}
+    world = World(answer(200, json.dumps(first)), answer(400), answer(200, json.dumps(last)))
     form = urlencode({"patient": "p1", "date": date}).encode()
     walk = start_walk(BASE, "Observation", form, headers={}, env=world.env())
     while world.run(walk.next_page()) is not None:

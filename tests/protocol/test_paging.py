@@ -457,6 +457,26 @@ def test_a_server_that_forgets_the_cursor_by_post_deep_in_is_found_out() -> None
     assert "an earlier one again" in str(stopped(World(first, second, answer(400), first)))
 
 
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("last", [(), ("b",)])
+def test_an_end_without_anything_new_by_post_after_a_dead_link_is_no_end(status: int, last: tuple[str, ...]) -> None:
+    """A server that forgot the cursor refuses the link by GET, and takes the form for a question that finds nothing."""
+    first, second = patients("a", following="Patient?_page=p2"), patients("b", "c", following="Patient?_page=p3")
+    error = stopped(World(first, second, answer(status), patients(*last)))
+    assert isinstance(error, RedoxProtocolError)
+    assert f"GET of the next link was answered HTTP {status}, and POST then ended the search" in str(error)
+
+
+def test_an_empty_last_page_is_an_end_where_nothing_speaks_against_it() -> None:
+    """Some servers name a page after the last full one. By POST it is an end where GET as such is refused, or by the total."""
+    first = patients("a", following="Patient?_page=p2")
+    assert walk(World(first, answer(405), patients()))[0] == ["a"]
+    second = patients("b", following="Patient?_page=p3")
+    assert walk(World(first, answer(404), second, patients()))[0] == ["a", "b"]
+    counted = [answer(200, page.body.replace(b"{", b'{"total": 2, ', 1)) for page in (first, second, patients())]
+    assert walk(World(*counted[:2], answer(404), counted[2]))[0] == ["a", "b"]
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_an_earlier_page_that_comes_again_by_post_is_an_error(status: int) -> None:
     """A server that ignores the cursor in the form gives the first page again: an error, not the end of the search."""

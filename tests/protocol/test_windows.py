@@ -138,6 +138,15 @@ def test_a_bound_in_the_future_is_refused(value: object, now: datetime, is_early
     check_bounds({"date": value}, now)  # appointments lie ahead
 
 
+@pytest.mark.parametrize(("ahead", "may_retry"), [(timedelta(seconds=2), True), (timedelta(minutes=6), False)])
+def test_a_bound_a_moment_ahead_may_be_tried_again(ahead: timedelta, may_retry: bool) -> None:  # noqa: FBT001
+    """A worker's clock that is two seconds behind the scheduler's is no reason to fail a night for good."""
+    bounds = ["ge2026-03-09T00:00:00Z", f"lt{(NOON + ahead).isoformat()}"]
+    with pytest.raises(RedoxConfigError) as raised:
+        check_bounds({"_lastUpdated": bounds}, NOON)
+    assert raised.value.retryable is may_retry
+
+
 @given(moments, st.sampled_from(["ge", "gt", "sa"]), st.timedeltas(timedelta(seconds=1), timedelta(days=400)))
 def test_an_instant_is_early_exactly_until_it_has_come(now: datetime, prefix: str, apart: timedelta) -> None:
     """Whatever the prefix: a lower bound after now is refused, one before now is not."""
