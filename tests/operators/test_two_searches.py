@@ -153,6 +153,8 @@ def test_a_search_that_thaws_puts_no_other_content_under_the_names_of_a_result(p
 def other_labs(out: str) -> Any:
     asked = {"code": "8867-4", "_include": "Observation:subject"}
     return RedoxFhirSearchOperator(task_id="pull", resource_type="Observation", search_params=asked, output_path=out)
+
+
 @pytest.mark.parametrize("pull", [labs, documents], indirect=True)
 def test_a_search_that_was_purged_while_it_stood_still_has_no_result(pull: Pull):
     """Its number is gone with its parts: it stops, and leaves nothing that the purge was to remove."""
