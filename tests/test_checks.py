@@ -86,7 +86,7 @@ def test_a_header_of_nothing_is_not_sent(redox_connection: Sandbox, headers: Any
 @pytest.mark.parametrize("value", [None, "", "None", [], ["a", ""]])
 def test_a_query_parameter_of_nothing_is_not_sent(redox_connection: Sandbox, value: Any):
     """`?patient=` asks for everybody."""
-    with pytest.raises(RedoxConfigError, match=r"^query_params: patient is None or empty"):
+    with pytest.raises(RedoxConfigError, match=r"^query_params: patient (has an empty or unusable value|is an empty list)"):
         RedoxHook().request("GET", "fhir/R4/x/Development/Observation", params={"patient": value})
     assert redox_connection.ledger() == []
 

@@ -117,15 +117,19 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
 def checked_whole(response: RedoxResponse, statuses: Container[int] = (200,)) -> RedoxResponse:
     """Return an answer that its status and headers do not call a part. Raises `RedoxProtocolError` for any other."""
     if response.status not in statuses:
-        raise RedoxProtocolError(
-            f"HTTP {response.status} is no whole answer, which has status 200 (206 is a part, 202 a promise, 203 was "
-            "changed on its way); look at what lies between this machine and the server"
-        )
+        _not_whole(response)
     stated = response.headers.get("content-range")
     found = _RANGE.fullmatch(stated.strip()) if stated is not None else None
     if stated is not None and (found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3])):
         raise RedoxProtocolError("HTTP 200 with a Content-Range is a part of an answer; look at what lies before the server")
     return response
+
+
+def _not_whole(response: RedoxResponse) -> NoReturn:
+    raise RedoxProtocolError(
+        f"HTTP {response.status} is no whole answer, which has status 200 (206 is a part, 202 a promise, 203 was "
+        "changed on its way); look at what lies between this machine and the server"
+    )
 
 
 def mint(settings: Settings, *, env: Environment) -> Flow[Token]:
@@ -195,7 +199,7 @@ def _persist(
         step = decide(happened, repeatable=repeatable)
         unreadable: RedoxError | None = None
         if isinstance(happened, RedoxResponse) and 200 <= happened.status < 300:
-            judged = _judged(read if step is Step.DONE else _part, happened, repeatable=repeatable)
+            judged = _judged(read if step is Step.DONE else _not_whole, happened, repeatable=repeatable)
             if not isinstance(judged, _Unreadable):
                 env.budget.earn(turn.destination)
                 return judged
@@ -227,10 +231,6 @@ def _said(happened: Happened) -> Happened:
     if isinstance(happened, RedoxResponse) or happened.status < 300:
         return happened
     return RedoxResponse(happened.status, happened.headers)
-
-
-def _part(response: RedoxResponse) -> NoReturn:
-    raise RedoxProtocolError(f"HTTP {response.status}, but the answer is a part, and the whole was asked for")
 
 
 @dataclass(frozen=True, slots=True)

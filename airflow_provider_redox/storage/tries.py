@@ -71,8 +71,8 @@ class Tries:
         """Refuse to go on where a purge has removed the number: with it went parts, or the number of a later try."""
         if self.number not in numbers:
             raise RedoxSupersededError(
-                f"The files of this task were removed while it ran (try {self.number} of its result is gone), as by a purge. This "
-                "one stopped, and its result is not whole; clear the task to pull anew"
+                f"The files of this task were removed while it ran (try {self.number} of its result is gone), as by a "
+                "purge. This one stopped, and its result is not whole; clear the task to pull anew"
             )
 
     def commit(self, manifest: dict[str, Any]) -> None:

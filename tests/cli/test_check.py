@@ -112,7 +112,7 @@ def test_nobody_there(run: Run, sandbox: Sandbox) -> None:
         ('{"conn_type": "redox", "password": ["Keva"]}', "password must be text"),
         ('{"conn_type": "redox", "port": "Keva"}', "port must be a number"),
         ('{"conn_type": "redox", "password": "Keva", "extra": {"client_id": "x"}}', "password: the private key is not"),
-        ('{"conn_type": "redox", "extra": "Keva"}', "extra: must be valid JSON"),
+        ('{"conn_type": "redox", "extra": "Keva"}', "extra: must be a JSON object"),
         ('{"conn_type": "redox"}', "password: paste the private key"),
     ],
 )

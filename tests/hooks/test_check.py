@@ -198,8 +198,8 @@ def test_a_wrong_field(connect: Connect) -> None:
         connect(connection_to(wire.url, environment="Testing"))
         assert RedoxHook().test_connection() == (
             False,
-            "The connection does not work: extra.environment: must be one of Development, Staging, Production "
-            "(upper and lower case matter)",
+            "The connection does not work: extra.environment: must be one of Development, Staging, Production; "
+            "did you mean Staging?",
         )
         assert not wire.connections
 

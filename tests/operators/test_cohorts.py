@@ -154,7 +154,7 @@ def test_a_json_file_is_a_cohort(
         ('[{"mrn":"1"}', "cohort: the file is no array of JSON objects: Input data was truncated"),
         ("[]", "cohort: there is no row in it"),
         ('{"output": "Canary"}', "manifest: not what a search returns"),
-        ('{\n"mrn": "Canary"\n}', "cohort: row 1 is not a JSON object"),
+        ('{\n"mrn": "Canary"\n}', "cohort: row 1 cannot be read: not JSON"),
     ],
 )
 def test_a_json_file_of_another_shape_is_refused(
@@ -182,8 +182,8 @@ def test_several_manifests_are_a_cohort(execute: Callable[..., Any], output: str
     assert len(list(read_searches(manifest))) == 200
     with pytest.raises(AirflowFailException, match="cohort: is a list, and its item 1 is no manifest"):
         execute(cohort(output, [found[0], {"mrn": "Canary"}], **observed, cohort_key="id"))
-    with pytest.raises(AirflowFailException, match="cohort: there is no row in it"):
-        execute(cohort(output, [], **observed, cohort_key="id"))
+    with refused("cohort: is empty"):
+        cohort(output, [], **observed, cohort_key="id")
 
 
 def test_an_earlier_manifest_is_a_cohort(execute: Callable[..., Any], output: str, sandbox: Sandbox):

@@ -149,7 +149,7 @@ def test_nothing_is_a_failure_where_the_author_says_so(pull: Callable[..., Any],
 
 def test_on_empty_has_two_values(pull: Callable[..., Any]):
     """Anything else is refused by its name."""
-    with pytest.raises(AirflowFailException, match="on_empty: must be one of succeed, fail"):
+    with refused("on_empty: must be one of succeed, fail"):
         pull(on_empty="warn")
 
 

@@ -96,7 +96,7 @@ def test_answers_with_errors_can_be_recorded(
     [
         ({"payload": {**QUERY, "Patient": {}}}, "payload names no {field}"),
         ({"payload": {**QUERY, "Patient": {"Identifiers": [{"ID": "{nobody}"}]}}}, "row 1 has no nobody"),
-        ({"payload": {**QUERY, "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"}}}, "row 1 of the cohort"),
+        ({"payload": {**QUERY, "Meta": {"DataModel": "PatientAdmin", "EventType": "NewPatient"}}}, "payload: this data"),
         ({"max_concurrency": 100}, "max_concurrency: must be a whole number from 1 to 64"),
         ({"on_error": "skip"}, "on_error: must be one of fail, record"),
     ],

@@ -66,7 +66,7 @@ def test_a_field_that_two_names_could_mean_is_none_of_them() -> None:
     """By its own name it is found; by another case it would be a guess."""
     row = {"MRN": "1", "Mrn": "2"}
     assert search_of({"x": "{Mrn}"}, row, 1) == {"x": "2"}
-    with pytest.raises(RedoxConfigError, match=r"row 1 has no mrn, which the template names; it has MRN, Mrn$"):
+    with pytest.raises(RedoxConfigError, match=r"no mrn, which the template names; did you mean MRN\?; it has MRN, Mrn$"):
         search_of({"x": "{mrn}"}, row, 1)
 
 

@@ -166,14 +166,14 @@ def test_the_same_bundle_and_id_give_the_same_bytes() -> None:
         world.run(calls.writeback("Observation", "$observation-create", bundle(OBSERVATION), message_id="m-1"))
         return world.sent[0].body
 
-    later = World(answer())
+    later = World(answer(body=b"", redox_trace_id="t"))
     later.clock += 86_400
-    assert sent(World(answer())) == sent(later)
+    assert sent(World(answer(body=b"", redox_trace_id="t"))) == sent(later)
 
 
 def test_each_call_of_a_hook_is_a_message_of_its_own() -> None:
     """Without an ID of the caller's, two calls have two."""
-    world = World(answer(), answer())
+    world = World(*[answer(body=b"", redox_trace_id="t") for _ in range(2)])
     calls = Calls(settings(destination="hospital", environment="Staging"), world.env())
     for _ in range(2):
         world.run(calls.writeback("Observation", "$observation-create", bundle(OBSERVATION)))

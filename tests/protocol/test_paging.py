@@ -468,7 +468,7 @@ def test_an_end_without_anything_new_by_post_after_a_dead_link_is_no_end(status:
 
 
 def test_an_empty_last_page_is_an_end_where_nothing_speaks_against_it() -> None:
-    """Some servers name a page after the last full one. By POST it is an end where GET as such is refused, or by the total."""
+    """Some servers name a page after the last full one: by POST it is an end where GET is refused, or by the total."""
     first = patients("a", following="Patient?_page=p2")
     assert walk(World(first, answer(405), patients()))[0] == ["a"]
     second = patients("b", following="Patient?_page=p3")

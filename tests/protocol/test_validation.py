@@ -131,7 +131,7 @@ def test_the_argument_is_off_or_report():
     """`off` loads nothing and asks for no extra; anything but the two words is an argument's error."""
     assert report_of("off", "Zork") is None
     assert isinstance(report_of("report", "Patient"), Report)
-    with pytest.raises(RedoxConfigError, match="validate: must be off or report"):
+    with pytest.raises(RedoxConfigError, match="validate: must be one of off, report"):
         report_of("strict", "Patient")
 
 
