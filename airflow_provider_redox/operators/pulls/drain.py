@@ -150,7 +150,7 @@ class Drain:
         self._account([resource])
 
     def _account_left(self, line: bytes) -> None:
-        """Take down whom a line is about that an earlier try had received, and that may come no more."""
+        """Record the patients of a line that an earlier try received and that this try may not receive again."""
         if self.disclosure is not None and self.look:
             self.disclosure.saw(patients_of_body(line))
 
@@ -335,9 +335,9 @@ def resumable_results(
     size: int | None = None,
     tries: Tries | None = None,
 ) -> Results:
-    """Make the place of a task's result, with a checkpoint that only the same questions take up; none without a seal.
+    """Build the results of a task, with a checkpoint that only the same questions resume; without a seal there is no checkpoint.
 
-    :param what: all that tells these questions and their lines from others.
+    :param what: everything that identifies these questions and the form of their lines.
     :param tries: the tries of this result, where this one has begun before.
     """
     rules = Limits(PAGES_OF_A_PART_OF_MANY if many else PAGES_OF_A_PART, size or BYTES_OF_A_PART)

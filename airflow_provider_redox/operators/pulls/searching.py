@@ -155,7 +155,7 @@ def _bounds(
 
 
 def _check_over(name: str, windows: list[Window]) -> None:
-    """Refuse a window that is not over. Of another date than that of the change it may be meant: appointments lie ahead."""
+    """Refuse a window of `_lastUpdated` that ends in the future. Warn for other dates: appointments do lie in the future."""
     now = datetime.now(UTC)
     if name == LAST_UPDATED:
         check_over(windows, now)

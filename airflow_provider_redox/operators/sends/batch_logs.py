@@ -1,4 +1,4 @@
-"""The log IDs that the messages of a batch were given: a log is of one message, and proves nothing of a second."""
+"""Check that no two messages of a batch are given the same log ID: a log belongs to one message and proves nothing of another."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ REMEMBERED = 10_000
 
 @dataclass(slots=True)
 class GivenLogs:
-    """Whose each log is, by line number. Used by many threads."""
+    """Which line of the batch each log ID belongs to. Thread-safe."""
 
     _owners: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, number: int, log_ids: Iterable[str]) -> int | None:
-        """Remember a message's logs. Returns the line number of another message that was given one of them."""
+        """Remember the log IDs of a message. Returns the line number of another message that has one of them, else None."""
         with self._lock:
             for log_id in log_ids:
                 owner = self._owners.setdefault(log_id, number)
@@ -47,7 +47,7 @@ class GivenLogs:
         return sent
 
     def apart(self, number: int, found: Sequence[list[Found]]) -> Sequence[list[Found]]:
-        """Return what a log search found. Raises `UndecidedError` where that is a log of another message."""
+        """Return the result of a log search. Raises `UndecidedError` if it is the log of another message."""
         owners = {self._owners.get(log.id, number) for logs in found for log in logs} - {number}
         if owners:
             raise UndecidedError(

@@ -95,7 +95,7 @@ class SegmentRun:
     :param held: ordering keys of messages that are not settled; shared by all segments.
     :param note: writes the lines that are given.
     :param on_refused: `fail` or `record`; see the operator.
-    :param later: looks whether a later try has written down what it sends of this segment.
+    :param later: returns whether a later try has stored its intent to send this segment.
     """
 
     client: SyncClient
@@ -119,7 +119,7 @@ class SegmentRun:
         return not self.ending.is_set() and self.breaker.cause is None
 
     def is_overtaken(self) -> bool:
-        """Return whether a later try sends this segment now; it is looked for again when some time has passed."""
+        """Return whether a later try sends this segment now; storage is read again only after some seconds."""
         now = self.client.env.now()
         if not self._overtaken and abs(now - max(self._looked, self.begun)) >= LOOK_AGAIN:
             self._overtaken = self.later()

@@ -57,7 +57,7 @@ class Claim:
         )
 
     def taken_by(self, entry: Entry) -> RedoxAmbiguousOutcomeError:
-        """Make the error for a key that another task holds. A next try looks again first, so it may help."""
+        """Build the error for a key that another task holds. It is retryable, because the next try reads the ledger first."""
         error = RedoxAmbiguousOutcomeError(
             f"idempotency_key: {entry.by} began to send this message ({entry.at or 'when is unknown'}), and the ledger does "
             "not say what came of it. Nothing was sent now. While that task runs, a retry waits for it; if it is over, "
@@ -68,7 +68,7 @@ class Claim:
 
 
 def content_of(message: Mapping[str, Any]) -> bytes:
-    """Return what a complete message says, in one spelling, whatever its order of fields, and whoever sends it when."""
+    """Return the content of a complete message in canonical form, without the fields that tell who sent it and when."""
     meta = {name: value for name, value in message["Meta"].items() if name not in _ENVELOPE}
     return _canonical.encode(_decimals.decode(encode({**message, "Meta": meta})))
 
