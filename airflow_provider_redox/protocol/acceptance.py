@@ -45,7 +45,7 @@ class Question:
 def read_accepted(response: RedoxResponse, question: Question) -> Accepted:
     """Read the answer to a message.
 
-    Raises `RedoxProtocolError` for one that shows nothing, `RedoxAmbiguousOutcomeError` for one that has not a log for each
+    Raises `RedoxProtocolError` for an answer that proves nothing, `RedoxAmbiguousOutcomeError` for one without a log ID for each
     destination, and `RedoxDestinationError` for errors inside the 200.
     """
     answer = read_answer(response)

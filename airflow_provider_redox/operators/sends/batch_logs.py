@@ -34,7 +34,7 @@ class GivenLogs:
         return None
 
     def of(self, number: int, flow: Flow[Sent]) -> Flow[Sent]:
-        """Pass a sending on. Raises `RedoxAmbiguousOutcomeError` where the answer names a log of another message."""
+        """Run a send and return its result. Raises `RedoxAmbiguousOutcomeError` if the answer names a log of another message."""
         sent = yield from flow
         owner = self.note(number, sent.log_ids)
         if owner is not None:
