@@ -79,7 +79,7 @@ def decide(happened: Happened, *, repeatable: bool) -> Step:
 
 
 def may_have_arrived(happened: Happened) -> bool:
-    """Return whether a request that met this may have been processed, read off the column of those that are unsafe."""
+    """Return whether a request with this outcome may have been processed, by the table's column for unsafe requests."""
     return decide(happened, repeatable=False) in (Step.AMBIGUOUS, Step.DONE)
 
 
