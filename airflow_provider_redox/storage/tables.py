@@ -1,8 +1,7 @@
-"""The rows of a CSV file, as Excel and others write it: every value stays the text that it is, leading zeros too.
+"""Read the rows of a CSV file, as Excel and other programs write it: every value stays text, with its leading zeros.
 
-Commas, semicolons (Excel, where the comma is the decimal sign) or tabs; any line ends; UTF-8 or UTF-16. Rows and columns
-without anything in them, which Excel leaves behind, are passed over. What could be read in two ways is an error that says
-where.
+Commas, semicolons (Excel, if the comma is the decimal sign) or tabs; any line ends; UTF-8 or UTF-16. Empty rows and columns,
+which Excel leaves behind, are skipped. Ambiguous content is an error that names the row.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def _names(first: list[str], where: str) -> list[str]:
 
 
 def _with_separator(lines: Iterator[str], where: str) -> tuple[Iterator[str], str]:
-    """Find out what separates the fields: what the first row has outside of quotes. Raises where it has several of them."""
+    """Detect the separator: the one that the first row has outside of quotes. Raises if it has several."""
     first = next(lines, "")
     stated = _STATED.fullmatch(first)
     if stated:
