@@ -1,4 +1,4 @@
-"""Check single values: arguments, settings and options. Imports nothing heavy, so a DAG file may import it when it is parsed.
+"""Check single values: arguments, settings and options. Imports nothing heavy, so DAG files may import it.
 
 Only `None` means default. An empty value (a blank text, the text `None`, an empty list) is what an empty template, an unset
 variable or an empty form leaves. It is refused by the argument's name and never means "not given": the default would then
@@ -56,7 +56,7 @@ def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
 
 
 def meant(name: Any, known: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown name: the most similar known name, and all of them if there are few."""
+    """Return the end of an error message about an unknown name: the most similar known name, and all names if few."""
     names = list(known)
     close = near(name, names)
     listed = f"known are {', '.join(names)}" if names else "none is known"

@@ -1,8 +1,8 @@
 """Validate the arguments of operators and sensors by rules that each class declares once.
 
-Each class declares a rule for each of its own arguments (`rules`). Literal values are checked when the DAG is parsed, so that
-a typing error is an import error. Templates and results of other tasks are checked when the task runs, before anything is
-sent. Only `None` means default: an argument that was given, and is empty after rendering, is refused by its name.
+Each class declares a rule for each of its own arguments (`rules`). Literal values are checked when the DAG is parsed, so
+that a typing error is an import error. Templates and results of other tasks are checked when the task runs, before anything
+is sent. Only `None` means default: an argument that was given, and is empty after rendering, is refused by its name.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _holds_template(text: str, env: jinja2.Environment) -> bool:
 
 
 def _native(text: str, context: Context, env: jinja2.Environment) -> Any:
-    """Return the value of the expression if it is the whole text, apart from space around it; otherwise the rendered text."""
+    """Return the value of the expression if it is the whole text, apart from space around it; else the rendered text."""
     from jinja2 import pass_context
 
     whole = pass_context(lambda _context, value: value)  # asks for the context, so that jinja makes no text of constants
@@ -118,7 +118,10 @@ def _is_undefined(value: Any) -> bool:
 
 
 def _chunks(text: str, context: Context, env: jinja2.Environment) -> Iterator[Any]:
-    """Yield the pieces of a rendered template. The context is not copied: on Airflow 2.11 reading a key may log a warning."""
+    """Yield the pieces of a rendered template.
+
+    The context is not copied: on Airflow 2.11 reading a key may log a warning.
+    """
     template = env.from_string(_with_returns_kept(text, env))
     names: Any = ChainMap(context, template.globals)  # type: ignore[arg-type]
     for chunk in template.root_render_func(env.context_class(env, names, template.name, template.blocks)):
@@ -142,7 +145,7 @@ def _with_returns_kept(text: str, env: jinja2.Environment) -> str:
 
 
 def _came_out_as_none(operator: Any, given: Mapping[str, Any]) -> Iterator[str]:
-    """Return the fields that were given and rendered to None, or to a list with None in it, and those that `expand` filled with None."""
+    """Return the fields that rendered to None, or to a list with None in it, and those that `expand` filled with None."""
     for name, before in given.items():
         now = getattr(operator, name, None)
         pairs: Iterable[tuple[Any, Any]] = [(before, now)]

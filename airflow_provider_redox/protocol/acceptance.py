@@ -45,8 +45,8 @@ class Question:
 def read_accepted(response: RedoxResponse, question: Question) -> Accepted:
     """Read the answer to a message.
 
-    Raises `RedoxProtocolError` for an answer that proves nothing, `RedoxAmbiguousOutcomeError` for one without a log ID for each
-    destination, and `RedoxDestinationError` for errors inside the 200.
+    Raises `RedoxProtocolError` for an answer that proves nothing, `RedoxAmbiguousOutcomeError` for one without a log ID for
+    each destination, and `RedoxDestinationError` for errors inside the 200.
     """
     answer = read_answer(response)
     event = _event_about(answer, question, response.status)

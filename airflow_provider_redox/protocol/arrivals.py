@@ -99,7 +99,7 @@ def part(text: object) -> str:
 
 
 def word(text: object) -> str:
-    """Return a data model or an event type as a part of a file name, without spaces: `Clinical Summary` is `ClinicalSummary`.
+    """Return a data model or an event type as part of a file name, without spaces: `Clinical Summary` is `ClinicalSummary`.
 
     Redox's documentation and messages spell some with a space and some without.
     """
@@ -116,7 +116,10 @@ class Filter:
 
     @classmethod
     def of(cls, *, data_model: object, event_type: object, source: object) -> Filter:
-        """Build a filter; each argument is a text, a list of texts, or None for all. An empty value is refused: see `checks.py`."""
+        """Build a filter; each argument is a text, a list of texts, or None for all.
+
+        An empty value is refused: see `checks.py`.
+        """
         named = ((word, "data_model", data_model), (word, "event_type", event_type), (part, "source", source))
         return cls(
             *(frozenset(read(one).lower() for one in _listed(given(value, None, name=name))) for read, name, value in named)

@@ -208,7 +208,7 @@ class Calls:
     def prepared_message(
         self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, source: Source | None = None
     ) -> Request:
-        """Build the request that carries a message of `complete_message`; a message from a file is sent as its `source` text."""
+        """Build the request for a message of `complete_message`; a message from a file is sent as its `source` text."""
         self._check_message(message)
         return data_model.request(self.settings, message, self._headers(headers), source=source)
 
@@ -223,7 +223,7 @@ class Calls:
         *,
         on_incomplete: str = "fail",
     ) -> Flow[RedoxResponse]:
-        """Send a query that `complete_message` made, and return the whole response, so that digits and headers stay as they came.
+        """Send a query that `complete_message` made, and return the whole response, with its headers and its own digits.
 
         :param on_incomplete: `fail`, or `warn` to accept an answer that is marked as incomplete.
         """

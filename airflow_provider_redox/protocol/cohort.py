@@ -1,11 +1,11 @@
 """One search for each row of a list: `{field}` in a template is filled from the row.
 
-In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from
-a value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A
-field that holds `system|value` is written `{field:token}`. A prefix such as `ge` belongs into the template: a row whose date
-has its own prefix would ask for everybody since then, and is refused. Field names are matched ignoring case, unless two fields
-differ in case alone. An error names the row and the field, never a value. Of the existing fields it names only those that look
-like field names, because in a file without a header row the "names" are a patient's data.
+In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from a
+value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A field
+that holds `system|value` is written `{field:token}`. A prefix such as `ge` belongs into the template: a row whose date has
+its own prefix would ask for everybody since then, and is refused. Field names are matched ignoring case, unless two fields
+differ in case alone. An error names the row and the field, never a value. Of the existing fields it names only those that
+look like field names, because in a file without a header row the "names" are a patient's data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compare the values of a search parameter with the values of a resource: references, IDs, tokens, dates.
 
-Each test is built from the requested values, and returns True if no value of the resource can match any of them. A value that
-cannot be compared proves nothing.
+Each test is built from the requested values, and returns True if no value of the resource can match any of them. A value
+that cannot be compared proves nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The elements by which FHIR R4 resources refer to their patient: the Patient compartment, as element paths.
 
-The types and parameters are those of https://hl7.org/fhir/R4/compartmentdefinition-patient.html. Each parameter is listed
-as the path of the element that it searches (https://hl7.org/fhir/R4/searchparameter-registry.html). Four types that refer to a
+The types and parameters are those of https://hl7.org/fhir/R4/compartmentdefinition-patient.html. Each parameter is listed as
+the path of the element that it searches (https://hl7.org/fhir/R4/searchparameter-registry.html). Four types that refer to a
 patient but are not in the compartment follow it.
 """
 

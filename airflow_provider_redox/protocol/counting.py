@@ -41,8 +41,9 @@ class Search(msgspec.Struct, frozen=True):
 def count_matches(calls: Calls, search: Search, enough: int) -> Flow[int]:
     """Count the matches until there are `enough`. A server that supports `_summary=count` is sent one request.
 
-    If the server returns resources all the same, or refuses `_summary=count`, pages are read until there are enough. Pages are
-    also read if the server counts enough without confirming its filters, and the resources can prove which filters it used.
+    If the server returns resources all the same, or refuses `_summary=count`, pages are read until there are enough. Pages
+    are also read if the server counts enough without confirming its filters, and the resources can prove which filters it
+    used.
     """
     walk = search.walk(calls, _summary="count")
     try:

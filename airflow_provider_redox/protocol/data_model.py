@@ -129,7 +129,10 @@ def _beside(stated: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, A
 
 
 def encode(message: Any, *, where: str = "payload") -> bytes:
-    """Encode a message. Raises `RedoxConfigError`, with the place, for a value that is not JSON, and for too large a message."""
+    """Encode a message.
+
+    Raises `RedoxConfigError`, with the place, for a value that is not JSON, and for too large a message.
+    """
     body = None
     with suppress(RecursionError, msgspec.MsgspecError):  # the complaint is made outside: msgspec's own may hold the text
         body = _encoder.encode(as_json(message, where=where))
@@ -146,7 +149,7 @@ def checked_size(body: bytes, *, where: str) -> bytes:
 
 
 def written(source: Source, message: Mapping[str, Any]) -> bytes:
-    """Return the text of a message from a file as it is sent: the file's text, with the fields that `complete` added to Meta."""
+    """Return the text of a message from a file as it is sent: the file's text, and what `complete` added to its Meta."""
     own, meta = source.value["Meta"], message["Meta"]
     filled = {name: encode(value).decode() for name, value in meta.items() if name not in own or own[name] != value}
     return source.with_members(filled, of="Meta").encode()
@@ -249,7 +252,10 @@ def _complete_destinations(meta: dict[str, Any], settings: Settings, names: Sequ
 
 
 def _named(settings: Settings, names: Sequence[str]) -> list[Destination]:
-    """Return the destinations that an author named. A None in the list is refused: as the default it could be one hospital twice."""
+    """Return the destinations that an author named.
+
+    A None in the list is refused: as the default it could be one hospital twice.
+    """
     if len(names) == 1:
         return [find_destination(settings.destinations, given(names[0], "", name="destination"))]
     return [

@@ -1,7 +1,7 @@
 """Read FHIR dates as time spans, to find out whether a resource's date cannot match the date that was asked for.
 
-A date is a whole day, and without a time zone it is that day in any zone. Servers differ in how they compare overlapping spans,
-so only spans that are apart in every zone count as different.
+A date is a whole day, and without a time zone it is that day in any zone. Servers differ in how they compare overlapping
+spans, so only spans that are apart in every zone count as different.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def span_of_value(value: Any) -> Span | None:
 
 
 def bound_of(text: str) -> Bound | None:
-    """Parse one value of a date parameter; None if it cannot be read, or if its prefix excludes nothing for certain (ne, ap)."""
+    """Parse one value of a date parameter; None if it cannot be read, or if its prefix excludes nothing (ne, ap)."""
     found = _PREFIXED.fullmatch(text)
     prefix, date = found.groups() if found else (None, "")
     span = span_of(date)

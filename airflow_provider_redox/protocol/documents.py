@@ -1,8 +1,8 @@
 """Download documents from URLs: check where a URL leads, and that the answer is the whole document.
 
 A document is a Binary of the same server, or a file at `extra.blob_url`. A URL that leads anywhere else is refused before
-anything is sent, as a `next` link is. An answer counts as the document only if its status, its end, and the size and hash that
-the resource states all fit.
+anything is sent, as a `next` link is. An answer counts as the document only if its status, its end, and the size and hash
+that the resource states all fit.
 """
 
 from __future__ import annotations

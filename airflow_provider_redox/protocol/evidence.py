@@ -100,7 +100,8 @@ class Evidence:
         """Return the resources of a page that cannot be what was asked for.
 
         :param confirmed: whether the server says that it used the filters.
-        :param began: when the search began, by the server's clock: a resource that was changed since may have matched before.
+        :param began: when the search began, by the server's clock: a resource that was changed since may have matched
+            before.
         """
         missed = self._missed(confirmed=confirmed)
         unmarked = not self.includes
@@ -131,7 +132,7 @@ _HEAD: dict[str, Callable[[Resource], Any]] = {"id": lambda one: one.id, "lastUp
 
 
 class _OfBody(NamedTuple):
-    """A check of elements in a resource's body, with a cache of its results: the same patients and codes come again and again."""
+    """A check of elements in a resource's body, with a cache of its results, because the same patients and codes recur."""
 
     check: Check
     places: tuple[int, ...]
@@ -203,7 +204,7 @@ def _reader(members: tuple[str, ...]) -> Read:
 
 
 def _is_excused(resource: Resource, failed: list[Check], began: float | None) -> bool:
-    """Return whether a mismatch is excused: the patient was merged, or the resource was changed after the search had begun."""
+    """Return whether a mismatch is excused: the patient was merged, or the resource was changed after the search began."""
     if _OF_TYPE in failed:
         return False
     if resource.type == "Patient" and _flat(map(bytes, _reader(("link",))(resource.line))):

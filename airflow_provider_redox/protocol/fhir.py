@@ -86,9 +86,9 @@ class Endpoint:
     def follow(self, link: str, *, what: str = "a next link", resource_type: str = "") -> str:
         """Check a link that a server gave and make it absolute on our own base.
 
-        Spaces and non-ASCII characters in its query are percent-encoded. A link that is a query alone belongs to the searched
-        type. A path from the root that ends in a type or its `_search` is the server's own path, and is moved below our base.
-        Raises `RedoxSecurityError` for a link that leads elsewhere; nothing is sent then.
+        Spaces and non-ASCII characters in its query are percent-encoded. A link that is a query alone belongs to the
+        searched type. A path from the root that ends in a type or its `_search` is the server's own path, and is moved below
+        our base. Raises `RedoxSecurityError` for a link that leads elsewhere; nothing is sent then.
         """
         link = encoded_query(link)
         if re.search(r"[\x00-\x20\x7f\\]", link) or not link.isascii():

@@ -55,7 +55,10 @@ class Filters:
         return cls(selecting, Counter(name for name in names if name in _INCLUDES))
 
     def heard(self, self_link: str) -> Heard:
-        """Compare a self link with the filters. If `date` was given twice it must be there twice; values are not compared."""
+        """Compare a self link with the filters.
+
+        If `date` was given twice it must be there twice; values are not compared.
+        """
         pairs = _query(self_link)
         said = Counter(base_name(name) for name, _ in pairs)
         missing = self.selecting - said
@@ -80,7 +83,7 @@ class Filters:
         return _OPEN_PATH.fullmatch(path) is not None and not any(self._is_foreign(*pair) for pair in pairs)
 
     def _is_foreign(self, name: str, value: str) -> bool:
-        """Return whether a parameter is most likely a cursor: not of the search, not one that shapes the answer, and no offset."""
+        """Return whether a parameter may be a cursor: it is not of the search, does not shape the answer, and is no offset."""
         base = base_name(name)
         if base in SHAPING or base in self.selecting or base in _INCLUDES:
             return False

@@ -1,9 +1,9 @@
 """Find all IDs and identifiers of given patients of one hospital: each may lead to others, until none is new.
 
-A patient to be erased is given by a logical ID or an identifier, but files may name the patient by either, by the ID of a merged
-record, or by the urn of a Bundle entry. Identifiers that are learned count with their system, because two systems may give one
-number to two people. An identifier that several people share in practice (a family's social security number, `999999999`,
-`unknown`) is never used to learn others; it counts only if the author gave it.
+A patient to be erased is given by a logical ID or an identifier, but files may name the patient by either, by the ID of a
+merged record, or by the urn of a Bundle entry. Identifiers that are learned count with their system, because two systems may
+give one number to two people. An identifier that several people share in practice (a family's social security number,
+`999999999`, `unknown`) is never used to learn others; it counts only if the author gave it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _is_shared(identifier: Identifier) -> bool:
 
 
 def _is_same(one: Identifier, other: Identifier) -> bool:
-    """Return whether two identifiers with the same value are the same: of one system, or one from FHIR and one from a Data Model.
+    """Return whether two identifiers of one value are the same: of one system, or one of FHIR and one of a Data Model.
 
     FHIR systems are URIs. The `IDType` of a Data Model is a code such as MR, which a FHIR identifier may have as its type.
     """

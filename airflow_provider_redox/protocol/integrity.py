@@ -121,7 +121,7 @@ def _size(value: Any) -> int | None:
 
 
 def _digest(value: Any) -> tuple[str, bytes]:
-    """Read a hash: SHA-1 (R4) or SHA-256, in base64, in hexadecimal, or in base64 of hexadecimal, as XDS gateways write it."""
+    """Read a hash: SHA-1 (R4) or SHA-256, in base64, in hexadecimal, or in base64 of hexadecimal, as XDS gateways do."""
     text = "".join(value.split()) if isinstance(value, str) and len(value) < 200 else ""
     if _HEX.fullmatch(text):
         return _named(bytes.fromhex(text))

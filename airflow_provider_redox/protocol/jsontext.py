@@ -1,8 +1,8 @@
 """Parse JSON from other machines within limits, with errors that never quote it.
 
-msgspec's Raw accepts invalid UTF-8, nesting of 100,000 levels ends in a RecursionError, and of a duplicate member it keeps the
-last value, where other readers keep the first (RFC 8259, section 4): all three become a ValueError that names the place and
-not the content. The number of values is limited too, not only the bytes: 64 MB of `{},{},{}` would take 1.9 GB as Python
+msgspec's Raw accepts invalid UTF-8, nesting of 100,000 levels ends in a RecursionError, and of a duplicate member it keeps
+the last value, where other readers keep the first (RFC 8259, section 4): all three become a ValueError that names the place
+and not the content. The number of values is limited too, not only the bytes: 64 MB of `{},{},{}` would take 1.9 GB as Python
 objects.
 """
 
@@ -96,7 +96,8 @@ def _is_whole(found: dict[str, msgspec.Raw], text: bytes) -> bool:
 def check_unique(text: bytes) -> None:
     """Raise `AmbiguousError` for a duplicate member, at any depth. The text is known to be JSON.
 
-    A text that is parsed and encoded again stays the same, unless a duplicate was lost or the text was formatted differently.
+    A text that is parsed and encoded again stays the same, unless a duplicate was lost or the text was formatted
+    differently.
     """
     compact = msgspec.json.format(text.removeprefix(b"\xef\xbb\xbf"), indent=-1)
     try:

@@ -1,7 +1,7 @@
 """Check each page of a search against the search: the filters that the server used, the resources, and the totals.
 
-A page that answers another search is an error with `handling="strict"`, and a warning with `lenient`; `on_total_mismatch` does
-the same for totals that do not fit. Errors contain names of parameters and numbers of pages, never values.
+A page that answers another search is an error with `handling="strict"`, and a warning with `lenient`; `on_total_mismatch`
+does the same for totals that do not fit. Errors contain names of parameters and numbers of pages, never values.
 """
 
 from __future__ import annotations

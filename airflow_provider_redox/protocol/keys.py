@@ -1,8 +1,8 @@
 """The signing keys of a connection: one or several, pasted as PEM, DER, JWK or JWKS, and chosen by key ID.
 
-PEM, DER and base64 are parsed by `key_material`, in every form that survives being pasted into a web form; JWK and JWKS here.
-What cannot sign gets an error of its own: a public key, a certificate, an OpenSSH key, an encrypted key, half a key. In a JWKS,
-keys for other purposes are ignored (RFC 7517 section 5). No error holds any part of what was pasted.
+PEM, DER and base64 are parsed by `key_material`, in every form that survives being pasted into a web form; JWK and JWKS
+here. What cannot sign gets an error of its own: a public key, a certificate, an OpenSSH key, an encrypted key, half a key.
+In a JWKS, keys for other purposes are ignored (RFC 7517 section 5). No error holds any part of what was pasted.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def of_word(text: Any) -> str:
 
 
 def plain(text: Any) -> str:
-    """Return a word in the form in which words are compared: lower-case letters and digits, so that `Plain Text` is `PlainText`."""
+    """Return a word as lower-case letters and digits, the form in which words are compared: `Plain Text` is `PlainText`."""
     return re.sub(r"[^a-z0-9]", "", text[:80].lower()) if isinstance(text, str) else ""
 
 

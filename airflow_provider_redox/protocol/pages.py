@@ -2,8 +2,9 @@
 
 A resource is passed on as the bytes that were received, on one line, digit for digit; only its type, ID, version and
 `lastUpdated` are parsed. Anything that is not a searchset is a `RedoxProtocolError`, which contains the place and never the
-content. So is ambiguous JSON: a duplicate member of the Bundle, of a link, an entry or a resource, a duplicate version or time
-in a resource's `meta`, and two different next links. Deeper members of a resource are not checked, and come out as they came in.
+content. So is ambiguous JSON: a duplicate member of the Bundle, of a link, an entry or a resource, a duplicate version or
+time in a resource's `meta`, and two different next links. Deeper members of a resource are not checked, and come out as they
+came in.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class _SearchMode(msgspec.Struct, gc=False):
 
 
 class _Entry(msgspec.Struct, Generic[R], gc=False, omit_defaults=True):
-    """The members of an entry, unparsed: all that FHIR defines, so that a duplicate shows in the length of the encoded entry."""
+    """The members of an entry, unparsed: all that FHIR defines, so that a duplicate changes the length when encoded again."""
 
     resource: R
     search: msgspec.Raw = _NOTHING

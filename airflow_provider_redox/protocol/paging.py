@@ -1,7 +1,7 @@
 """Read all pages of one search: yield every resource that the server returned, once, or raise an exception.
 
-A duplicate (same type, ID, version and content) is counted and left out. A loop, endless paging, too many pages, and a page that
-answers another question (see `judging`) end in a `RedoxProtocolError` that names the page by number.
+A duplicate (same type, ID, version and content) is counted and left out. A loop, endless paging, too many pages, and a page
+that answers another question (see `judging`) end in a `RedoxProtocolError` that names the page by number.
 
 FHIR says that a `next` link is followed by GET. A link that has lost the search's parameters and holds no cursor is asked
 by POST to `_search` instead, with the search's own form and what the link adds. So is one whose GET is refused, and then
@@ -160,7 +160,10 @@ class Walk:
 
     @property
     def _refusals_of_get(self) -> tuple[int, ...]:
-        """Return the statuses after which a link is tried by POST. Right after resuming, a dead link makes the search start over."""
+        """Return the statuses after which a link is tried by POST.
+
+        Right after resuming, a dead link makes the search start over.
+        """
         return _METHOD_REFUSED if self.is_stuck else _METHOD_REFUSED + _LINK_REFUSED
 
     def _fetch_by_post(self, link: str, refused: int | None) -> Flow[Page]:

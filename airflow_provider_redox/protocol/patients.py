@@ -1,9 +1,9 @@
 """Find the patients that a FHIR resource, a Bundle or a Data Model message names, by logical IDs and identifiers.
 
 A patient is named by its own resource (a Patient, a Data Model's `Patient`), by a reference anywhere (`Patient/1`, its URL,
-`Patient?identifier=…`, the `fullUrl` of a Bundle's entry), or by an identifier alone in an element of the Patient compartment
-(`compartment`) or in a reference with `"type": "Patient"`. The record of disclosures and the erasure of patients both use this
-module, so that both find the same patients.
+`Patient?identifier=…`, the `fullUrl` of a Bundle's entry), or by an identifier alone in an element of the Patient
+compartment (`compartment`) or in a reference with `"type": "Patient"`. The record of disclosures and the erasure of patients
+both use this module, so that both find the same patients.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def patients_of_url(url: str) -> Iterator[Patient]:
 def mentions_of_body(body: bytes) -> Iterator[Mention]:
     """Yield every place in a body that names a patient.
 
-    Most resources only have plain references to their patients. These are searched without parsing, as there may be millions.
+    Most resources only have plain references to their patients. These are searched without parsing, as there may be
+    millions.
     """
     hides = (
         b"Patient?" in body or b'"Identifiers"' in body or (b"urn:" in body and _URN.search(body))

@@ -121,7 +121,7 @@ class Settings:
 
     @property
     def kids(self) -> str:
-        """Return the IDs of all keys that may sign, for the record: it is not known which of them signed for a shared token."""
+        """Return the IDs of all keys that may sign, for the record: which of them signed for a shared token is not known."""
         return ", ".join(key.kid or "" for key in self.keys)
 
     @property

@@ -1,7 +1,8 @@
 """Compare the totals that the pages of a search state with the number of matches that were received.
 
-On a live server a total changes a little while the pages are read. A total that grows from 15 to 60 belongs to another search:
-the filters were lost. Some servers state the number on the page, or the number so far: those say nothing about the whole.
+On a live server a total changes a little while the pages are read. A total that grows from 15 to 60 belongs to another
+search: the filters were lost. Some servers state the number on the page, or the number so far: those say nothing about the
+whole.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Totals(msgspec.Struct, frozen=True):
         return self.first is not None and not self.trivial and self.most - self.first > self._drift
 
     def missing(self, matches: int) -> int:
-        """Return how many matches are missing: fewer were received than every page stated, or far fewer than one page stated."""
+        """Return how many matches are missing: fewer came than every page stated, or far fewer than one page stated."""
         if self.first is None:
             return 0
         if self.least > matches or (not self.trivial and self.most - matches > self._drift):

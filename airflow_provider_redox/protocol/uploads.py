@@ -2,8 +2,8 @@
 
 A file travels as `multipart/form-data`, field `file`, to the connection's `extra.blob_url`, and is read while it is sent.
 Its name stays here: a file's name may be a patient's. `{"$upload": "path"}` in the payload that a DAG's author wrote stands
-for such a URI. In data (from a template, an XCom or a file) the same mark is refused: the sender of a message must not choose
-which file of the worker is sent.
+for such a URI. In data (from a template, an XCom or a file) the same mark is refused: the sender of a message must not
+choose which file of the worker is sent.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def check_size(size: int, *, where: str) -> None:
 
 
 def read_uri(response: RedoxResponse, url: str) -> str:
-    """Return the URI of the uploaded file. Redox answers 201 with `{"URI": "..."}`; other spellings and `Location` are accepted.
+    """Return the URI of the uploaded file. Redox answers 201 and `{"URI": "..."}`; other spellings and `Location` are accepted.
 
     Raises `RedoxProtocolError` if there is no URI, or only the request's own `url`, which an echo would return.
     """

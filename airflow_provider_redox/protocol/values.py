@@ -110,7 +110,10 @@ def _key(name: Any, where: str, place: str) -> str:
 
 
 def _is_list(value: Any) -> bool:
-    """Return whether a value becomes a JSON list, as the results of a mapped task do. A named tuple does not: it would lose its names."""
+    """Return whether a value becomes a JSON list, as the results of a mapped task do.
+
+    A named tuple does not: it would lose its names.
+    """
     return isinstance(value, Sequence) and not (isinstance(value, (str, UserString, *_NO_TEXT)) or hasattr(value, "_fields"))
 
 

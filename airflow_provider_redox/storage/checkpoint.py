@@ -1,11 +1,12 @@
-"""The checkpoint from which the next try resumes a killed or failed search: the complete parts, and the position of the search.
+"""Save the state from which the next try resumes a killed or failed search: the complete parts, and the search's position.
 
-Each try has its own checkpoint beside the results. It is sealed, because the link of a next page can contain search parameters.
-The state is a small file, replaced after each segment. On a disk, each page also appends a line to a journal beside the parts,
-which costs a single write; a line that was only half written, as by a kill, cannot be unsealed and is ignored.
+Each try has its own checkpoint beside the results. It is sealed, because the link of a next page can contain search
+parameters. The state is a small file, replaced after each segment. On a disk, each page also appends a line to a journal
+beside the parts, which costs a single write; a line that was only half written, as by a kill, cannot be unsealed and is
+ignored.
 
-A checkpoint is resumed only by the same search of the same task instance, while it is recent, and a few times at most without
-a page of progress; in any other case the search starts over.
+A checkpoint is resumed only by the same search of the same task instance, while it is recent, and a few times at most
+without a page of progress; in any other case the search starts over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write files on a disk atomically: beside their final place, then renamed or linked, so that nobody sees half of one.
 
-A process holds a lock on a file while it writes it. So a partial file of a killed process differs from one that is still being
-written: the kernel releases the locks of a process that ended.
+A process holds a lock on a file while it writes it. So a partial file of a killed process differs from one that is still
+being written: the kernel releases the locks of a process that ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PARTIAL = ".partial"
 
 @contextlib.contextmanager
 def beside(target: str, *, lasting: bool = True) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a temporary file beside a final place, and remove it at the end unless it was renamed. Yields the file and its path.
+    """Open a temporary file beside a final place, and remove it at the end unless it was renamed. Yields file and path.
 
     :param lasting: whether to sync the content at the end of the block, so that it survives a power cut.
     """
@@ -49,7 +49,10 @@ def replacing(target: str, *, lasting: bool = True) -> Iterator[BinaryIO]:
 
 
 def create(target: str, content: bytes) -> bool:
-    """Create a file exclusively, synced to disk, and return whether this call created it. Of two concurrent calls, one does."""
+    """Create a file exclusively, synced to disk, and return whether this call created it.
+
+    Of two concurrent calls, one does.
+    """
     try:
         with beside(target) as (file, partial):
             file.write(content)
@@ -110,7 +113,7 @@ def settle_folder(path: str) -> None:
 
 
 def partial_name(path: str) -> str:
-    """Return the name of a partial file: unique for each writer, beside the final place, and hidden from listings of results."""
+    """Return the name of a partial file: unique for each writer, beside the final place, hidden from listings of results."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.{secrets.token_hex(4)}{PARTIAL}"
 

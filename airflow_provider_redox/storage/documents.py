@@ -1,7 +1,7 @@
 """Write documents to storage, each to a file of its own while it is received, with a list that describes them.
 
-A file's name consists of the task, a number and a suffix from a fixed list. The file is visible under its name only when it is
-complete, on a disk as on a store; only the list makes it part of a result.
+A file's name consists of the task, a number and a suffix from a fixed list. The file is visible under its name only when it
+is complete, on a disk as on a store; only the list makes it part of a result.
 """
 
 from __future__ import annotations

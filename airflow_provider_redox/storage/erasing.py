@@ -1,12 +1,13 @@
 """Erase patients from results: remove their lines, their documents, and their entries in lists.
 
-A line is about a patient if it is the Patient, refers to the Patient anywhere, or has one of the patient's identifiers. IDs and
-identifiers are learned from one another, across all files, until none is new (`protocol.identities`). Files that are not lines
-of a result are destroyed as a whole: what an unfinished or an earlier try left, and the body of an answer about a patient.
-Logical IDs and identifiers belong to one hospital, so an erasure is for one destination, and what is learned in one environment
-counts only there.
+A line is about a patient if it is the Patient, refers to the Patient anywhere, or has one of the patient's identifiers. IDs
+and identifiers are learned from one another, across all files, until none is new (`protocol.identities`). Files that are not
+lines of a result are destroyed as a whole: what an unfinished or an earlier try left, and the body of an answer about a
+patient. Logical IDs and identifiers belong to one hospital, so an erasure is for one destination, and what is learned in one
+environment counts only there.
 
-Everything is read and all changes are planned first. If something cannot be read, the erasure fails then and changes nothing.
+Everything is read and all changes are planned first. If something cannot be read, the erasure fails then and changes
+nothing.
 """
 
 from __future__ import annotations

@@ -128,10 +128,10 @@ class Files:
     def write_new(self, url: str, content: bytes) -> bool:
         """Create a small JSON file exclusively, and return whether this call created it. Of two concurrent calls, one does.
 
-        The answer to an exclusive create can be lost. The driver then repeats the request, and is refused because of its own file
-        (https://github.com/aws/aws-sdk-java-v2/issues/6580, https://github.com/GoogleCloudPlatform/gcsfuse/issues/927). So
-        the object gets a member `nonce`, and the file is read back. Content that is not a JSON object must be unique for its
-        writer. Raises the store's error if there is no file.
+        The answer to an exclusive create can be lost. The driver then repeats the request, and is refused because of its own
+        file (https://github.com/aws/aws-sdk-java-v2/issues/6580, https://github.com/GoogleCloudPlatform/gcsfuse/issues/927).
+        So the object gets a member `nonce`, and the file is read back. Content that is not a JSON object must be unique for
+        its writer. Raises the store's error if there is no file.
         """
         content = _with_nonce(content)
         try:
@@ -218,7 +218,7 @@ class Files:
         return ""
 
     def keeps_versions(self, bucket: str) -> str:
-        """Return whether an S3 bucket keeps earlier versions of removed objects: `yes`, `no`, or the code of the store's error."""
+        """Return whether an S3 bucket keeps earlier versions of removed objects: `yes`, `no`, or the store's error code."""
         try:
             told = self._fs.call_s3("get_bucket_versioning", Bucket=bucket)
         except Exception as error:  # noqa: BLE001  (the driver raises whatever the store says)

@@ -126,8 +126,8 @@ class Layout:
     @property
     def own_result(self) -> re.Pattern[str]:
         """Return a pattern for the URLs of all result files of this task: files of lines, and documents."""
-        folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}"
-        name = rf"{re.escape(self.owner.name)}\.(?:[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?|DocumentFile\.\d{{5,}}\.[a-z]{{1,6}})"
+        folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}" name =
+        rf"{re.escape(self.owner.name)}\.(?:[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?|DocumentFile\.\d{{5,}}\.[a-z]{{1,6}})"
         return re.compile(f"{folder}/{name}")
 
     def _file(self, kind: str, numbered: str) -> str:
@@ -135,7 +135,7 @@ class Layout:
 
 
 def attempt_of(url: str) -> int:
-    """Return the number of the try that wrote a result file: every try but the first writes its number before the file's number."""
+    """Return the number of the try that wrote a result file: every try but the first puts it before the file's number."""
     found = re.search(r"\.(\d{5,})\.[a-z]{1,6}(?:\.gz)?$", url)
     return int(found[1][:-6]) if found and len(found[1]) >= 10 else 1
 

@@ -1,8 +1,8 @@
 """Write the certificates of purges, and plans for purges that are under way or were killed.
 
 A plan is written before the first file is removed, and a certificate when all are removed, below the root in
-`_redox/certificates`. A plan without a certificate was left by a killed purge: the next try of the same task resumes it, and its
-certificate includes what the killed try removed. The plan of another task stays, and the certificate names it.
+`_redox/certificates`. A plan without a certificate was left by a killed purge: the next try of the same task resumes it, and
+its certificate includes what the killed try removed. The plan of another task stays, and the certificate names it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Deed:
 
     @property
     def is_replaced(self) -> bool:
-        """Return whether the remaining lines move to another file, so that this one is removed. A list is rewritten in its place."""
+        """Return whether the remaining lines move to another file, so that this one is removed.
+
+        A list is rewritten in its place.
+        """
         return self.what == REWRITTEN and not self.url.endswith("/searches.ndjson")
 
     @property
@@ -162,7 +165,7 @@ def _deeds(told: Mapping[str, Any]) -> Iterator[Deed]:
 
 
 def _is_done(deed: Deed, there: Mapping[str, float], begun: float) -> bool:
-    """Return whether a planned change was made: the file is gone or, for a file rewritten in its place, is newer than the plan."""
+    """Return whether a planned change was made: the file is gone or, if it is rewritten in its place, newer than the plan."""
     if deed.url not in there:
         return True
     return deed.what != DESTROYED and there[deed.url] >= begun

@@ -42,7 +42,7 @@ def refuse_selection(others: list[Holding], selection: Selection, *, spelled: Ca
 
 
 def _meant(name: str, known: Iterable[str], words: str) -> str:
-    """Return the end of an error message about a missing name: the most similar existing name, and the first of all names."""
+    """Return the end of an error message about a missing name: the most similar existing one, and the first of all names."""
     listed = sorted(known)
     close = difflib.get_close_matches(name, listed, 1)
     hint = f"; did you mean {close[0]}?" if close else ""

@@ -1,11 +1,11 @@
 """Destroy results: whole results by owner and age, or the lines of certain patients in all results.
 
 The lines about sent messages stay, reduced to hashes and outcomes, so that a task that is cleared later still sends nothing
-twice. A manifest is removed before the files that it names, and a file that loses lines is written under another name before the
-manifest names it. So a killed purge leaves no half result, and the next purge resumes it.
+twice. A manifest is removed before the files that it names, and a file that loses lines is written under another name before
+the manifest names it. So a killed purge leaves no half result, and the next purge resumes it.
 
-A certificate states what was found and destroyed. If nothing fits the selection, a mistyped root or name is the likely cause: that
-is an error, and nothing is written. Results that are only not old enough are no error.
+A certificate states what was found and destroyed. If nothing fits the selection, a mistyped root or name is the likely
+cause: that is an error, and nothing is written. Results that are only not old enough are no error.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Purge:
         return self.spelled.get(name, name)
 
     def _has_changed(self, holding: Holding) -> bool:
-        """Return whether something was written there since it was listed: the task may have been cleared and be running again."""
+        """Return whether something was written there since it was listed: a cleared task may be running again."""
         return any(one.modified > holding.newest for one in self._files.find(holding.place))
 
     def _versions(self) -> dict[str, str]:

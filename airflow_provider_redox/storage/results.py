@@ -1,9 +1,9 @@
 """Write the result of a search: NDJSON by resource type, visible only when it is complete.
 
 Lines are written to staged parts in the task's workspace. After a number of pages or bytes the open parts are closed and new
-ones are started, so that the boundaries depend on the pages alone. `commit` copies the parts to their final places and writes
-the manifest last: a result exists if its manifest does. Each try writes under its own file names, and a try that was overtaken
-stops: see `tries.py`.
+ones are started, so that the boundaries depend on the pages alone. `commit` copies the parts to their final places and
+writes the manifest last: a result exists if its manifest does. Each try writes under its own file names, and a try that was
+overtaken stops: see `tries.py`.
 
 With a checkpoint, the next try can resume a killed or failed one: on a disk after every page, on an object store after
 every segment, because a store shows a file only when it is complete. Without a checkpoint, nothing of a failed try is left.

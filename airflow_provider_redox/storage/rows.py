@@ -1,7 +1,7 @@
-"""Read the rows of a file that an author names: lines of NDJSON or text, numbered from 1, in constant memory, from any store.
+"""Read the rows of a file that an author names: lines of NDJSON or text, numbered from 1, in constant memory.
 
-UTF-8, with or without a byte order mark, or UTF-16 with one, as Excel and PowerShell write it; gzipped or not. An error names
-the argument and the row's number, never the path or the row's content: both may identify a patient.
+UTF-8, with or without a byte order mark, or UTF-16 with one, as Excel and PowerShell write it; gzipped or not. An error
+names the argument and the row's number, never the path or the row's content: both may identify a patient.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
     _redox/sends/dag_id=…/run_id=…/task.00000.0001.json
 
-Airflow can begin a try while an earlier one, which it considers dead, is only frozen. Both have read the earlier outcome, and both
-want to send. The one that creates the next attempt's file sends; the other fails to create it. The file states the earliest and
-the latest time at which its message left; the line of that attempt has the outcome. Attempts are not stored by destination,
-because the connection's names may be changed between two tries. They are never removed: they hold keyed hashes and times.
+Airflow can begin a try while an earlier one, which it considers dead, is only frozen. Both have read the earlier outcome,
+and both want to send. The one that creates the next attempt's file sends; the other fails to create it. The file states the
+earliest and the latest time at which its message left; the line of that attempt has the outcome. Attempts are not stored by
+destination, because the connection's names may be changed between two tries. They are never removed: they hold keyed hashes
+and times.
 """
 
 from __future__ import annotations
@@ -54,6 +55,6 @@ class Attempts:
 def superseded() -> RedoxSupersededError:
     """Build the error for a try that was overtaken and must not send."""
     return RedoxSupersededError(
-        "Another try of this task took over, and may have sent this; this try sent nothing more. See what became of it in the "
-        "log of the latest try"
+        "Another try of this task took over, and may have sent this; this try sent nothing more. See what became of it in the
+        " "log of the latest try"
     )

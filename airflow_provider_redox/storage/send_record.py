@@ -1,8 +1,8 @@
 """Record the outcome of a message: a line in storage and, while the outcome is open, a marker in Airflow's database.
 
-Before the message leaves, its attempt is created, which only one of two tries can do; then the line and the marker are written,
-and again when the outcome is known. A later try (a retry, a clear, another worker) reads all three. They hold codes, IDs and a
-keyed hash, no content.
+Before the message leaves, its attempt is created, which only one of two tries can do; then the line and the marker are
+written, and again when the outcome is known. A later try (a retry, a clear, another worker) reads all three. They hold
+codes, IDs and a keyed hash, no content.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class SendRecord:
     def earlier(self) -> Trace | None:
         """Return what an earlier try left; a line or a marker that cannot be read means that something may have been sent.
 
-        Whichever of line, marker and attempt file has the latest attempt counts; an attempt without an outcome may have sent.
-        Within one attempt the line counts, because it is always written before the marker; but a marker with another status
-        than `sending` was written because the line could not be written, or might be lost.
+        Whichever of line, marker and attempt file has the latest attempt counts; an attempt without an outcome may have
+        sent. Within one attempt the line counts, because it is always written before the marker; but a marker with another
+        status than `sending` was written because the line could not be written, or might be lost.
         """
         line, self._mark = self._line(), self._marker.read()
         mark, attempt = self._mark, line.attempt if line else 0

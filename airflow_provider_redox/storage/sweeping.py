@@ -1,7 +1,7 @@
 """Remove files that no result needs any more: what earlier tries of a task staged, published or left half written.
 
-This is done once a result is visible, for its own try and earlier ones, never for a later one. So any of these tries can do it,
-and it can be repeated.
+This is done once a result is visible, for its own try and earlier ones, never for a later one. So any of these tries can do
+it, and it can be repeated.
 """
 
 from __future__ import annotations

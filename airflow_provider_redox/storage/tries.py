@@ -3,11 +3,13 @@
     _redox/…/task/tries/0002.json     made when the try begins; holds its manifest when it has committed
     _redox/…/task/staged/0002/        its checkpoint and its parts
 
-Airflow can begin a try while an earlier one, which it considers dead, is only frozen. The number is a fencing token: each try
-writes under names that contain its number, so that no two tries write the same file, and a try that finds a later number stops.
+Airflow can begin a try while an earlier one, which it considers dead, is only frozen. The number is a fencing token: each
+try writes under names that contain its number, so that no two tries write the same file, and a try that finds a later number
+stops.
 
-`manifest.json` has the same name for all tries. So a try writes its manifest under its own number first, then `manifest.json`,
-and then checks again: if a later try has committed meanwhile, the later manifest is restored. The last writer checks last.
+`manifest.json` has the same name for all tries. So a try writes its manifest under its own number first, then
+`manifest.json`, and then checks again: if a later try has committed meanwhile, the later manifest is restored. The last
+writer checks last.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ class Tries:
         return [0, *(int(named[1]) for name in names if (named := _FILE.fullmatch(name)))]
 
     def _last_of_manifest(self) -> int:
-        """Return the number of the try whose result is visible, by the manifest, in case a purge removed the files of the tries."""
+        """Return the number of the try whose result is visible, by its manifest: a purge may have removed the tries' files."""
         manifest = jsontext.stored(self._files.read(self._layout.manifest), _Manifest)
         return 0 if manifest is None else manifest.extension.attempt
 

@@ -335,7 +335,7 @@ def resumable_results(
     size: int | None = None,
     tries: Tries | None = None,
 ) -> Results:
-    """Build the results of a task, with a checkpoint that only the same questions resume; without a seal there is no checkpoint.
+    """Build the results of a task, with a checkpoint that only the same questions resume; without a seal there is none.
 
     :param what: everything that identifies these questions and the form of their lines.
     :param tries: the tries of this result, where this one has begun before.

@@ -1,4 +1,4 @@
-"""Check that no two messages of a batch are given the same log ID: a log belongs to one message and proves nothing of another."""
+"""Check that no two messages of a batch get the same log ID: a log belongs to one message, and proves nothing of another."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class GivenLogs:
         return None
 
     def of(self, number: int, flow: Flow[Sent]) -> Flow[Sent]:
-        """Run a send and return its result. Raises `RedoxAmbiguousOutcomeError` if the answer names a log of another message."""
+        """Run a send and return its result.
+
+        Raises `RedoxAmbiguousOutcomeError` if the answer names a log of another message.
+        """
         sent = yield from flow
         owner = self.note(number, sent.log_ids)
         if owner is not None:

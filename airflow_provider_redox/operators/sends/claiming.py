@@ -57,7 +57,10 @@ class Claim:
         )
 
     def taken_by(self, entry: Entry) -> RedoxAmbiguousOutcomeError:
-        """Build the error for a key that another task holds. It is retryable, because the next try reads the ledger first."""
+        """Build the error for a key that another task holds.
+
+        It is retryable, because the next try reads the ledger first.
+        """
         error = RedoxAmbiguousOutcomeError(
             f"idempotency_key: {entry.by} began to send this message ({entry.at or 'when is unknown'}), and the ledger does "
             "not say what came of it. Nothing was sent now. While that task runs, a retry waits for it; if it is over, "

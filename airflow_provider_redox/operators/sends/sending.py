@@ -8,8 +8,9 @@
                        several destinations accepted, and another did not, is open
     any, cleared       with `resend=True` the first try after a clear sends
 
-Two tries can be alive at once, because Airflow considers a frozen one dead. So a try creates an attempt before it sends, which
-only one of them can, and checks it again directly before the bytes leave: a try that was overtaken sends and records nothing.
+Two tries can be alive at once, because Airflow considers a frozen one dead. So a try creates an attempt before it sends,
+which only one of them can, and checks it again directly before the bytes leave: a try that was overtaken sends and records
+nothing.
 
 What was open stays so until Redox has accepted it or its logs were asked: that a repetition was refused, or could not
 leave, says nothing about the message before it.

@@ -1,7 +1,7 @@
 """Write messages into an inbox: durably, once, and in the order of arrival.
 
-The message is written first, under its log ID, unless there is already one with that ID; then its arrival. A process that dies
-between the two has not acknowledged the message, so Redox sends it again, and the arrival is written then.
+The message is written first, under its log ID, unless there is already one with that ID; then its arrival. A process that
+dies between the two has not acknowledged the message, so Redox sends it again, and the arrival is written then.
 
 A reader passes over no arrival that becomes visible within `lateness` (two minutes) of the newest one. Two things hold that:
 arrivals are named by `ArrivalClock`, which no clock that steps back and no restart on another machine turns back; and an
@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 class Taken(StrEnum):
     """What became of a message.
 
-    It is new; it was here before; a message with other content has its log ID, and both are kept; or it is not a message and was
-    put into quarantine.
+    It is new; it was here before; a message with other content has its log ID, and both are kept; or it is not a message and
+    was put into quarantine.
     """
 
     NEW = "new"

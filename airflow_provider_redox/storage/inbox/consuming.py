@@ -161,7 +161,7 @@ class Desk:
             raise RedoxProtocolError(f"inbox: {len(missing)} messages are not there any more, the first is {missing[0]}")
 
     def _log_passed_over(self) -> None:
-        """Log how many messages were not handed out, and why: a cleared task would otherwise seem to succeed without messages."""
+        """Log how many messages were not handed out, and why: otherwise a cleared task would silently succeed with none."""
         total = len(self._event.messages)
         if self._done:
             _log.warning(
@@ -198,7 +198,7 @@ class Desk:
         self._state.write(f"{self._folder}/dead/{identity.key}.json", msgspec.json.encode(letter))
 
     def _now(self, key: str, tries: int) -> float:
-        """Return the time in seconds since 1970, at least the claim's time by the store's clock, and that of the newest arrival.
+        """Return the time in seconds since 1970, at least the claim's time by the store's clock, and the newest arrival's.
 
         A reader starts at the newest arrival that it knows. By the clock of a worker that is behind, the message would be
         dated before that, and never be read again.
