@@ -1,4 +1,4 @@
-"""Check the resources of a page against the search parameters: can they be what was asked for?
+"""Check the resources of a page against the search parameters.
 
 A server may not say which parameters it used, or lose them between two pages. The returned resources show this: an
 Observation of another patient, a code that was not asked for. Only what can be proved counts. Skipped are modifiers and

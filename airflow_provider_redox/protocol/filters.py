@@ -83,7 +83,7 @@ class Filters:
         return _OPEN_PATH.fullmatch(path) is not None and not any(self._is_foreign(*pair) for pair in pairs)
 
     def _is_foreign(self, name: str, value: str) -> bool:
-        """Return whether a parameter may be a cursor: it is not of the search, does not shape the answer, and is no offset."""
+        """Return whether a parameter may be a cursor: not of the search, not one that shapes the answer, not an offset."""
         base = base_name(name)
         if base in SHAPING or base in self.selecting or base in _INCLUDES:
             return False

@@ -205,7 +205,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def is_redelivery(kept: bytes, body: bytes) -> bool:
-    """Return whether two messages with one log ID are the same, apart from white space and fields that change per delivery."""
+    """Return whether two messages with one log ID are the same, but for white space and fields of the delivery."""
     if kept == body:
         return True
     try:

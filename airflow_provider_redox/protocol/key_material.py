@@ -166,7 +166,7 @@ def _first_key(ders: list[bytes]) -> PrivateKey:
 
 
 def _bare(text: str) -> str:
-    """Return base64 with URL encoding and literal `\n` undone, in the standard alphabet."""
+    """Return base64 with URL encoding and escaped newlines undone, in the standard alphabet."""
     plain = unquote(text) if _ESCAPED.search(text) else text
     return re.sub(r"\\+[rn]", "", plain).translate(str.maketrans("-_", "+/"))
 

@@ -61,7 +61,7 @@ class _SearchMode(msgspec.Struct, gc=False):
 
 
 class _Entry(msgspec.Struct, Generic[R], gc=False, omit_defaults=True):
-    """The members of an entry, unparsed: all that FHIR defines, so that a duplicate changes the length when encoded again."""
+    """The members of an entry, unparsed: all that FHIR defines, so that a duplicate changes the encoded length."""
 
     resource: R
     search: msgspec.Raw = _NOTHING

@@ -83,7 +83,7 @@ def check_size(size: int, *, where: str) -> None:
 
 
 def read_uri(response: RedoxResponse, url: str) -> str:
-    """Return the URI of the uploaded file. Redox answers 201 and `{"URI": "..."}`; other spellings and `Location` are accepted.
+    """Return the URI of the uploaded file. Redox answers 201 and `{"URI": "..."}`; variants and `Location` are accepted.
 
     Raises `RedoxProtocolError` if there is no URI, or only the request's own `url`, which an echo would return.
     """

@@ -126,8 +126,9 @@ class Layout:
     @property
     def own_result(self) -> re.Pattern[str]:
         """Return a pattern for the URLs of all result files of this task: files of lines, and documents."""
-        folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}" name =
-        rf"{re.escape(self.owner.name)}\.(?:[A-Za-z0-9_-]+\.\d{{5,}}\.ndjson(?:\.gz)?|DocumentFile\.\d{{5,}}\.[a-z]{{1,6}})"
+        folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}"
+        file = r"[A-Za-z0-9_-]+\.\d{5,}\.ndjson(?:\.gz)?|DocumentFile\.\d{5,}\.[a-z]{1,6}"
+        name = rf"{re.escape(self.owner.name)}\.(?:{file})"
         return re.compile(f"{folder}/{name}")
 
     def _file(self, kind: str, numbered: str) -> str:

@@ -165,7 +165,7 @@ def _deeds(told: Mapping[str, Any]) -> Iterator[Deed]:
 
 
 def _is_done(deed: Deed, there: Mapping[str, float], begun: float) -> bool:
-    """Return whether a planned change was made: the file is gone or, if it is rewritten in its place, newer than the plan."""
+    """Return whether a planned change was made: the file is gone, or newer than the plan if it is rewritten in place."""
     if deed.url not in there:
         return True
     return deed.what != DESTROYED and there[deed.url] >= begun

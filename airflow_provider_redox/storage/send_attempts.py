@@ -55,6 +55,6 @@ class Attempts:
 def superseded() -> RedoxSupersededError:
     """Build the error for a try that was overtaken and must not send."""
     return RedoxSupersededError(
-        "Another try of this task took over, and may have sent this; this try sent nothing more. See what became of it in the
-        " "log of the latest try"
+        "Another try of this task took over, and may have sent this; this try sent nothing more. See what became of it in "
+        "the log of the latest try"
     )

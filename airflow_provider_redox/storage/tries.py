@@ -100,7 +100,7 @@ class Tries:
         return [0, *(int(named[1]) for name in names if (named := _FILE.fullmatch(name)))]
 
     def _last_of_manifest(self) -> int:
-        """Return the number of the try whose result is visible, by its manifest: a purge may have removed the tries' files."""
+        """Return the number of the try whose result is visible; read from its manifest, as a purge may remove `tries/`."""
         manifest = jsontext.stored(self._files.read(self._layout.manifest), _Manifest)
         return 0 if manifest is None else manifest.extension.attempt
 
