@@ -35,12 +35,14 @@ def given(value: T | None, default: T, *, name: str) -> T:
 
 def empty(name: str) -> str:
     """Return the error message for an argument that is empty."""
-    return f"{name}: is empty; give it a value, or leave it out. A template or a task may have come out as nothing"
+    return f"{name}: is empty; give it a value, or leave it out. A template or a task may have returned nothing"
 
 
 def came_out_as_none(name: str) -> str:
     """Return the error message for an argument whose template, or whose upstream task, returned None."""
-    return f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
+    return (
+        f"{name}: is None, which does not mean the default; leave it out, or correct the template or task that returned None"
+    )
 
 
 def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:

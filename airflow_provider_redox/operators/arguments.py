@@ -218,7 +218,7 @@ def rules_of(kind: type) -> dict[str, Rule]:
 
 
 def _partly_empty(name: str) -> str:
-    return f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
+    return f"{name}: a {{{{ }}}} in it rendered to nothing; give it a value, or put it into {{% if %}}"
 
 
 def _noting(environment: Any, name: str, note: Callable[[str], None]) -> Any:

@@ -19,7 +19,7 @@ from airflow_provider_redox.protocol.patients import Patient
 NOWHERE = "the resource does not say where the document lies"
 EMPTY = "the message names a file and holds none"
 ONLY_LISTED = "a DocumentQuery only lists it: ask for it with a DocumentGet query, and download that query's result"
-NO_ELEMENT = "the resource lacks what it must hold of a document; a search with _summary or _elements leaves that out"
+NO_ELEMENT = "the resource has no element for its document; a search with _summary or _elements leaves it out"
 NOT_CONTAINED = "the resource points to a Binary inside itself, and that is not there"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")

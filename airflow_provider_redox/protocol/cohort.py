@@ -81,7 +81,7 @@ def _parameter(value: Any, row: Row, number: int) -> Any:
     first = _FIELD.match(value)
     if first and not first.group(2) and any(_COMPARISON.fullmatch(one) for one in filled):
         raise RedoxConfigError(
-            f"cohort: row {number} brings a comparison such as ge2026-01-01; write its prefix into search_params, as "
+            f"cohort: row {number} has a comparison such as ge2026-01-01; write its prefix into search_params, as "
             "ge{since}, or {field:token} where it is no date"
         )
     return filled if alone and isinstance(found, list) else filled[0]

@@ -118,13 +118,15 @@ def checked_whole(response: RedoxResponse, statuses: Container[int] = (200,)) ->
     """Return an answer that is whole by its status and headers. Raises `RedoxProtocolError` for any other."""
     if response.status not in statuses:
         raise RedoxProtocolError(
-            f"HTTP {response.status} is no whole answer, which has status 200 (206 is a part, 202 a promise, 203 was "
-            "changed on its way); look at what lies between this machine and the server"
+            f"HTTP {response.status} is not a whole answer, which has status 200 (206 is a part of one, 203 was changed "
+            "on its way); check the proxies between this worker and the server"
         )
     stated = response.headers.get("content-range")
     found = _RANGE.fullmatch(stated.strip()) if stated is not None else None
     if stated is not None and (found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3])):
-        raise RedoxProtocolError("HTTP 200 with a Content-Range is a part of an answer; look at what lies before the server")
+        raise RedoxProtocolError(
+            "HTTP 200 with a Content-Range is a part of an answer; check the proxies between this worker and the server"
+        )
     return response
 
 

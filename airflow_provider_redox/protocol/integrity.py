@@ -77,7 +77,7 @@ class Measured:
         """
         stated = self.stated
         if not begins_as(kind, self.head):
-            return f"the document is said to be {kind}, and does not begin as one"
+            return f"the document should be {kind}, but does not begin like one"
         if stated.size is not None and stated.size != self.size:
             return f"the document has {self.size} bytes, and its resource states a size of {stated.size}"
         if stated.algorithm and stated.digest != (self._sha1 or self._sha256).digest():

@@ -70,7 +70,7 @@ def parse_object(body: bytes) -> Source:
             _check_characters(text, value)
             return Source(text, value, {name: span for name, _, span in found})
         except _DoubledError:
-            fault = f"{_doubled(text)}: this name stands there twice, so readers differ on which value counts; keep one"
+            fault = f"{_doubled(text)}: duplicate name, so readers differ on which value counts; keep one"
         except json.JSONDecodeError as error:
             fault = f"not JSON: {error.msg} (character {error.pos})"
         except RecursionError:
@@ -152,7 +152,7 @@ def _number(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation:
         pass
-    raise ValueError("holds a number with an exponent that no reader knows")
+    raise ValueError("holds a number with an exponent that is too large to read")
 
 
 def _whole_number(text: str) -> int | Decimal:
@@ -200,7 +200,7 @@ def _check_characters(text: str, value: Any) -> None:
     """Refuse an escape that is a lone surrogate: readers differ on what it means (RFC 8259, section 8.2)."""
     if _SURROGATE_ESCAPE.search(text):
         for place in _halves(value, ""):
-            raise ValueError(f"{place or '/'}: half of a character (a lone surrogate), which readers take differently")
+            raise ValueError(f"{place or '/'}: a lone surrogate (half of a character), which readers treat differently")
 
 
 def _halves(value: Any, place: str) -> Iterator[str]:

@@ -63,7 +63,9 @@ class Judge:
             yield from self._complain(f"the server does not say that it used the parameter {names} (link[self])")
         strays = self.evidence.strays(page.resources, confirmed=heard.confirmed, began=_seconds(date))
         if strays.number:
-            yield from self._refuse(strays.number, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
+            yield from self._refuse(
+                strays.number, f"page {number} do not match the parameter {', '.join(strays.parameters)}"
+            )
         if self.filters.including and not self._has_included:
             self._has_included = any(one.type != self.resource_type or one.mode == "include" for one in page.resources)
         return strays.number
@@ -90,17 +92,17 @@ class Judge:
     def _complain(self, words: str) -> Flow[None]:
         if self.terms.handling == "strict":
             raise RedoxProtocolError(
-                f"{words}: without it, the answer holds what was not asked for. If it did use it, set handling='lenient'"
+                f"{words}: without the filter, the answer holds resources that were not asked for. If the server did filter, set handling='lenient'"
             )
-        yield from self._warn(f"{words}; the answer may hold what was not asked for")
+        yield from self._warn(f"{words}; the answer may hold resources that were not asked for")
 
     def _refuse(self, count: int, words: str) -> Flow[None]:
         if self.terms.handling == "strict":
             raise RedoxProtocolError(
-                f"{count} resources of {words}: the server answered another question. If they are right all the same, "
+                f"{count} resources of {words}: the server answered another search. If they are right all the same, "
                 "set handling='lenient'"
             )
-        yield from self._warn(f"resources of {words}: they may be of another question", key="strays")
+        yield from self._warn(f"resources of {words}: they may be of another search", key="strays")
 
     def _mistrust(self, words: str, missing: int = 0) -> Flow[None]:
         lost = f": {missing} are missing" if missing else ""
@@ -110,7 +112,7 @@ class Judge:
 
     def _miss(self, words: str) -> Flow[None]:
         if self.terms.on_total_mismatch == "fail":
-            raise RedoxProtocolError(f"{words}: try again, or take what came with on_total_mismatch='warn'")
+            raise RedoxProtocolError(f"{words}: try again, or accept it with on_total_mismatch='warn'")
         yield from self._warn(f"{words}; resources may be missing")
 
     def _warn(self, words: str, key: str = "") -> Flow[None]:

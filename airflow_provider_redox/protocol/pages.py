@@ -241,7 +241,7 @@ def _links_of(raw: msgspec.Raw) -> dict[str, str]:
             link = _links.decode(one)
             relation = link.relation.lower()
             if links.setdefault(relation, link.url) != link.url and relation in ("next", "self"):
-                raise ValueError(f"two different {relation} links, and readers differ in which of them counts")
+                raise ValueError(f"two different {relation} links, so readers differ on which one counts")
     return links
 
 

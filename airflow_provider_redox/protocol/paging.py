@@ -257,8 +257,8 @@ class Walk:
         strays = position.strays + (yield from self.judge.page(page, position.pages, position.date))
         if position.ended and self.taken_up and not self._has_news and not position.totals.are_met(position.matches):
             raise RedoxProtocolError(
-                "taken up where it was left, the search ended without anything new, though a page was to follow: "
-                "the server may have forgotten it"
+                "the resumed search ended without anything new, though a page had to follow: the server may "
+                "have lost its cursor"
             )
         missing = yield from self.judge.total(position.totals, position.matches, ended=position.ended)
         self.position = msgspec.structs.replace(position, strays=strays, missing=missing)

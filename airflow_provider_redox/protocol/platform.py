@@ -136,7 +136,9 @@ def check_fitting(logs: Iterable[Found], filters: Mapping[str, Any]) -> None:
         ):
             wrong.append("createdAt")
         if wrong:
-            raise RedoxProtocolError(f"the log search gave logs that do not fit its filter {wrong[0]}, so it proves nothing")
+            raise RedoxProtocolError(
+                f"the log search returned logs that do not fit its filter {wrong[0]}, so it proves nothing"
+            )
 
 
 def plain(value: Any) -> str:

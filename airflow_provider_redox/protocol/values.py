@@ -171,6 +171,6 @@ def _check_instants(text: str, where: str, name: str) -> None:
     """
     if any(_SPACED.fullmatch(one.strip()) for one in text.split(",")):
         raise RedoxConfigError(
-            f"{where}: {name} holds an instant with a space in it, which FHIR does not know; write "
+            f"{where}: {name} holds an instant with a space in it, which FHIR does not allow; write "
             "2026-01-31T00:00:00+00:00, in a template {{ logical_date | ts }}"
         )

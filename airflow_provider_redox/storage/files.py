@@ -167,7 +167,7 @@ class Files:
             return
         if self.create_new(url, _with_nonce(b"{}")):
             raise RedoxConfigError(
-                f"{self._name}: {self._place}: the store wrote a file twice that it was asked to create only once, so it "
+                f"{self._name}: {self._place}: the store overwrote a file that it was told to create only if new, so it "
                 "cannot keep two tries apart. Use one that honours If-None-Match (S3) or its like"
             )
         _EXCLUSIVE.add((place.scheme, place.connection, place.bucket))

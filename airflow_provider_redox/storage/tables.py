@@ -61,7 +61,7 @@ def _value(text: str, where: str) -> str:
         return kept.group(1)
     if ("E+" in text or text.startswith("#")) and _SPOILT.fullmatch(text.strip()):
         raise RedoxConfigError(
-            f"{where} holds a value that a spreadsheet spoilt: a number cut short, as 1.2E+11, or an error such as #N/A. "
+            f"{where} holds a value that a spreadsheet damaged: a number cut short, as 1.2E+11, or an error such as #N/A. "
             "Format the column as text before it is filled, and save the file anew"
         )
     return text

@@ -185,7 +185,12 @@ class Drain:
         progress.latest = max(progress.latest, latest_of(fresh))
         if piece.incomplete:
             progress.incomplete += 1
-            _log.warning("The answer to number %d of %d %s says that it is not whole.", index, self.count, self.things)
+            _log.warning(
+                "The answer to number %d of %d %s is marked as incomplete (Meta.IsIncomplete).",
+                index,
+                self.count,
+                self.things,
+            )
         if piece.position.ended:
             self._finish(index, begun, page, **({"incomplete": True} if piece.incomplete else {}))
             progress.ids = [] if self.many else piece.ids[:IDS]

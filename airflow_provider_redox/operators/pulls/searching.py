@@ -80,8 +80,8 @@ class Searching:
             if self.on_empty == "fail" and not drain.progress.resources:
                 results.discard()
                 raise RedoxEmptyResultError(
-                    "The search found nothing, and on_empty is 'fail'. Look at the window and the parameters; if nothing is "
-                    "an answer too, leave on_empty out"
+                    "The search found nothing, and on_empty is 'fail'. Check the window and the parameters; if an empty "
+                    "result is fine, leave on_empty out"
                 )
             extension = {**drain.extension, **self.told}
             request = drain.ask(0).request

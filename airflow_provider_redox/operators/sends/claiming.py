@@ -48,7 +48,7 @@ class Claim:
         """Raise `KeyConflictError` where the entry is of another content, or was accepted and does not say of which."""
         if entry.hash == self.digest or (not entry.hash and entry.status != "accepted"):
             return
-        other = "another content" if entry.hash else "a content that it does not tell"
+        other = "another content" if entry.hash else "an unknown content"
         verb = "sent" if entry.status == "accepted" else "began to send"
         raise KeyConflictError(
             f"idempotency_key: {entry.by} {verb} {other} with the key of this message of {self.by} "
@@ -63,7 +63,7 @@ class Claim:
         """
         error = RedoxAmbiguousOutcomeError(
             f"idempotency_key: {entry.by} began to send this message ({entry.at or 'when is unknown'}), and the ledger does "
-            "not say what came of it. Nothing was sent now. While that task runs, a retry waits for it; if it is over, "
+            "not have the outcome.  Nothing was sent now. While that task runs, a retry waits for it; if it is over, "
             f"settle its message first, or remove {self.url}"
         )
         error.retryable = True

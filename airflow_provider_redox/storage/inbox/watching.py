@@ -184,7 +184,7 @@ class Watch:
         )
         if kind not in self._passed and len(self._passed) < _KINDS:
             self._passed.add(kind)
-            _log.info("Inbox: passed over, as not asked for: %s. This is logged once for each kind.", kind)
+            _log.info("Inbox: left out by the filter or name_pattern: %s. This is logged once for each kind.", kind)
 
     def _behind(self, newest: str, now: float) -> str:
         """Give the moment before which nothing can appear any more, by the clock of those who write: the newest's."""
