@@ -74,8 +74,8 @@ def read_answered(response: RedoxResponse, question: Question, *, incomplete: bo
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not of the event that answers the query")
     if is_incomplete(answer) and not incomplete:
         raise RedoxDestinationError(
-            f"HTTP {response.status} with Meta.IsIncomplete: the answer is not whole; on_incomplete='warn' takes it as it "
-            f"is{traced(response)}",
+            f"HTTP {response.status} with Meta.IsIncomplete: the answer is not whole; on_incomplete='warn' accepts "
+            f"it{traced(response)}",
             status=response.status,
             trace_id=response.trace_id,
         )
