@@ -92,8 +92,8 @@ class Judge:
     def _complain(self, words: str) -> Flow[None]:
         if self.terms.handling == "strict":
             raise RedoxProtocolError(
-                f"{words}: without the filter, the answer holds resources that were not asked for. If the server did filter, "
-                "set handling='lenient'"
+                f"{words}: without the filter, the answer holds resources that were not asked for. If the server did "
+                "filter, set handling='lenient'"
             )
         yield from self._warn(f"{words}; the answer may hold resources that were not asked for")
 
