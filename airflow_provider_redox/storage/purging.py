@@ -193,8 +193,8 @@ class Purge:
         kept = [deed for deed in removed if there.get(deed.url, deed.modified + 1) <= deed.modified]
         if kept:
             raise RedoxConfigError(
-                f"{self._spelled('output_path')}: {len(kept)} files are there still, after the store was told to remove "
-                "them; no certificate was written. May the worker remove files there?"
+                f"{self._spelled('output_path')}: {len(kept)} files still exist after the store was told to remove "
+                "them; no certificate was written. Check that the worker may remove files there, and retention rules"
             )
 
     def _whole(self, holding: Holding) -> Work:

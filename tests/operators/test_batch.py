@@ -226,7 +226,7 @@ BAD = [
     ('{"Meta": {"DataModel": "A", "DataModel": "B"}}', "line 3: /Meta/DataModel: duplicate name"),
     ('{"Meta": {}, "A": [{"ID": 1, "I\\u0044": 2}]}', "line 3: /A/0/ID: duplicate name"),
     ('{"Meta": {}, "Value": NaN}', "line 3: not JSON: NaN and infinity"),
-    ('{"Meta": {}, "Name": "\\ud800"}', "line 3: /Name: half of a character"),
+    ('{"Meta": {}, "Name": "\\ud800"}', "line 3: /Name: a lone surrogate"),
     ('{"Patient": {}}', "line 3: must be an object with a Meta object"),
     (json.dumps(message(1, Destinations=[{"ID": ""}])), r"line 3: Meta\.Destinations\[0\] has no ID"),
     (json.dumps(message(1, Test=False)), r"line 3: Meta\.Test must be true"),
