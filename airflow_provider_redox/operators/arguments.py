@@ -129,9 +129,9 @@ HEADERS = Rule("a mapping of header names to texts that are not empty", _is_head
 MAPPING = Rule("a mapping", lambda value: isinstance(value, Mapping), may_be_empty=True)
 FILTERS = Rule("a mapping of names to values", lambda value: isinstance(value, Mapping))
 CONTENT = Rule("anything", lambda _: True, may_be_empty=True)
-"""What is sent as it was written, and chooses neither a place nor a person nor a rule."""
+"""An argument that is sent as it is, and chooses no destination, patient or rule."""
 ITS_OWN = Rule("what its own check says", lambda _: True)
-"""What is not empty, and is checked further by what reads it."""
+"""An argument that must not be empty, and is validated by the code that reads it."""
 WINDOW = replace(ITS_OWN, parts=True)
 """Its own check names the cure for a run that has no data interval."""
 
@@ -147,7 +147,7 @@ class CheckedArguments:
 
     rules: ClassVar[Rules] = {}
     rendered_privately: ClassVar[Sequence[str]] = ()
-    """Arguments that are templates and no template fields, as they may hold a patient."""
+    """Arguments that are rendered but are not template fields, because they may hold a patient."""
     template_fields: Sequence[str]
 
     def check_literals(self) -> None:

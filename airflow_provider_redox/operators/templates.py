@@ -26,7 +26,7 @@ from airflow_provider_redox.checks import came_out_as_none
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 
-_RETURN = "\U000f000d\U000f0000\U000f000d"  # for private use, so that nobody's text holds it
+_RETURN = "\U000f000d\U000f0000\U000f000d"  # private-use characters, which no real text contains
 
 if TYPE_CHECKING:
     import jinja2

@@ -35,7 +35,7 @@ _CODINGS: Mapping[str, tuple[Coding, str]] = {
     "base64encoded": (Coding.BASE64, ""),
     "base64": (Coding.BASE64, ""),
 }
-"""What `ContentType` says of `FileContents`: how it stands there, and its media type. Redox, Notes and Media."""
+"""The values of `ContentType` beside `FileContents`: the encoding, and the media type (data models Notes and Media)."""
 
 
 @dataclass(frozen=True, slots=True)

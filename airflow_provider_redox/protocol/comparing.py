@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_redox.protocol.datespans import bound_of, span_of_value
 
 Test = Callable[[list[Any]], bool]
-"""Takes the values that a resource holds, at least one, and returns whether none can be what was asked for."""
+"""Takes the values of a resource, at least one, and returns whether none of them can match the parameter."""
 
 _REFERENCE = re.compile(r"(?:https?://[^?#]*/)?(?:([A-Z][A-Za-z]{1,63})/)?([^/?#|]+)(?:/_history/[^/?#]*)?")
 _MASKED = re.compile(r"[*•]|[xX#-]{3}")
@@ -72,7 +72,7 @@ def of_dates(wanted: list[str], *, upper: bool) -> Test | None:
 
 
 Token = tuple[str, str]
-"""System and code, in small letters, the code without leading zeros; an empty system is any."""
+"""System and code in lower case, the code without leading zeros; an empty system stands for any."""
 
 
 def of_tokens(wanted: list[str], read: Callable[[Any], Iterator[Token | None]]) -> Test | None:

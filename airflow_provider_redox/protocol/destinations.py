@@ -13,7 +13,7 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _MISSPELT = 0.8
-"""How like a name a text has to be (difflib) to be taken for that name misspelt, and not for a slug."""
+"""The similarity (difflib) from which a text counts as a misspelt name, and not as a slug."""
 _KEYS = ("slug", "id", "ids", "facility_code", "tags", "max_concurrency")
 
 

@@ -45,7 +45,7 @@ _DATE = {
     **dict.fromkeys(("Encounter", "CarePlan", "CareTeam", "EpisodeOfCare"), ("period",)),
     **dict.fromkeys(("DocumentReference", "Composition", "List", "FamilyMemberHistory"), ("date",)),
 }
-"""Where the parameter `date` of a type is about (FHIR R4, search parameters)."""
+"""The element that the parameter `date` searches, by resource type (FHIR R4, search parameters)."""
 _DATES = {
     "birthdate": ("birthDate",),
     "recorded-date": ("recordedDate",),
@@ -128,7 +128,7 @@ class Evidence:
 
 _OF_TYPE = Check(TYPE, (), bool, always=True)
 _HEAD: dict[str, Callable[[Resource], Any]] = {"id": lambda one: one.id, "lastUpdated": lambda one: one.last_updated}
-"""Members that were read with the page."""
+"""The members that are parsed with the page."""
 
 
 class _OfBody(NamedTuple):

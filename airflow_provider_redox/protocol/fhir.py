@@ -26,7 +26,7 @@ FORM = "application/x-www-form-urlencoded"
 _OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
 _ALIAS_TYPE = re.compile(r"[A-Z]+[a-z][A-Za-z]*")
-"""A resource type in another server's path, where capitals alone are the name of its base: `/FHIR/api`."""
+"""A resource type in another server's path. A name in capitals only is part of that server's base: `/FHIR/api`."""
 
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _IN_QUERY = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"<>\\^`{}')

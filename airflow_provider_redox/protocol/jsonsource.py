@@ -19,7 +19,7 @@ from airflow_provider_redox.protocol.values import holds_half_a_character, step
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT_DIGITS = 4000
-"""Digits up to which Python reads a whole number by default (`sys.set_int_max_str_digits`)."""
+"""The most digits of a whole number that Python parses by default (`sys.set_int_max_str_digits`)."""
 
 Span = tuple[int, int]
 

@@ -19,7 +19,7 @@ import msgspec
 T = TypeVar("T")
 
 VALUES_AT_MOST = 2_000_000
-"""Commas of a text that is parsed as a whole. A message of 40 MB, the most that Redox takes, has fewer."""
+"""The most commas of a text that is parsed as a whole. A message of 40 MB, the most that Redox accepts, has fewer."""
 
 MEMBERS_AT_MOST = 100_000
 """Members of one object."""

@@ -26,16 +26,16 @@ R = TypeVar("R")
 E = TypeVar("E")
 
 COMPACT_AT_MOST = 1024 * 1024
-"""Bytes of a page that is parsed in one go: what is made of it is bounded by that, and a larger one takes more steps."""
+"""The most bytes of a page that is parsed in one go, which bounds the memory; a larger page is parsed step by step."""
 
 ENTRIES_AT_MOST = 250_000
-"""Entries of a page. A server that ignores `_count` may put so many on one, of 250 bytes each."""
+"""The most entries of a page. A server that ignores `_count` may send this many, of 250 bytes each."""
 
 OBJECTS_AT_MOST = 2_000_000
-"""Objects of a page, at any depth: those of FHIR take 40 bytes and more, so that 64 MB hold fewer."""
+"""The most objects of a page, at any depth. Objects of FHIR take 40 bytes or more, so a page of 64 MB has fewer."""
 
 BESIDE_AT_MOST = 1024 * 1024
-"""Bytes of a page beside its entries: links, a total, meta."""
+"""The most bytes of a page beside its entries: links, a total, meta."""
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 

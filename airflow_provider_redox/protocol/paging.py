@@ -34,9 +34,9 @@ BARREN_PAGES_AT_MOST = 20
 """Pages in a row that bring nothing new. Some servers send empty pages while they filter; none sends them for long."""
 
 _METHOD_REFUSED = (405, 414, 431, 501)
-"""What a server, or a gateway before it, answers to the method or to the length of a link."""
+"""Statuses by which a server, or a gateway, rejects the method or the length of a link."""
 _LINK_REFUSED = (400, 403, 404)
-"""What may mean the same, or that the link is dead: with Redox, 403 and 404 may mean "ask by POST"."""
+"""Statuses that may mean the same, or that the link has expired: with Redox, 403 and 404 may mean "use POST"."""
 
 
 class Position(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ _HIDDEN = re.compile(
     rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"'
 )
 _URN = re.compile(rb'"reference"\s*:\s*"urn:')
-"""What a look for references alone may pass over: escapes, references by identifier or urn, resources within, messages."""
+"""Signs that plain references are not enough: escapes, references by identifier or urn, contained resources, messages."""
 
 _PARTS = (dict, list, tuple)
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")

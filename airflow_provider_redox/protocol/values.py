@@ -134,7 +134,7 @@ def _scalar(value: Any, where: str, place: str) -> Any:
     elif isinstance(plain, date):
         plain, fault = _instant(plain)
     elif isinstance(urn := getattr(plain, "urn", None), str) and urn.startswith("urn:uuid:"):
-        plain = urn.removeprefix("urn:uuid:")  # a UUID; its module is one of chance, which no module here imports
+        plain = urn.removeprefix("urn:uuid:")  # a UUID; the pure layer does not import `uuid`, which uses randomness
     else:
         fault = _refusal(plain)
     if fault:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 PARTIAL = ".partial"
-"""How the name of a file ends that is being written."""
+"""The suffix of a file that is being written."""
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ PATTERN = frozenset("*?[]")
 """What stores' drivers take for a pattern in a name."""
 
 _EXCLUSIVE: set[tuple[str, str, str]] = set()
-"""Where this process has seen that an exclusive create is one: scheme, connection and bucket."""
+"""The places where this process has checked that an exclusive create works: scheme, connection and bucket."""
 
 
 class Found(NamedTuple):

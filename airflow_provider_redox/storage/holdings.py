@@ -19,7 +19,7 @@ _RESULT = re.compile(r"(.+)\.([A-Za-z0-9_-]+)\.\d{5,}\.[a-z]{1,6}")
 """A file of a result, without `.gz`: the task instance, the kind, a number, an ending."""
 
 _LAYOUT = re.compile(r"(?:.*?/)??(?=destination=[^/]+/environment=[^/]+/(?:_redox|type=[^/]+)/dag_id=)")
-"""What stands before the part of a path that the layout made."""
+"""The part of a path before the part that the layout creates."""
 
 _SENT = re.compile(r"sent-\d{5}\.json|batch/\d{4}/\d{6}\.\d{2}\.results\.ndjson")
 _PLANNED = re.compile(r"batch/\d{4}/(?:plan\.json|\d{6}\.\d{2}\.intents\.json)")
@@ -132,7 +132,7 @@ def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
     named = _RESULT.fullmatch(_unhidden(rest).removesuffix(".gz"))
     if named is None or not place.startswith("type="):
         return None
-    is_send = named[2] == _SENDS and not rest.endswith(PARTIAL)  # half a line keeps nothing from being sent
+    is_send = named[2] == _SENDS and not rest.endswith(PARTIAL)  # a partial line does not prevent a second send
     return (*names, named[1]), "sends" if is_send else "results"
 
 

@@ -21,7 +21,7 @@ from airflow_provider_redox.storage.files import Files
 T = TypeVar("T")
 
 _LONGEST_KEY = 64 * 1024
-"""Bytes of a file that may be a key."""
+"""The most bytes of a file that may be a private key."""
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY"  # PEM
     rb"|LS0tLS1CRUdJTi[A-Za-z0-9+/=\s]{0,60}UFJJVkFURSBLRV|LS0tLS1CRUdJTiBQUklWQVRFIEtFWS"  # PEM in base64

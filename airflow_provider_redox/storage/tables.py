@@ -17,13 +17,13 @@ from airflow_provider_redox.storage.rows import raw_lines
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _STATED = re.compile(r"sep=([,;\t])\s*", re.IGNORECASE)
-"""The line that Excel reads before the first, where somebody says how the file is to be read."""
+"""The line before the header by which some programs tell Excel the separator (`sep=;`)."""
 
 _KEPT = re.compile(r'="([^"]*)"')
-"""How others write a text into a CSV file so that Excel does not take it for a number; Excel shows what stands in it."""
+"""The form (`="..."`) in which programs write a text so that Excel does not convert it to a number."""
 
 _SPOILT = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,}|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NUM!|NULL!)")
-"""What Excel writes of a number with more than eleven digits, whose digits are lost, and of a formula that failed."""
+"""What Excel writes for a number of more than eleven digits, whose last digits are lost, and for a formula that failed."""
 
 _QUOTED = re.compile(r'"[^"]*"')
 

@@ -12,7 +12,7 @@ from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.platform import Found
 
 REMEMBERED = 10_000
-"""Log IDs that are remembered, the latest: a cache, or a search by a text that two messages hold, confuses neighbours."""
+"""The most log IDs that are remembered; the oldest are dropped. A cache, or an ambiguous search, mixes up close messages."""
 
 
 @dataclass(slots=True)
@@ -56,6 +56,6 @@ class GivenLogs:
             raise UndecidedError(
                 f"the log that fits is of line {min(owners)}; a correlation key must stand in one message only"
             )
-        if all(len(logs) == 1 for logs in found):  # it will be taken for this message's
+        if all(len(logs) == 1 for logs in found):  # the log will count as this message's
             self.note(number, (log.id for logs in found for log in logs))
         return found

@@ -36,7 +36,7 @@ LAST_START = 2400.0
 """Seconds after a segment's intents at which nothing of it is begun any more: what is sent is sent within the hour."""
 
 LOOK_AGAIN = 5.0
-"""Seconds after which a try looks whether a later one took over. A frozen one finds that more have passed."""
+"""Seconds after which a try checks again whether a later try took over. The clock also counts the time of a freeze."""
 
 PAUSES = (1.0, 5.0)
 """Seconds between the tries to write results that a store did not take."""

@@ -19,9 +19,9 @@ from airflow_provider_redox.storage.inputs import digest_of_file, file_to_upload
 from airflow_provider_redox.storage.send_ledger import Entry, SendLedger
 
 _ENVELOPE = frozenset({"DataModel", "EventType", "Destinations", "EventDateTime", "Source", "Logs"})
-"""Fields of Meta that are no content: in the key already, or of the sending and not of the message."""
+"""Fields of Meta that are not content: they are part of the key already, or belong to one send and not to the message."""
 
-_decimals = msgspec.json.Decoder(float_hook=Decimal)  # else 7.10 and 7.1 would be the same
+_decimals = msgspec.json.Decoder(float_hook=Decimal)  # as floats, 7.10 and 7.1 would be the same
 _canonical = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 
 
