@@ -1,7 +1,8 @@
-"""Checks of single values, for every door. It needs nothing else, so that a DAG that is read may import it.
+"""Check single values: arguments, settings and options. Imports nothing heavy, so DAG files may import it.
 
-Only `None` means default. What an empty template, an unset variable or an empty form leaves (a blank text, the text `None`,
-an empty list) is refused by its name, never taken for "not given": it would choose a place, a person or a rule.
+Only `None` means default. An empty value (a blank text, the text `None`, an empty list) is what an empty template, an unset
+variable or an empty form leaves. It is refused by the argument's name and never means "not given": the default would then
+choose a destination, a folder, a patient or a rule that the author did not mean.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _LISTED = 12
 
 
 def is_empty(value: Any) -> bool:
-    """Return whether a value is what an empty template leaves. Jinja writes None as the text `None`."""
+    """Return whether a value is empty, as an empty template leaves it. Jinja renders None as the text `None`."""
     if isinstance(value, str):
         return value.strip() in ("", "None")
     return isinstance(value, bytes | list | tuple | dict | set | frozenset) and not value
@@ -33,19 +34,21 @@ def given(value: T | None, default: T, *, name: str) -> T:
 
 
 def empty(name: str) -> str:
-    """Return what an error says of an argument that is empty."""
-    return f"{name}: is empty; give it a value, or leave it out. A template or a task may have come out as nothing"
+    """Return the error message for an argument that is empty."""
+    return f"{name}: is empty; give it a value, or leave it out. A template or a task may have returned nothing"
 
 
 def came_out_as_none(name: str) -> str:
-    """Return what an error says of an argument that was given, by a template or another task, and came out as None."""
-    return f"{name}: came out as None, which is not the default; look at the task that gives it, or leave it out"
+    """Return the error message for an argument whose template, or whose upstream task, returned None."""
+    return (
+        f"{name}: is None, which does not mean the default; leave it out, or correct the template or task that returned None"
+    )
 
 
 def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return which of the known names was most likely meant, whatever its case; None where none is like it.
+    """Return the known name that is most similar to this one, ignoring case; None if none is similar enough.
 
-    :param cutoff: how like it has to be, as difflib measures.
+    :param cutoff: the least similarity, from 0 to 1, as difflib measures it.
     """
     import difflib
 
@@ -55,7 +58,7 @@ def near(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
 
 
 def meant(name: Any, known: Iterable[str]) -> str:
-    """Return the end of an error about a name that is not known: the one that was meant, and all that are, if not many."""
+    """Return the end of an error message about an unknown name: the most similar known name, and all names if few."""
     names = list(known)
     close = near(name, names)
     listed = f"known are {', '.join(names)}" if names else "none is known"
@@ -65,7 +68,7 @@ def meant(name: Any, known: Iterable[str]) -> str:
 
 
 def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return what an error says of an argument that is none of some words."""
+    """Return the error message for an argument that is not one of the allowed words."""
     words = list(choices)
     close = near(value, words) if isinstance(value, str) else None
     return f"{name}: must be one of {', '.join(words)}" + (f"; did you mean {close}?" if close else "")

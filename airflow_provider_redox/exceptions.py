@@ -155,7 +155,7 @@ class RedoxEmptyResultError(RedoxError):
 
 
 class RedoxSupersededError(RedoxError):
-    """Another try of this task took over while this one was taken for dead; this one stopped, and changed nothing more."""
+    """Another try of this task took over, as Airflow considered this one dead; this one stopped and changed nothing more."""
 
     retryable = True
 

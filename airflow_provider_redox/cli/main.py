@@ -105,7 +105,7 @@ def _add_purge(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _text(value: str) -> str:
-    """Refuse what an unset variable of a shell leaves: it would be taken for "not given"."""
+    """Refuse an empty option, as an unset shell variable leaves it: it would mean "not given"."""
     if is_empty(value):
         raise argparse.ArgumentTypeError("is empty; give a value, or leave the option out")
     return value

@@ -19,7 +19,7 @@ from airflow_provider_redox.protocol.patients import patients_of_body
 from airflow_provider_redox.storage.reading import parse_manifest
 
 _NAMELESS = "by identifier alone"
-"""A patient without a logical ID, who is never chosen: a sample has references by IDs only."""
+"""Stands for a patient without a logical ID, who is never chosen: a sample has references by ID only."""
 
 
 def run(options: argparse.Namespace) -> int:

@@ -113,7 +113,7 @@ _FRAMING = ("content-length", "content-encoding", "transfer-encoding", "content-
 def headers_of(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers of an answer, names in lower case.
 
-    Of a repeated one the last counts; of those that say where a body ends and how it is coded, all do (RFC 9110, 5.3).
+    Of a repeated header the last value counts. Repeated headers that frame or encode the body are joined (RFC 9110, 5.3).
     """
     headers: dict[str, str] = {}
     for name, value in items:

@@ -88,7 +88,7 @@ class Recorder:
         error: BaseException | None = None,
         once: bytes | None = None,
     ) -> None:
-        """Put a disclosure on record: whether it was done, and why it failed.
+        """Record a disclosure: whether the request succeeded, and why it failed.
 
         :param once: what is asked again and again, where it is on record once for all looks of a task's try in a day.
         """

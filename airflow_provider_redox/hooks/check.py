@@ -31,7 +31,7 @@ class Report:
     """What a check found. Nothing in it is secret.
 
     :param message: what to tell the user, a sentence.
-    :param algorithm: what the key signs that was asked with last: the one that was accepted, where one was.
+    :param algorithm: the signing algorithm of the key that was accepted; if none was, of the key that was tried last.
     :param clock_offset: seconds by which the server's clock is ahead of ours; None when it told no date.
     :param retryable: whether the same check may succeed later.
     :param token_until: when the token that Redox gave ends, in UTC; None when it gave none.

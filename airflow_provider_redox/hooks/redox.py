@@ -158,7 +158,7 @@ class RedoxHook(BaseHook):
     ) -> dict[str, Any]:
         """Send a Data Model query to one destination and return its answer.
 
-        One that says that it is not whole (`Meta.IsIncomplete`) is an error, unless `on_incomplete` is `warn`.
+        An answer that is marked as incomplete (`Meta.IsIncomplete`) is an error, unless `on_incomplete` is `warn`.
         """
         complete = self.client.calls.complete_message(message, destination=destination, environment=environment)
         asked = self.client.accounted.query(complete, headers, on_incomplete=on_incomplete)

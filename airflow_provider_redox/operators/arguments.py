@@ -1,8 +1,8 @@
-"""What the arguments of operators and sensors may be, declared once for each class and checked at the door.
+"""Validate the arguments of operators and sensors by rules that each class declares once.
 
-Each class declares a rule for each argument of its own (`rules`). What is written literally is checked when the DAG is read,
-so that a typing error is an import error; a template or another task's result is checked when the task runs, before anything
-is sent. Only `None` means default: an argument that was given and came out as nothing is refused by its name.
+Each class declares a rule for each of its own arguments (`rules`). Literal values are checked when the DAG is parsed, so
+that a typing error is an import error. Templates and results of other tasks are checked when the task runs, before anything
+is sent. Only `None` means default: an argument that was given, and is empty after rendering, is refused by its name.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Rule:
 
     @property
     def required(self) -> Rule:
-        """The same rule for an argument that has no default."""
+        """Return the same rule for an argument without a default."""
         return replace(self, optional=False)
 
     def problem(self, name: str, value: Any) -> str | None:
-        """Return what is wrong with a value, beginning with the argument's name; None where it is right."""
+        """Return the error message for a value, beginning with the argument's name; None if the value is valid."""
         if value is None:
             return None if self.optional else f"{name}: must be {self.wants}, and is None"
         if is_empty(value) and not self.may_be_empty:
@@ -65,12 +65,12 @@ class Rule:
 
 
 def choice(*words: str, optional: bool = False) -> Rule:
-    """Return the rule for one of some words."""
+    """Return the rule for an argument that must be one of these words."""
     return Rule(f"one of {', '.join(words)}", lambda value: value in words, optional, known=lambda: words)
 
 
 def whole(least: int, most: int | None = None, *, optional: bool = False) -> Rule:
-    """Return the rule for a whole number from the first on, up to the second."""
+    """Return the rule for a whole number of at least `least` and at most `most`."""
 
     def fits(value: Any) -> bool:
         is_number = isinstance(value, int) and not isinstance(value, bool)
@@ -80,7 +80,7 @@ def whole(least: int, most: int | None = None, *, optional: bool = False) -> Rul
 
 
 def seconds(least: float) -> Rule:
-    """Return the rule for a length of time, as seconds or as a timedelta."""
+    """Return the rule for a duration of at least `least` seconds, as a number or a timedelta."""
 
     def fits(value: Any) -> bool:
         length = value.total_seconds() if isinstance(value, timedelta) else value
@@ -91,7 +91,7 @@ def seconds(least: float) -> Rule:
 
 
 def number(least: float) -> Rule:
-    """Return the rule for a number from the first on."""
+    """Return the rule for a number of at least `least`."""
     return Rule(
         f"a number, {least:g} or more",
         lambda value: not isinstance(value, timedelta) and seconds(least).fits(value),
@@ -132,9 +132,9 @@ HEADERS = Rule("a mapping of header names to texts that are not empty", _is_head
 MAPPING = Rule("a mapping", lambda value: isinstance(value, Mapping), may_be_empty=True)
 FILTERS = Rule("a mapping of names to values", lambda value: isinstance(value, Mapping))
 CONTENT = Rule("anything", lambda _: True, may_be_empty=True)
-"""What is sent as it was written, and chooses neither a place nor a person nor a rule."""
+"""An argument that is sent as it is, and chooses no destination, patient or rule."""
 ITS_OWN = Rule("what its own check says", lambda _: True)
-"""What is not empty, and is checked further by what reads it."""
+"""An argument that must not be empty, and is validated by the code that reads it."""
 WINDOW = replace(ITS_OWN, parts=True)
 """Its own check names the cure for a run that has no data interval."""
 
@@ -150,7 +150,7 @@ class CheckedArguments:
 
     rules: ClassVar[Rules] = {}
     rendered_privately: ClassVar[Sequence[str]] = ()
-    """Arguments that are templates and no template fields, as they may hold a patient."""
+    """Arguments that are rendered but are not template fields, because they may hold a patient."""
     template_fields: Sequence[str]
 
     def check_literals(self) -> None:
@@ -173,7 +173,7 @@ class CheckedArguments:
             self.checked(name, getattr(self, name))
 
     def checked(self, name: str, value: Any) -> Any:
-        """Return the value of an argument as it was rendered just now. Raises `RedoxConfigError` where it came out wrong."""
+        """Return a rendered argument. Raises `RedoxConfigError` if its value is not valid."""
         parts, rule = list(self._empty_parts), rules_of(type(self))[name]
         self._empty_parts.clear()
         if value is None and name in self._given:
@@ -185,12 +185,12 @@ class CheckedArguments:
 
     @property
     def _empty_parts(self) -> list[str]:
-        """The parts that came out as nothing since it was last looked at."""
+        """Return the parts of texts that rendered to nothing since the last call."""
         noted: list[str] = vars(self).setdefault("_noted_parts", [])
         return noted
 
     def get_template_env(self, *where: Any, **options: Any) -> Any:
-        """Return Airflow's Jinja environment, which notes where a part of a text came out as nothing.
+        """Return Airflow's Jinja environment, changed to note each part of a text that renders to nothing.
 
         `s3://bucket/{{ tenant }}` without a tenant would be the root of all tenants, and `http://mrn|{{ mrn }}` everybody
         who has one.
@@ -206,7 +206,7 @@ class CheckedArguments:
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, *rest: Any, **options: Any
     ) -> None:
-        """Render field by field, and note in which of them a part of a text came out as nothing."""
+        """Render field by field, and note the fields in which a part of the text rendered to nothing."""
         render = super()._do_render_template_fields  # type: ignore[misc]
         rules, noted = rules_of(type(self)), vars(self).setdefault("_partly_empty", set())
         for name in template_fields:
@@ -216,19 +216,19 @@ class CheckedArguments:
 
 
 def rules_of(kind: type) -> dict[str, Rule]:
-    """Return the rules of all arguments of a class, its bases' first."""
+    """Return the rules of all arguments of a class, those of its bases first."""
     return {name: rule for cls in reversed(kind.__mro__) for name, rule in vars(cls).get("rules", {}).items()}
 
 
 def _partly_empty(name: str) -> str:
-    return f"{name}: a part of it in {{{{ }}}} came out as nothing; give it a value, or put it into {{% if %}}"
+    return f"{name}: a {{{{ }}}} in it rendered to nothing; give it a value, or put it into {{% if %}}"
 
 
 def _noting(environment: Any, name: str, note: Callable[[str], None]) -> Any:
-    """Return a Jinja environment that notes each part of a text that comes out as nothing.
+    """Return a Jinja environment that notes each part of a text that renders to nothing.
 
-    What sees the parts asks for the context, so that Jinja neither calls it early for constants nor makes text of them. A
-    `finalize` of the DAG's own comes after it.
+    The `finalize` function takes the context, because Jinja otherwise calls it at compile time for constants and turns them
+    into text. The DAG's own `finalize`, if any, runs after it.
     """
     from jinja2 import pass_context
 
@@ -257,14 +257,14 @@ def _is_nothing(value: Any) -> bool:
 
 
 def _asked_by(function: Any, context: Any) -> tuple[Any, ...]:
-    """Return what a function for Jinja wants before the value, by its decorator."""
+    """Return the argument that a Jinja function takes before the value, according to its decorator."""
     wanted = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
     given = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
     return (given[wanted],) if wanted in given else ()
 
 
 def _waits(value: Any) -> bool:
-    """Return whether a value is known only when the task runs: a template, or another task's result."""
+    """Return whether a value is known only when the task runs, as a template or another task's result is."""
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if isinstance(value, Mapping | list | tuple | set | frozenset):

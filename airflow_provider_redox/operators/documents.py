@@ -31,8 +31,8 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     `sha256`, the `source` by resource type and ID, and the `part` of it. `read_resources(manifest, "Document")` reads it,
     and `read_document(entry)` a document.
 
-    Documents are had side by side, and one that cannot be had does not lose the rest: each has a line in the list that
-    `extension.searches` names. A next try has only those again that failed or were left.
+    Documents are downloaded concurrently, and one that fails does not affect the others: each has a line in the list that
+    `extension.searches` names. The next try downloads only those that failed or were not reached.
 
     :param manifest: what a search or a query returned, or the URL or path of its `manifest.json`, or a list of such.
     :param urls: URLs of documents instead, or relative ones such as `Binary/<id>`. Templated when the task runs, and kept
@@ -41,7 +41,7 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     :param max_concurrency: documents under way at a time; the destination's own `max_concurrency` holds too.
     :param max_bytes: of one document; a larger one is an error. One that comes as base64 in JSON has 64 MB at most, and is
         in memory for a while.
-    :param on_error: `fail`, or `record` to succeed with those that could be had.
+    :param on_error: `fail`, or `record` to succeed with the documents that could be downloaded.
     :param on_mismatch: what to do with a document whose size or hash is not what its resource states, that does not begin as
         its media type does, or whose answer does not show where it ends: `fail` it, or `warn` and keep it, with the reason
         as `mismatch` in its line.

@@ -50,8 +50,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
         goes into a resource; `{field:token}` leaves the `|` of `system|value` its meaning. The list of searches is written.
     :param cohort_key: the field that names a row's search in the list; its number by default.
     :param window: `(start, end)`, two instants, the first within and the second without; or a list of such pairs, searched
-        side by side. An empty or absent window is an error, not an empty result;
-        so is one of `_lastUpdated` that is not over.
+        side by side. An empty or absent window is an error, not an empty result, and so is a window of `_lastUpdated`
+        that ends in the future.
     :param window_param: the parameter that the window bounds. Another than `_lastUpdated` does not find what lacks it.
     :param window_parts: cut the window into so many of the same length, searched side by side.
     :param since: `last_success` asks for what was changed since the last successful run of the same DAG, task,
@@ -177,7 +177,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
         return manifest
 
     def _check_together(self) -> None:
-        """Check what only the arguments together tell. Raises `RedoxConfigError`."""
+        """Check arguments that exclude or require each other. Raises `RedoxConfigError`."""
         if self.since is not None and self.window is not None:
             raise RedoxConfigError("since, window: give one of them")
         if self.since is not None and self.cohort is not None:

@@ -37,8 +37,8 @@ class RedoxPurgeOperator(CheckedArguments, TextStaysText, BaseOperator):
     is `nothing`, and there is no certificate. What a bucket's versioning keeps is the bucket's to destroy.
 
     :param output_path: the root of the results; `[redox] output_root` by default.
-    :param destination: of what is destroyed: a destination as the paths name it, by default all.
-    :param environment: likewise.
+    :param destination: only results of this destination, as the paths name it; by default all.
+    :param environment: only results of this environment; by default all.
     :param of_dag_id: the DAG whose results they are.
     :param of_run_id: the DAG run.
     :param of_task_id: the task.
@@ -102,7 +102,7 @@ class RedoxPurgeOperator(CheckedArguments, TextStaysText, BaseOperator):
         self.check_literals()
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Destroy, and return the certificate's head."""
+        """Destroy the selected files, and return the head of the certificate."""
         import time
 
         from airflow_provider_redox.storage.holdings import Selection

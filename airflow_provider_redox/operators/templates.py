@@ -1,12 +1,12 @@
-"""Templates: what an author wrote is sent as written, and what comes from elsewhere is no template.
+"""Render templates so that text stays text, and so that data is never rendered.
 
 Airflow renders every text of a template field. With `render_template_as_native_obj=True` it then reads the result as a
 Python literal, also of a text without a template in it: "7.50" becomes 7.5, and "0012345" from an XCom 12345. Here a text
 without a template stays as it is, in every mode; a text with one stays text; and only a template that is the whole text
 yields, in native mode, what its expression gives, whatever its type.
 
-What came out as None is no default: `destination="{{ params.where }}"` without such a param would send a message to the
-connection's own hospital, and `window` ask for all that there ever was. It is refused by its name.
+A template that renders to None does not mean the default: `destination="{{ params.where }}"` without such a param would send
+a message to the connection's own hospital, and an empty `window` would ask for everything. It is refused by its name.
 
 Values that a mapped task was expanded with from an XCom are data: a template in them would read the connections and
 variables of the worker. Airflow renders none of them in a template field that `expand` names, but all that `expand_kwargs`
@@ -26,7 +26,7 @@ from airflow_provider_redox.checks import came_out_as_none
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 
-_RETURN = "\U000f000d\U000f0000\U000f000d"  # for private use, so that nobody's text holds it
+_RETURN = "\U000f000d\U000f0000\U000f000d"  # private-use characters, which no real text contains
 
 if TYPE_CHECKING:
     import jinja2
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class TextStaysText:
-    """What renders the templates of an operator or a sensor; comes before Airflow's own class among the bases."""
+    """Renders the templates of an operator or a sensor. Must come before Airflow's own class in the list of bases."""
 
     if TYPE_CHECKING:
         get_template_env: Any
@@ -59,7 +59,7 @@ class TextStaysText:
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Context, *args: Any, **kwargs: Any
     ) -> None:
-        """Render the template fields, and refuse what came out as None. Airflow calls this of mapped tasks too."""
+        """Render the template fields, and refuse those that rendered to None. Airflow calls this for mapped tasks too."""
         given = {name: getattr(parent, name, None) for name in template_fields}
         render: Any = super()._do_render_template_fields  # type: ignore[misc]
         render(parent, template_fields, context, *args, **kwargs)
@@ -69,7 +69,7 @@ class TextStaysText:
                     raise RedoxConfigError(came_out_as_none(name))
 
     def rendered(self, value: Any, context: Context) -> Any:
-        """Render what may hold a patient. Not a template field: those are stored in clear, rendered and in the DAG."""
+        """Render an argument that may hold a patient. It is not a template field, because Airflow stores those in clear."""
         return self.render_template(value, context)
 
     def expanded_data(self, context: Context) -> tuple[Any, ...]:
@@ -100,7 +100,7 @@ def _holds_template(text: str, env: jinja2.Environment) -> bool:
 
 
 def _native(text: str, context: Context, env: jinja2.Environment) -> Any:
-    """Return what the expression of a text gives, where it is all of the text but space around it; else text."""
+    """Return the value of the expression if it is the whole text, apart from space around it; else the rendered text."""
     from jinja2 import pass_context
 
     whole = pass_context(lambda _context, value: value)  # asks for the context, so that jinja makes no text of constants
@@ -118,7 +118,10 @@ def _is_undefined(value: Any) -> bool:
 
 
 def _chunks(text: str, context: Context, env: jinja2.Environment) -> Iterator[Any]:
-    """Yield the pieces that a template gives. The context is not copied: on Airflow 2.11 looking at a key may warn."""
+    """Yield the pieces of a rendered template.
+
+    The context is not copied: on Airflow 2.11 reading a key may log a warning.
+    """
     template = env.from_string(_with_returns_kept(text, env))
     names: Any = ChainMap(context, template.globals)  # type: ignore[arg-type]
     for chunk in template.root_render_func(env.context_class(env, names, template.name, template.blocks)):
@@ -126,9 +129,9 @@ def _chunks(text: str, context: Context, env: jinja2.Environment) -> Iterator[An
 
 
 def _with_returns_kept(text: str, env: jinja2.Environment) -> str:
-    """Return a text in which jinja, which makes every line end a line feed (apache/airflow#28280), meets no return.
+    """Return a text with its carriage returns protected: Jinja turns every line end into a line feed (apache/airflow#28280).
 
-    Between the segments of an HL7 version 2 message there is nothing but returns.
+    Segments of an HL7 version 2 message are separated by carriage returns alone.
     """
     if "\r" not in text:
         return text
@@ -142,7 +145,7 @@ def _with_returns_kept(text: str, env: jinja2.Environment) -> str:
 
 
 def _came_out_as_none(operator: Any, given: Mapping[str, Any]) -> Iterator[str]:
-    """Name the fields that were given and are None now, or hold one in a list, and what an `expand` filled with None."""
+    """Return the fields that rendered to None, or to a list with None in it, and those that `expand` filled with None."""
     for name, before in given.items():
         now = getattr(operator, name, None)
         pairs: Iterable[tuple[Any, Any]] = [(before, now)]
@@ -156,14 +159,14 @@ def _came_out_as_none(operator: Any, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _expand_input(operator: Any) -> Any:
-    """Return what `expand` or `expand_kwargs` was given for a task; None for one that is not mapped."""
+    """Return the input of a task's `expand` or `expand_kwargs`; None for a task that is not mapped."""
     dag = operator.get_dag()
     mapped = dag.task_dict.get(operator.task_id) if dag else None
     return getattr(getattr(mapped, "expand_input", None), "value", None)
 
 
 def _by_expand(given: Mapping[str, Any]) -> list[str]:
-    """Name the arguments of an `expand` that came from an XCom."""
+    """Return the names of the arguments of an `expand` that came from an XCom."""
     return [name for name, value in given.items() if not isinstance(value, Mapping | Sequence)]
 
 
@@ -184,7 +187,7 @@ def _expanded(operator: Any, context: Context) -> Iterator[Any]:
 
 
 def _is_written(given: Any, context: Context) -> bool:
-    """Return whether what `expand_kwargs` gives this task instance stands in the DAG."""
+    """Return whether the arguments that `expand_kwargs` passes to this task instance are written in the DAG."""
     if not isinstance(given, list | tuple):
         return False
     index: Any = context["ti"].map_index

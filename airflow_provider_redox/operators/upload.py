@@ -92,7 +92,10 @@ class RedoxUploadOperator(OnceOperator):
     def _upload_once(
         self, context: Context, layout: Layout, number: int, file: File, flow: Flow[str], given: dict[str, bytes]
     ) -> str:
-        """Upload a file, or find that it was. `given`: the URIs of the files before it, with hashes of their content."""
+        """Upload a file, unless an earlier try did.
+
+        `given`: the URIs of the files before it, with hashes of their content.
+        """
         from airflow_provider_redox.protocol.accounted import of_upload
         from airflow_provider_redox.storage.inputs import digest_of_file
 

@@ -1,6 +1,6 @@
-"""What an answer has to show before it is believed: that Redox took this message, or answered this question.
+"""Check that an answer proves that Redox accepted this message, or answered this query.
 
-Redox names a log for each destination of what it has stored, and answers a question by the event that answers it, such as
+Redox returns a log ID for each destination of a stored message, and answers a query with the matching event, such as
 `QueryResponse`. An answer that shows neither may come from a cache, an echo or a login page, whatever its status says.
 """
 
@@ -18,10 +18,10 @@ from airflow_provider_redox.protocol.failures import traced
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What an answer is held to.
+    """What the answer to a message must show.
 
     :param places: how many destinations the message goes to.
-    :param log_ids: the log IDs that the message itself brings along, as one does that is passed on: no evidence of anything.
+    :param log_ids: log IDs that the message itself contains, as a forwarded one does: in the answer they prove nothing.
     """
 
     data_model: str
@@ -31,22 +31,22 @@ class Question:
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Question:
-        """Read it off a message. One that names no destination goes to one."""
+        """Build it from a message. A message that names no destination goes to one."""
         meta = message["Meta"]
         stated = meta.get("Destinations")
         places = max(len(stated), 1) if isinstance(stated, list) else 1
         return cls(_plain(meta.get("DataModel")), _plain(meta.get("EventType")), places, frozenset(log_ids_of(message)))
 
     def is_answered_by(self, event_type: str) -> bool:
-        """Return whether an event is the answer to this one: another one, whose name ends with `Response`."""
+        """Return whether an event answers this one: its name differs, and ends with `Response`."""
         return event_type.endswith("response") and event_type != self.event_type
 
 
 def read_accepted(response: RedoxResponse, question: Question) -> Accepted:
     """Read the answer to a message.
 
-    Raises `RedoxProtocolError` for one that shows nothing, `RedoxAmbiguousOutcomeError` for one that has not a log for each
-    destination, and `RedoxDestinationError` for errors inside the 200.
+    Raises `RedoxProtocolError` for an answer that proves nothing, `RedoxAmbiguousOutcomeError` for one without a log ID for
+    each destination, and `RedoxDestinationError` for errors inside the 200.
     """
     answer = read_answer(response)
     event = _event_about(answer, question, response.status)
@@ -74,8 +74,8 @@ def read_answered(response: RedoxResponse, question: Question, *, incomplete: bo
         raise RedoxProtocolError(f"HTTP {response.status}, but the answer is not of the event that answers the query")
     if is_incomplete(answer) and not incomplete:
         raise RedoxDestinationError(
-            f"HTTP {response.status} with Meta.IsIncomplete: the answer is not whole; on_incomplete='warn' takes it as it "
-            f"is{traced(response)}",
+            f"HTTP {response.status} with Meta.IsIncomplete: the answer is not whole; on_incomplete='warn' accepts "
+            f"it{traced(response)}",
             status=response.status,
             trace_id=response.trace_id,
         )
@@ -83,7 +83,7 @@ def read_answered(response: RedoxResponse, question: Question, *, incomplete: bo
 
 
 def is_incomplete(answer: Mapping[str, Any]) -> bool:
-    """Return whether an answer says that something is missing in it; whatever is not a plain no says so."""
+    """Return whether an answer is marked as incomplete; any value but false, null or an absent one marks it."""
     stated = answer["Meta"].get("IsIncomplete")
     return stated not in (None, False) and str(stated).lower() != "false"
 

@@ -36,7 +36,7 @@ def _resource(response: RedoxResponse) -> dict[str, Any]:
 
 
 def read_written(response: RedoxResponse, request: Request) -> RedoxResponse:
-    """Return a writeback's answer, if it shows that it is one.
+    """Return the answer to a writeback, if it proves that the writeback was processed.
 
     That is a FHIR resource, or Redox's logs; or, without a body, that something was made or that Redox answered.
     Redox does not document it; its FHIR sandbox sends a Bundle with a `response` for each entry. Raises `RedoxProtocolError`
@@ -61,9 +61,9 @@ def read_written(response: RedoxResponse, request: Request) -> RedoxResponse:
 
 
 def read_taken(response: RedoxResponse, request: Request) -> RedoxResponse:
-    """Return the answer to a request of any kind that does something, if nothing in it speaks against that.
+    """Return the answer to any other unsafe request, unless it shows a failure.
 
-    What is a message or a writeback by its path and body is held to what the answers to those have to show.
+    A request that is a message or a writeback, by its path and body, needs the proof that those need.
     """
     message = request_body(request)
     if is_data_model(request, message):
@@ -87,7 +87,7 @@ def _without_a_body(response: RedoxResponse) -> RedoxResponse:
 
 
 def _check_entries(response: RedoxResponse, replies: list[dict[str, Any]]) -> None:
-    """Raise for entries that were not written; some and not others is something that nobody may send again by itself."""
+    """Raise for entries that were not written. If some were written and others were not, the outcome is ambiguous."""
     statuses = [_status_of(reply) for reply in replies]
     failed = [status for status in statuses if not status.startswith("2")]
     if not failed:
@@ -115,7 +115,7 @@ def _status_of(reply: dict[str, Any]) -> str:
 
 
 def _is_what_was_sent(answer: dict[str, Any], request: Request) -> bool:
-    """Return whether it is our own Bundle: it is equal, or has the ID of our MessageHeader and answers nothing."""
+    """Return whether the answer is our own Bundle: equal to it, or with the ID of our MessageHeader and no `response`."""
     sent = request_body(request)
     ours, theirs = _header_of(sent), _header_of(answer)
     same_header = bool(theirs.get("id")) and theirs.get("id") == ours.get("id") and "response" not in theirs

@@ -99,16 +99,16 @@ def part(text: object) -> str:
 
 
 def word(text: object) -> str:
-    """Return a data model or an event type as a part of a name: `Clinical Summary` is the `ClinicalSummary` of the docs.
+    """Return a data model or an event type as part of a file name, without spaces: `Clinical Summary` is `ClinicalSummary`.
 
-    Redox's documentation and its messages write some with a space, some without (`Clinical Summary`, `PatientAdmin`).
+    Redox's documentation and messages spell some with a space and some without.
     """
     return part(text.replace(" ", "") if isinstance(text, str) else text)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which messages are wanted, by the parts of their names, whatever their case. An empty one wants all."""
+    """Which messages a reader wants, by the parts of their names, ignoring case. An empty filter wants all."""
 
     data_models: Collection[str] = ()
     event_types: Collection[str] = ()
@@ -116,7 +116,10 @@ class Filter:
 
     @classmethod
     def of(cls, *, data_model: object, event_type: object, source: object) -> Filter:
-        """Return one of a text, a list of texts or None for each. Empty is not None: see `checks.py`."""
+        """Build a filter; each argument is a text, a list of texts, or None for all.
+
+        An empty value is refused: see `checks.py`.
+        """
         named = ((word, "data_model", data_model), (word, "event_type", event_type), (part, "source", source))
         return cls(
             *(frozenset(read(one).lower() for one in _listed(given(value, None, name=name))) for read, name, value in named)

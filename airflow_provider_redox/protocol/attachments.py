@@ -1,6 +1,6 @@
 """Where FHIR resources and Data Model messages hold documents, or point to them.
 
-Each pointer becomes an `Attachment`, one that leads nowhere too, so that nothing that was pointed to is lost in silence.
+Each pointer becomes an `Attachment`, even if it leads nowhere, so that no document is lost silently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_provider_redox.protocol.patients import Patient
 NOWHERE = "the resource does not say where the document lies"
 EMPTY = "the message names a file and holds none"
 ONLY_LISTED = "a DocumentQuery only lists it: ask for it with a DocumentGet query, and download that query's result"
-NO_ELEMENT = "the resource lacks what it must hold of a document; a search with _summary or _elements leaves that out"
+NO_ELEMENT = "the resource has no element for its document; a search with _summary or _elements leaves it out"
 NOT_CONTAINED = "the resource points to a Binary inside itself, and that is not there"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
@@ -35,21 +35,21 @@ _CODINGS: Mapping[str, tuple[Coding, str]] = {
     "base64encoded": (Coding.BASE64, ""),
     "base64": (Coding.BASE64, ""),
 }
-"""What `ContentType` says of `FileContents`: how it stands there, and its media type. Redox, Notes and Media."""
+"""The values of `ContentType` beside `FileContents`: the encoding, and the media type (data models Notes and Media)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A document as a resource holds it.
 
-    :param source: the resource, `DocumentReference/<id>`; of a Data Model answer, `Media.QueryResponse/<log ID>`.
+    :param source: the resource, `DocumentReference/<id>`; for a Data Model answer, `Media.QueryResponse/<log ID>`.
     :param part: where in the resource, such as `content[0].attachment`.
-    :param url: where it lies; None when it is in the resource.
-    :param data: itself, as `coding` says; None when it lies elsewhere.
-    :param declared: its media type as the resource says, empty when it does not.
-    :param patients: whom the resource is about.
-    :param stated: its size and hash as the resource says.
-    :param fault: why it cannot be had; empty where it may be.
+    :param url: the document's URL; None if the document is in the resource itself.
+    :param data: the document itself, encoded as `coding` says; None if it is at a URL.
+    :param declared: the media type that the resource states; empty if it states none.
+    :param patients: the patients that the resource is about.
+    :param stated: the size and the hash that the resource states.
+    :param fault: why the document cannot be downloaded; empty if it can be tried.
     """
 
     source: str
@@ -64,14 +64,14 @@ class Attachment:
 
 
 def attachments_of(resource: Mapping[str, Any]) -> Iterator[Attachment]:
-    """Find the documents that a resource, or a Data Model answer, holds or points to; none for any other."""
+    """Return the documents that a resource, or a Data Model answer, holds or points to; none for other JSON."""
     if isinstance(resource.get("Meta"), Mapping):
         return _of_message(resource, resource["Meta"])
     return _of_resource(resource, resource.get("resourceType"), ids.named(resource))
 
 
 def at(source: str, part: str, url: str) -> Attachment:
-    """Return the document that a URL leads to, or is."""
+    """Return the document at a URL, or the one that a `data:` URI holds."""
     return _pointed(source, part, url, {}, {})
 
 
@@ -95,7 +95,7 @@ def _of_resource(resource: Mapping[str, Any], kind: Any, source: str) -> Iterato
 
 
 def _binary(resource: Mapping[str, Any], source: str) -> Attachment:
-    """A Binary holds its document, or is asked for by its ID, never by one that no URL can hold."""
+    """Return the document of a Binary: its data, or its own URL if the ID can be part of one."""
     declared = media_type(resource.get("contentType"))
     data = resource.get("data", resource.get("content"))  # STU3 calls it content
     if isinstance(data, str) and data:
@@ -112,7 +112,7 @@ def _required(source: str, part: str, attachment: Any, resource: Mapping[str, An
 
 
 def _given(source: str, part: str, attachment: Any, resource: Mapping[str, Any]) -> Iterator[Attachment]:
-    """Find the document of an attachment. One with a title or a type alone says that there is none (R4, Attachment)."""
+    """Yield the document of an attachment. One with a title or a type alone states that there is none (R4, Attachment)."""
     if not isinstance(attachment, Mapping):
         yield Attachment(source, part, fault=NO_ELEMENT)
         return
@@ -180,7 +180,7 @@ def _in_message(value: Any, source: str, part: str, depth: int) -> Iterator[Atta
 
 
 def _file(source: str, part: str, text: Any, beside: Mapping[str, Any]) -> Attachment:
-    """Read what a message says beside a file: `ContentType` says how it stands there, `FileType` what it is."""
+    """Read the fields beside a file in a message: `ContentType` states how it is encoded there, `FileType` what it is."""
     if not isinstance(text, str) or not text.strip():
         return Attachment(source, part, fault=EMPTY)
     coding, kind = _CODINGS.get(plain(beside.get("ContentType")), (Coding.UNTOLD, ""))

@@ -132,10 +132,10 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         message_id: str | None = None,
     ) -> Request:
-        """Make the request that writes a message Bundle back.
+        """Build the request that writes a message Bundle back.
 
-        A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`. One
-        that was read from a file is sent as its text.
+        A Bundle without a MessageHeader gets one, with this message ID or a new one; see `message_header.completed`. The
+        text of a Bundle that was read from a file is sent as it is.
         """
         self._check("writeback", resource_type)
         found = find_destination(self.settings.destinations, destination, default=self.settings.destination)
@@ -208,12 +208,12 @@ class Calls:
     def prepared_message(
         self, message: Mapping[str, Any], headers: Mapping[str, str] | None = None, *, source: Source | None = None
     ) -> Request:
-        """Make the request that carries what `complete_message` made, of a file as its `source` was written."""
+        """Build the request for a message of `complete_message`; a message from a file is sent as its `source` text."""
         self._check_message(message)
         return data_model.request(self.settings, message, self._headers(headers), source=source)
 
     def post(self, request: Request, question: Question, *, repeatable: bool = False) -> Flow[data_model.Accepted]:
-        """Send what `prepared_message` made; the answer is held to the message's `question`."""
+        """Send the request of `prepared_message`, and check its answer against the message's `question`."""
         return exchange(request, lambda one: read_accepted(one, question), repeatable=repeatable, env=self.env)
 
     def query(
@@ -223,9 +223,9 @@ class Calls:
         *,
         on_incomplete: str = "fail",
     ) -> Flow[RedoxResponse]:
-        """Send a query that `complete_message` made and return the response that holds the answer: its digits, its headers.
+        """Send a query that `complete_message` made, and return the whole response, with its headers and its own digits.
 
-        :param on_incomplete: `fail`, or `warn` to take an answer that says that it is not whole.
+        :param on_incomplete: `fail`, or `warn` to accept an answer that is marked as incomplete.
         """
         if not data_model.is_query(message):
             raise RedoxConfigError(
@@ -315,7 +315,7 @@ def _whole(response: RedoxResponse) -> RedoxResponse:
 
 
 def _ended(response: RedoxResponse) -> RedoxResponse:
-    """Return an answer that was asked for, unless it may have been cut off: JSON shows its own end, other bodies do not."""
+    """Return the answer to a read, unless it may be truncated: JSON shows where it ends, other bodies do not."""
     if not response.body or shows_its_end(response.headers):
         return response
     kind = media_type(response.headers.get("content-type"))

@@ -1,11 +1,11 @@
 """One search for each row of a list: `{field}` in a template is filled from the row.
 
-In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from
-a value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A
-field that holds `system|value` is written `{field:token}`. A prefix such as `ge` stands in the template: a row whose date
-brings its own would ask for everybody since. A field is found whatever the case of its name, where only one is meant. A
-complaint names the row and the field, never what it holds; and of the fields that are there those that are called like
-fields, as a file without a first row of names would have a patient there.
+In search parameters the row's text is data: the characters that FHIR gives a meaning (`,` is "or", `|` parts a system from a
+value, `$` joins) are escaped (FHIR R4 search, 3.1.1.4.12), so that a name with a comma does not ask for two people. A field
+that holds `system|value` is written `{field:token}`. A prefix such as `ge` belongs into the template: a row whose date has
+its own prefix would ask for everybody since then, and is refused. Field names are matched ignoring case, unless two fields
+differ in case alone. An error names the row and the field, never a value. Of the existing fields it names only those that
+look like field names, because in a file without a header row the "names" are a patient's data.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _parameter(value: Any, row: Row, number: int) -> Any:
     first = _FIELD.match(value)
     if first and not first.group(2) and any(_COMPARISON.fullmatch(one) for one in filled):
         raise RedoxConfigError(
-            f"cohort: row {number} brings a comparison such as ge2026-01-01; write its prefix into search_params, as "
+            f"cohort: row {number} has a comparison such as ge2026-01-01; write its prefix into search_params, as "
             "ge{since}, or {field:token} where it is no date"
         )
     return filled if alone and isinstance(found, list) else filled[0]
@@ -119,7 +119,7 @@ def _value(row: Row, field: str, number: int, *, where: str = "the template") ->
 
 
 def _fields_of(row: Row) -> str:
-    """Name the fields of a row that are called like fields of a roster or a resource, and count the others."""
+    """Return the names of the fields that look like those of a roster or a resource, and the number of the others."""
     named = [name for name in row if _HEADING.fullmatch(name) and _USUAL.search(name)]
     if not named:
         return f"of its {len(row)} fields none has a usual name: does the file begin with the names?"

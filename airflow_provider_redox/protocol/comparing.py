@@ -1,7 +1,7 @@
-"""How a parameter of a search is held against what a resource holds: references, IDs, tokens, dates.
+"""Compare the values of a search parameter with the values of a resource: references, IDs, tokens, dates.
 
-Each test is made of the values that are asked for, of which one has to fit, and returns whether none of what a resource
-holds can be one of them. What cannot be compared proves nothing.
+Each test is built from the requested values, and returns True if no value of the resource can match any of them. A value
+that cannot be compared proves nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_redox.protocol.datespans import bound_of, span_of_value
 
 Test = Callable[[list[Any]], bool]
-"""Takes the values that a resource holds, at least one, and returns whether none can be what was asked for."""
+"""Takes the values of a resource, at least one, and returns whether none of them can match the parameter."""
 
 _REFERENCE = re.compile(r"(?:https?://[^?#]*/)?(?:([A-Z][A-Za-z]{1,63})/)?([^/?#|]+)(?:/_history/[^/?#]*)?")
 _MASKED = re.compile(r"[*•]|[xX#-]{3}")
@@ -43,7 +43,7 @@ def of_references(wanted: list[str]) -> Test | None:
 
 
 def _referred(reference: Any) -> tuple[str | None, str] | None:
-    """Return type and ID of a reference; None for what is none, or points into the resource or outside of FHIR."""
+    """Return the type and ID of a reference; None for anything else, for `#contained` ones, and for URLs outside of FHIR."""
     found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     return None if found is None or found[2].startswith("urn:") else (found[1], found[2].casefold())
 
@@ -72,11 +72,11 @@ def of_dates(wanted: list[str], *, upper: bool) -> Test | None:
 
 
 Token = tuple[str, str]
-"""System and code, in small letters, the code without leading zeros; an empty system is any."""
+"""System and code in lower case, the code without leading zeros; an empty system stands for any."""
 
 
 def of_tokens(wanted: list[str], read: Callable[[Any], Iterator[Token | None]]) -> Test | None:
-    """Compare tokens. A value of a system is held only against values of the same system: others may be equivalent."""
+    """Compare tokens. A value is compared only with values of the same system: those of another system may be equivalent."""
     asked = [_token(*one.rpartition("|")[::2]) for one in wanted]
     if not all(code for _, code in asked):
         return None

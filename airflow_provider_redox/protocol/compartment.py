@@ -1,8 +1,8 @@
-"""Where FHIR R4 resources say whose they are: the compartment of a Patient, by the paths of its search parameters.
+"""The elements by which FHIR R4 resources refer to their patient: the Patient compartment, as element paths.
 
-The types and parameters are those of https://hl7.org/fhir/R4/compartmentdefinition-patient.html. Each parameter stands here
-as the path of the element that it searches (https://hl7.org/fhir/R4/searchparameter-registry.html). Types that are not in
-it, although one of their elements says whose they are, come after it.
+The types and parameters are those of https://hl7.org/fhir/R4/compartmentdefinition-patient.html. Each parameter is listed as
+the path of the element that it searches (https://hl7.org/fhir/R4/searchparameter-registry.html). Four types that refer to a
+patient but are not in the compartment follow it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ _SUBJECTS = frozenset({"subject", "patient", "beneficiary", "for", "individual",
 
 
 def referring(resource: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
-    """Yield what refers to a resource's patient: each reference, and whether its element is one of subjects."""
+    """Yield each reference of a resource to its patient, and whether its element is a subject."""
     for path in PATHS.get(str(resource.get("resourceType")), ()):
         for reference in _at(resource, path):
             yield reference, path[-1] in _SUBJECTS

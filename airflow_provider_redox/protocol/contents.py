@@ -1,6 +1,6 @@
 """The bytes of a document that stands in JSON: base64 in any of its spellings, a `data:` URI, or text.
 
-Refused is what may have lost a part on its way: base64 that ends within a byte, or without padding and with loose bits.
+Base64 that may be truncated is refused: it ends within a byte, or has no padding and its unused bits are not zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
 class Coding(enum.Enum):
-    """How a document stands in a string of JSON."""
+    """How a document is encoded in a JSON string."""
 
     BASE64 = "base64"
     TEXT = "text"
@@ -29,16 +29,16 @@ class Coding(enum.Enum):
 
 
 def beyond_help(words: str) -> RedoxProtocolError:
-    """Return the error for a document that will be no better the next time."""
+    """Return an error that no retry can heal."""
     error = RedoxProtocolError(words)
     error.retryable = False
     return error
 
 
 def content_of(text: str, coding: Coding, kind: str = "") -> bytes:
-    """Return the bytes of a document. Raises `RedoxProtocolError` when they cannot be told, or are none.
+    """Return the bytes of a document. Raises `RedoxProtocolError` if they cannot be decoded, or if there are none.
 
-    :param kind: its media type, as far as it is known; where nothing tells the coding, it does.
+    :param kind: its media type, if known; it decides how to decode a document whose coding is not stated.
     """
     if coding is Coding.TEXT:
         return _encoded(text)
@@ -50,9 +50,9 @@ def content_of(text: str, coding: Coding, kind: str = "") -> bytes:
 
 
 def from_base64(text: str) -> bytes:
-    """Undo base64: padded or not, of either alphabet (RFC 4648, sections 4 and 5), with line breaks and spaces.
+    """Decode base64: padded or not, of either alphabet (RFC 4648, sections 4 and 5), with line breaks and spaces.
 
-    Raises `RedoxProtocolError` when it is none, is empty, or is not whole.
+    Raises `RedoxProtocolError` if it is not base64, is empty, or may be truncated.
     """
     content = _decoded(text)
     if not content:
@@ -83,7 +83,7 @@ def _decoded(text: str) -> bytes | None:
 
 
 def _is_coded_text(text: str) -> bool:
-    """Return whether a text document stands in a string as base64: then that decodes to text, as no words do."""
+    """Return whether a string holds a text document as base64: its decoded bytes are text, which plain words never yield."""
     content = _decoded(text)
     if not content:
         return False

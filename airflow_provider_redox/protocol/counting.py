@@ -39,10 +39,11 @@ class Search(msgspec.Struct, frozen=True):
 
 
 def count_matches(calls: Calls, search: Search, enough: int) -> Flow[int]:
-    """Count the matches, up to `enough` or more. A server that counts by itself is asked one request.
+    """Count the matches until there are `enough`. A server that supports `_summary=count` is sent one request.
 
-    One that gives resources all the same, or refuses `_summary=count`, is asked for pages until there are enough. So is one
-    that counts enough and does not say by which filters, where the resources themselves can show it.
+    If the server returns resources all the same, or refuses `_summary=count`, pages are read until there are enough. Pages
+    are also read if the server counts enough without confirming its filters, and the resources can prove which filters it
+    used.
     """
     walk = search.walk(calls, _summary="count")
     try:

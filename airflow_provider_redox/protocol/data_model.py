@@ -72,7 +72,7 @@ def is_query(message: Any) -> bool:
 
 
 def meant_query(message: Mapping[str, Any]) -> str:
-    """Return the end of an error about what is no known query: the one that was meant, where one is like it."""
+    """Return the end of an error message about an unknown query: the most similar known one, if there is one."""
     known = {f"{model}.{event}": event for model, events in QUERY_EVENTS.items() for event in sorted(events)}
     meta = message["Meta"]
     model = str(meta["DataModel"]).replace(" ", "").lower()
@@ -94,9 +94,9 @@ def complete(
     Filled in where absent or null: EventDateTime (UTC), Destinations, Source, FacilityCode, Test, the `defaults`, and
     `extra.meta`; what is filled in comes after what the author wrote. What stays null is sent as null, as in Redox's own
     samples.
-    Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for a field of Meta that
-    chooses where the message goes and is empty, for a query with other than one destination, for a Test that contradicts
-    the environment, and for what JSON has not.
+    Raises `RedoxConfigError` for a message without Meta, DataModel, EventType or destination, for an empty routing field of
+    Meta, for a query with none or several destinations, for a Test that contradicts the environment, and for a value that
+    JSON cannot express.
     """
     if not isinstance(message, Mapping) or not isinstance(message.get("Meta"), Mapping):
         raise RedoxConfigError("payload: must be an object with a Meta object; Redox routes by Meta")
@@ -129,7 +129,10 @@ def _beside(stated: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, A
 
 
 def encode(message: Any, *, where: str = "payload") -> bytes:
-    """Encode a message. Raises `RedoxConfigError`, with the place, for what cannot be JSON, and what Redox does not take."""
+    """Encode a message.
+
+    Raises `RedoxConfigError`, with the place, for a value that is not JSON, and for too large a message.
+    """
     body = None
     with suppress(RecursionError, msgspec.MsgspecError):  # the complaint is made outside: msgspec's own may hold the text
         body = _encoder.encode(as_json(message, where=where))
@@ -146,7 +149,7 @@ def checked_size(body: bytes, *, where: str) -> bytes:
 
 
 def written(source: Source, message: Mapping[str, Any]) -> bytes:
-    """Return a message of a file as it is sent: its own text, with what `complete` filled in put into its Meta."""
+    """Return the text of a message from a file as it is sent: the file's text, and what `complete` added to its Meta."""
     own, meta = source.value["Meta"], message["Meta"]
     filled = {name: encode(value).decode() for name, value in meta.items() if name not in own or own[name] != value}
     return source.with_members(filled, of="Meta").encode()
@@ -155,9 +158,9 @@ def written(source: Source, message: Mapping[str, Any]) -> bytes:
 def request(
     settings: Settings, message: Mapping[str, Any], headers: Mapping[str, str], *, source: Source | None = None
 ) -> Request:
-    """Make the request that carries a message.
+    """Build the request that carries a message.
 
-    :param source: the text that it was read from, which is what leaves then.
+    :param source: the text that the message was read from; if given, this text is sent.
     """
     meta = message["Meta"]
     label = f"POST {PATH} ({_shown(meta['DataModel'])} {_shown(meta['EventType'])})"
@@ -206,7 +209,7 @@ def read_answer(response: RedoxResponse) -> dict[str, Any]:
 
 
 def _laid_over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of both, the upper's first, and its value where both have one and its is not null."""
+    """Return both mappings merged, the upper's fields first; a null of the upper does not replace a value of the lower."""
     filled = {name: lower[name] if value is None and name in lower else value for name, value in upper.items()}
     return {**filled, **{name: value for name, value in lower.items() if name not in filled}}
 
@@ -217,12 +220,12 @@ def _fill(meta: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _says_nothing(value: Any) -> bool:
-    """Return whether a value is null, or an object of nulls, as a Source of a sample is."""
+    """Return whether a value is null, or an object of nulls only, as `Source` is in Redox's samples."""
     return value is None or (isinstance(value, Mapping) and all(one is None for one in value.values()))
 
 
 def _check_routing(meta: Mapping[str, Any]) -> None:
-    """Refuse fields that choose what a message is or where it goes, and are missing or empty."""
+    """Refuse missing or empty fields that decide what a message is or where it goes."""
     for name in ("DataModel", "EventType"):
         if not isinstance(meta.get(name), str) or is_empty(meta[name]):
             raise RedoxConfigError(f"payload: Meta.{name} is missing; Redox tells messages apart by it, so put it in")
@@ -249,7 +252,10 @@ def _complete_destinations(meta: dict[str, Any], settings: Settings, names: Sequ
 
 
 def _named(settings: Settings, names: Sequence[str]) -> list[Destination]:
-    """Find the destinations that an author named. None among several is no default: it would be one hospital twice."""
+    """Return the destinations that an author named.
+
+    A None in the list is refused: as the default it could be one hospital twice.
+    """
     if len(names) == 1:
         return [find_destination(settings.destinations, given(names[0], "", name="destination"))]
     return [

@@ -1,7 +1,7 @@
-"""Dates of FHIR as spans of time, to tell whether a resource's date cannot possibly be what was asked for.
+"""Read FHIR dates as time spans, to find out whether a resource's date cannot match the date that was asked for.
 
-A date is a whole day, and without a zone it is a day of any zone. Servers differ in how they compare spans that overlap,
-so only spans that lie wholly apart count, in any zone.
+A date is a whole day, and without a time zone it is that day in any zone. Servers differ in how they compare overlapping
+spans, so only spans that are apart in every zone count as different.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SAME = frozenset({"", "eq"})
 
 
 class Span(NamedTuple):
-    """Seconds since the epoch, from one on, up to another and without it; as if in UTC where no zone is known."""
+    """A half-open span in seconds since the epoch: the start is included, the end is not. Without a zone, read as UTC."""
 
     start: float
     end: float
@@ -39,9 +39,9 @@ class Bound(NamedTuple):
     span: Span
 
     def excludes(self, span: Span, *, upper: bool = True) -> bool:
-        """Return whether no server could take a span for what is asked.
+        """Return whether no server could match a span to this value.
 
-        :param upper: whether a span that lies too late counts. The time of the last change may have moved on since.
+        :param upper: whether a span that is too late counts. It does not if the resource may have been changed since.
         """
         slack = 0.0 if span.zoned == self.span.zoned else _ANY_ZONE
         too_early = self.prefix in AFTER | SAME and span.end + slack <= self.span.start
@@ -59,7 +59,7 @@ def span_of(text: str) -> Span | None:
 
 
 def span_of_value(value: Any) -> Span | None:
-    """Return the span of a resource's date or Period; None for anything else, or where one end cannot be read."""
+    """Return the span of a resource's date or Period; None for anything else, or if one end cannot be read."""
     if isinstance(value, str):
         return span_of(value)
     if not isinstance(value, Mapping) or not value.keys() & {"start", "end"}:
@@ -73,7 +73,7 @@ def span_of_value(value: Any) -> Span | None:
 
 
 def bound_of(text: str) -> Bound | None:
-    """Return one value of a date parameter; None where it cannot be read, or says nothing that could be held (ne, ap)."""
+    """Parse one value of a date parameter; None if it cannot be read, or if its prefix excludes nothing (ne, ap)."""
     found = _PREFIXED.fullmatch(text)
     prefix, date = found.groups() if found else (None, "")
     span = span_of(date)

@@ -13,7 +13,7 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _MISSPELT = 0.8
-"""How like a name a text has to be (difflib) to be taken for that name misspelt, and not for a slug."""
+"""The similarity (difflib) from which a text counts as a misspelt name, and not as a slug."""
 _KEYS = ("slug", "id", "ids", "facility_code", "tags", "max_concurrency")
 
 
@@ -25,7 +25,7 @@ class Destination:
     :param slug: its part of a FHIR URL.
     :param id: its UUID for every data model that `ids` does not name.
     :param ids: UUIDs by data model.
-    :param others: of one that the connection does not describe, the names that it does.
+    :param others: for a destination that the connection does not describe: the names that it describes.
     """
 
     name: str
@@ -78,12 +78,12 @@ def _plain(data_model: str) -> str:
 def find_destination(
     destinations: Mapping[str, Destination], name: str | None, *, default: str | None = None, where: str = "destination"
 ) -> Destination:
-    """Return a destination by its name, or take the text itself for a slug or a UUID.
+    """Return a destination by its name; a text that is no known name counts as a slug or a UUID.
 
-    Raises `RedoxConfigError` when nothing is named, and for a text that is neither a name nor a slug nor a UUID, or that is
-    nearly a name: what is misspelt goes to nobody.
+    Raises `RedoxConfigError` if nothing is named, and for a text that is neither a name nor a slug nor a UUID, or that is
+    similar to a name: a misspelt name must not become a slug.
 
-    :param where: what an error calls it.
+    :param where: the argument's name in an error message.
     """
     chosen = given(name, default, name=where)
     if chosen is None:

@@ -1,8 +1,8 @@
-"""Documents behind URLs: where one may be asked for, and what of an answer is the document, whole.
+"""Download documents from URLs: check where a URL leads, and that the answer is the whole document.
 
-A document lies behind a URL: a Binary of the same server, or a file at `extra.blob_url`. A URL that leads anywhere else is
-refused before anything is sent, as a `next` link is. An answer is taken for the document only with what shows that it is
-this document and all of it: its status, its end, the size and hash that the resource states.
+A document is a Binary of the same server, or a file at `extra.blob_url`. A URL that leads anywhere else is refused before
+anything is sent, as a `next` link is. An answer counts as the document only if its status, its end, and the size and hash
+that the resource states all fit.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _FHIR_XML = re.compile(
 
 
 class DocumentIntake(Intake, Protocol):
-    """Where a document goes while it comes; it measures what came."""
+    """Where a document is written while it is received; measures the received bytes."""
 
     @property
     def measured(self) -> Measured:
-        """The size and the digests of what came with the last try."""
+        """The size and the digests of what the last try received."""
 
 
 class Document(NamedTuple):
-    """A document that was had.
+    """A document that was downloaded.
 
     :param content: its bytes, where they did not go into a file.
     :param mismatch: why it may not be the whole document, where that is only a warning.
@@ -100,12 +100,12 @@ def _below(base: Endpoint, url: str) -> str:
 def read(
     response: RedoxResponse, attachment: Attachment, measured: Measured, *, on_mismatch: OnMismatch = "fail"
 ) -> Document:
-    """Read the document out of an answer: this document, and all of it.
+    """Read the whole document from an answer.
 
-    Raises `RedoxProtocolError` for anything else in its place, and for one that does not match what is said of it unless
-    that is only a warning; `RedoxDestinationError` for an OperationOutcome.
+    Raises `RedoxProtocolError` for anything else in its place, and for a document that does not match its stated size, hash
+    or media type, unless that is only a warning; `RedoxDestinationError` for an OperationOutcome.
 
-    :param measured: what went into the file.
+    :param measured: the measured bytes of a document that was written to a file.
     """
     said = media_type(response.headers.get("content-type"))
     if is_json(said):
@@ -117,7 +117,7 @@ def read(
 
 
 def judged(kind: str, content: bytes, attachment: Attachment, *, on_mismatch: OnMismatch = "fail") -> Document:
-    """Judge a document that is here, as `read` does."""
+    """Check a document that is already here, as `read` does."""
     measured = Measured(attachment.stated)
     measured.update(content)
     return Document(kind, content, _mismatch(measured, kind, on_mismatch, shows_end=True))
@@ -170,14 +170,14 @@ def _refuse_other(said: str, declared: str, head: bytes, status: int) -> None:
 
 
 def _is_plain(kind: str) -> bool:
-    """Return whether text of this media type may happen to be HTML."""
+    """Return whether a document of this media type may legitimately be HTML."""
     return is_text(kind) and not kind.endswith(("xml", "rtf"))
 
 
 def is_in_blobs(attachment: Attachment, blob_url: str | None) -> bool:
     """Return whether a document lies where uploaded files do.
 
-    Whatever else lies at `extra.blob_url` may be the API's own, such as a log, where they share a host.
+    Other paths below `extra.blob_url` may be the API's own, such as a log, if both are on one host.
     """
     if blob_url is None or attachment.url is None or not _lies_at(attachment.url, blob_url):
         return False

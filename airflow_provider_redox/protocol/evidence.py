@@ -1,11 +1,11 @@
-"""Whether the matches of a page can be what was asked for: a check of the resources themselves.
+"""Check the resources of a page against the search parameters.
 
-A server may say nothing of the parameters that it used, or lose them between two pages. What it returns shows it then: an
-Observation of another patient, a code that was not asked for. Only what is provable counts. Passed over are modifiers and
-chains, members that a resource lacks, references by identifier, masked identifiers, patients that were merged
-(`Patient.link`), what was changed since the search began, and what was included.
+A server may not say which parameters it used, or lose them between two pages. The returned resources show this: an
+Observation of another patient, a code that was not asked for. Only what can be proved counts. Skipped are modifiers and
+chains, elements that a resource lacks, references by identifier, masked identifiers, merged patients (`Patient.link`),
+resources that were changed since the search began, and included resources.
 
-The type, the ID and the subject are held on every page; the rest where the server's self link does not confirm the filters.
+The type, the ID and the subject are checked on every page; the rest if the server's self link does not confirm the filters.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _DATE = {
     **dict.fromkeys(("Encounter", "CarePlan", "CareTeam", "EpisodeOfCare"), ("period",)),
     **dict.fromkeys(("DocumentReference", "Composition", "List", "FamilyMemberHistory"), ("date",)),
 }
-"""Where the parameter `date` of a type is about (FHIR R4, search parameters)."""
+"""The element that the parameter `date` searches, by resource type (FHIR R4, search parameters)."""
 _DATES = {
     "birthdate": ("birthDate",),
     "recorded-date": ("recordedDate",),
@@ -57,10 +57,10 @@ _DATES = {
 
 
 class Check(NamedTuple):
-    """One parameter, to be held against resources.
+    """The check of one search parameter.
 
-    :param members: the members of a resource that it is about.
-    :param always: whether it is held where the self link confirms the filters too.
+    :param members: the elements of a resource that the parameter searches.
+    :param always: whether to check it even if the self link confirms the filters.
     """
 
     parameter: str
@@ -70,7 +70,7 @@ class Check(NamedTuple):
 
 
 class Strays(NamedTuple):
-    """Resources of a page that were not asked for: how many, and the parameters that they do not meet."""
+    """Resources of a page that were not asked for: their number, and the parameters that they do not match."""
 
     number: int
     parameters: list[str]
@@ -78,9 +78,9 @@ class Strays(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What of a search can be held against its matches.
+    """The parameters of a search that can be checked against its matches.
 
-    :param includes: whether resources may come that are no matches, and not marked as such.
+    :param includes: whether the answer may hold included resources that are not marked as included.
     """
 
     resource_type: str
@@ -90,17 +90,18 @@ class Evidence:
 
     @classmethod
     def of(cls, form: bytes, resource_type: str) -> Evidence:
-        """Read it from the search's form."""
+        """Build it from the search's form."""
         pairs = parse_qsl(form.decode("ascii"))
         found = tuple(check for name, value in pairs if (check := _check(resource_type, name, value)) is not None)
         others = {"_include", "_revinclude", "_contained", "_query"}
         return cls(resource_type, found, any(name.partition(":")[0] in others for name, _ in pairs))
 
     def strays(self, resources: Iterable[Resource], *, confirmed: bool, began: float | None = None) -> Strays:
-        """Find the resources of a page that cannot be what was asked for.
+        """Return the resources of a page that cannot be what was asked for.
 
         :param confirmed: whether the server says that it used the filters.
-        :param began: when the search began, by the server's clock: what was changed since may have met them before.
+        :param began: when the search began, by the server's clock: a resource that was changed since may have matched
+            before.
         """
         missed = self._missed(confirmed=confirmed)
         unmarked = not self.includes
@@ -127,18 +128,18 @@ class Evidence:
 
 _OF_TYPE = Check(TYPE, (), bool, always=True)
 _HEAD: dict[str, Callable[[Resource], Any]] = {"id": lambda one: one.id, "lastUpdated": lambda one: one.last_updated}
-"""Members that were read with the page."""
+"""The members that are parsed with the page."""
 
 
 class _OfBody(NamedTuple):
-    """A check of members in a resource's body, and what it found of the same bytes before: patients and codes come again."""
+    """A check of elements in a resource's body, with a cache of its results, because the same patients and codes recur."""
 
     check: Check
     places: tuple[int, ...]
     known: dict[tuple[bytes, ...], bool]
 
     def fails(self, members: tuple[msgspec.Raw, ...]) -> bool:
-        """Return whether the members contradict what was asked."""
+        """Return whether the elements contradict the parameter."""
         raw = tuple([bytes(members[place]) for place in self.places])
         if raw not in self.known:
             if len(self.known) >= _KNOWN_AT_MOST:
@@ -152,7 +153,7 @@ _KNOWN_AT_MOST = 1024
 
 
 def _missed(checks: tuple[Check, ...]) -> Callable[[Resource], list[Check]] | None:
-    """Build what returns the checks that a resource fails; None where there is nothing to check."""
+    """Build a function that returns the checks that a resource fails; None if there is nothing to check."""
     if not checks:
         return None
     in_body = [check for check in checks if check.members[0] not in _HEAD]
@@ -171,7 +172,7 @@ def _missed(checks: tuple[Check, ...]) -> Callable[[Resource], list[Check]] | No
 
 
 def _flat(raw: Iterable[bytes]) -> list[Any]:
-    """Return the values that are there, those of lists one by one; none where one cannot be read."""
+    """Return the values of the elements, lists flattened; an empty result if one of them cannot be read."""
     found = []
     for one in filter(None, raw):
         try:
@@ -187,7 +188,7 @@ Read = Callable[[bytes], tuple[msgspec.Raw, ...]]
 
 @lru_cache(maxsize=256)
 def _reader(members: tuple[str, ...]) -> Read:
-    """Build what finds these members of a resource, and passes over all others. What cannot be read proves nothing."""
+    """Build a function that reads these elements of a resource and skips all others. What cannot be read proves nothing."""
     names = {f"f{number}": member for number, member in enumerate(members)}
     fields = [(name, msgspec.Raw, msgspec.Raw()) for name in names]
     decode = msgspec.json.Decoder(msgspec.defstruct("Members", fields, rename=names, gc=False)).decode
@@ -203,7 +204,7 @@ def _reader(members: tuple[str, ...]) -> Read:
 
 
 def _is_excused(resource: Resource, failed: list[Check], began: float | None) -> bool:
-    """Return whether a patient was merged, or whether what can change was changed after the search had begun."""
+    """Return whether a mismatch is excused: the patient was merged, or the resource was changed after the search began."""
     if _OF_TYPE in failed:
         return False
     if resource.type == "Patient" and _flat(map(bytes, _reader(("link",))(resource.line))):
@@ -217,7 +218,7 @@ def _is_excused(resource: Resource, failed: list[Check], began: float | None) ->
 
 
 def _check(resource_type: str, name: str, value: str) -> Check | None:
-    """Build the check of one parameter; None where nothing could be proved."""
+    """Build the check of one parameter; None if nothing could be proved."""
     wanted = list(alternatives(value))
     base, _, modifier = name.partition(":")
     if base.casefold() in ("patient", "subject") and (not modifier or modifier == "Patient"):

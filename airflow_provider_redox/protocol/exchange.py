@@ -99,10 +99,10 @@ def ask(
     refused: Reader[T] = failures.raise_refusal,
     statuses: Container[int] = (200,),
 ) -> Flow[T]:
-    """Send a request that only asks, and return what `read` makes of its answer, which has to be a whole one.
+    """Send a request that only reads, and return what `read` makes of its whole answer.
 
-    Another status than 200 is tried again as an answer that cannot be read is: 206 is a part of an answer, 202 a promise of
-    one, 203 is not what the server sent, and 204 and 205 are none (RFC 9110 section 15.3).
+    Any 2xx status but 200 is retried, like an answer that cannot be read: 206 is a part of an answer, 202 comes before there
+    is one, 203 was changed on its way, and 204 and 205 have no content (RFC 9110 section 15.3).
     """
 
     def whole(response: RedoxResponse) -> T:
@@ -115,20 +115,22 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
 
 
 def checked_whole(response: RedoxResponse, statuses: Container[int] = (200,)) -> RedoxResponse:
-    """Return an answer that its status and headers do not call a part. Raises `RedoxProtocolError` for any other."""
+    """Return an answer that is whole by its status and headers. Raises `RedoxProtocolError` for any other."""
     if response.status not in statuses:
         _not_whole(response)
     stated = response.headers.get("content-range")
     found = _RANGE.fullmatch(stated.strip()) if stated is not None else None
     if stated is not None and (found is None or int(found[1]) != 0 or int(found[2]) + 1 != int(found[3])):
-        raise RedoxProtocolError("HTTP 200 with a Content-Range is a part of an answer; look at what lies before the server")
+        raise RedoxProtocolError(
+            "HTTP 200 with a Content-Range is a part of an answer; check the proxies between this worker and the server"
+        )
     return response
 
 
 def _not_whole(response: RedoxResponse) -> NoReturn:
     raise RedoxProtocolError(
-        f"HTTP {response.status} is no whole answer, which has status 200 (206 is a part, 202 a promise, 203 was "
-        "changed on its way); look at what lies between this machine and the server"
+        f"HTTP {response.status} is not a whole answer, which has status 200 (206 is a part of one, 203 was changed "
+        "on its way); check the proxies between this worker and the server"
     )
 
 
@@ -227,7 +229,7 @@ def _persist(
 
 
 def _said(happened: Happened) -> Happened:
-    """Take a status line that says no at its word, whatever became of the body."""
+    """Return the refusal of an error status, even if its body could not be received."""
     if isinstance(happened, RedoxResponse) or happened.status < 300:
         return happened
     return RedoxResponse(happened.status, happened.headers)

@@ -51,7 +51,7 @@ def raise_refusal(response: RedoxResponse) -> NoReturn:
 
 
 def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
-    """Make the error that fits an error status, and let it say whether the request may have been processed."""
+    """Build the error for an error status; its `may_have_arrived` says whether the request may have been processed."""
     error = _refusal(response)
     error.may_have_arrived = may_have_arrived(response)
     return error
@@ -110,7 +110,7 @@ def no_answer(failure: Failure, label: str, attempts: int) -> RedoxTransportErro
 
 
 def ambiguous(happened: Happened, label: str, unreadable: RedoxError | None) -> RedoxAmbiguousOutcomeError:
-    """Make the error for an unsafe request whose outcome is unknown, unless its reader has made it."""
+    """Build the error for an unsafe request whose outcome is unknown, unless the reader of the answer already has."""
     if isinstance(unreadable, RedoxAmbiguousOutcomeError):
         return unreadable
     if unreadable is not None:
@@ -163,7 +163,7 @@ def is_transient(response: RedoxResponse) -> bool:
 
 
 def is_unsure(response: RedoxResponse) -> bool:
-    """Return whether a failure inside a success leaves open if it was done: the destination was too slow, or broke off."""
+    """Return whether an error inside a 200 leaves the outcome unknown: the destination timed out, or stopped halfway."""
     try:
         answer = response.json()
     except RedoxProtocolError:

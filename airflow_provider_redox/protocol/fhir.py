@@ -26,7 +26,7 @@ FORM = "application/x-www-form-urlencoded"
 _OPERATION = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.:\-]{0,99}")
 _ALIAS_TYPE = re.compile(r"[A-Z]+[a-z][A-Za-z]*")
-"""A resource type in another server's path, where capitals alone are the name of its base: `/FHIR/api`."""
+"""A resource type in another server's path. A name in capitals only is part of that server's base: `/FHIR/api`."""
 
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _IN_QUERY = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"<>\\^`{}')
@@ -86,9 +86,9 @@ class Endpoint:
     def follow(self, link: str, *, what: str = "a next link", resource_type: str = "") -> str:
         """Check a link that a server gave and make it absolute on our own base.
 
-        Spaces and characters beyond ASCII in its query are percent-encoded. A query alone is of the type that is searched
-        for; a path from the root that ends in a type or its `_search` is the server's own, and is put onto our base.
-        Raises `RedoxSecurityError` for one that leads elsewhere, and nothing is sent.
+        Spaces and non-ASCII characters in its query are percent-encoded. A link that is a query alone belongs to the
+        searched type. A path from the root that ends in a type or its `_search` is the server's own path, and is moved below
+        our base. Raises `RedoxSecurityError` for a link that leads elsewhere; nothing is sent then.
         """
         link = encoded_query(link)
         if re.search(r"[\x00-\x20\x7f\\]", link) or not link.isascii():
@@ -110,9 +110,9 @@ class Endpoint:
         return parts.geturl()
 
     def _from_root(self, link: str) -> str:
-        """Put a path from a server's root onto our base, unless it is one of the gateway, which names a destination.
+        """Move a path from a server's root below our base, unless it is the gateway's own path to a destination.
 
-        A hospital's server behind Redox knows its own paths only, such as `/app/FHIR/r4/Condition/_search?...`
+        A hospital's server behind Redox knows only its own paths, such as `/app/FHIR/r4/Condition/_search?...`
         (https://github.com/POLAR-fhiR/fhircrackr/issues/116).
         """
         path, mark, query = link.partition("?")
@@ -122,9 +122,9 @@ class Endpoint:
         return f"{urlsplit(self.url).path}/{found[1]}{mark}{query}"
 
     def _own_path(self, path: str) -> str:
-        """Put an alias's path onto our base: from its resource type on; nothing of a path that names none.
+        """Move an alias's path below our base, from its resource type on; return the base itself if it names no type.
 
-        What follows a type is an ID of whatever form: `climbs` has the last word on it.
+        An ID of any form may follow the type; `climbs` rejects those that lead out of the base.
         """
         home = urlsplit(self.url).path
         if path.startswith(home):
@@ -138,7 +138,7 @@ class Endpoint:
 
 
 def encoded_query(link: str) -> str:
-    """Return a link with what no URL may hold in its query percent-encoded; the same where it holds control characters."""
+    """Return a link with invalid characters of its query percent-encoded; unchanged if it holds control characters."""
     path, mark, query = link.partition("?")
     if not mark or re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", query):
         return link
@@ -146,7 +146,7 @@ def encoded_query(link: str) -> str:
 
 
 def _of_type(link: str, resource_type: str) -> str:
-    """Return a link that is a query alone as one of a type; HAPI's `_getpages` belongs to the base.
+    """Put the resource type before a link that is a query alone; HAPI's `_getpages` belongs to the base.
 
     Some servers begin it with `&` (https://github.com/HealthIntersections/fhirserver/issues/194).
     """

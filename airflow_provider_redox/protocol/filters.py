@@ -1,10 +1,10 @@
-"""What a search filters by, and where a server's links hold it: the self link of a page, and the link to the next.
+"""The filters of a search, and how to find them in a server's links: the self link of a page, and the link to the next page.
 
 A self link repeats the parameters that the server used (FHIR R4 search, 3.1.1.8). Some servers leave it out, leave its
 query empty (Vonk after a POST: https://github.com/FirelyTeam/firely-net-sdk/issues/479), or name only a cursor: such a
-link confirms nothing, and denies nothing.
+link neither confirms nor denies that a filter was used.
 
-A next link holds the filters, or a cursor that stands for them, or neither: after a search by POST some servers write
+A next link contains the filters, or a cursor that stands for them, or neither: after a search by POST some servers write
 only an offset (the same issue), others lose `_include` (https://github.com/medplum/medplum/issues/2481).
 """
 
@@ -30,10 +30,10 @@ _OPEN_PATH = re.compile(r"/?([A-Z][A-Za-z]{1,63}/?)?(_search)?/?")
 
 
 class Heard(NamedTuple):
-    """What a self link says of the filters.
+    """What a self link says about the filters.
 
-    :param ignored: names of filters that it should name, and does not.
-    :param confirmed: whether it names all of them.
+    :param ignored: names of filters that are missing from it.
+    :param confirmed: whether it names all filters.
     """
 
     ignored: list[str]
@@ -49,13 +49,16 @@ class Filters:
 
     @classmethod
     def of(cls, form: bytes) -> Filters:
-        """Read them from the search's form."""
+        """Build them from the search's form."""
         names = [base_name(name) for name, _ in parse_qsl(form.decode("ascii"))]
         selecting = Counter(name for name in names if name not in SHAPING | _INCLUDES)
         return cls(selecting, Counter(name for name in names if name in _INCLUDES))
 
     def heard(self, self_link: str) -> Heard:
-        """Compare a self link with them. Of two `date`s, each must be there; values are not compared."""
+        """Compare a self link with the filters.
+
+        If `date` was given twice it must be there twice; values are not compared.
+        """
         pairs = _query(self_link)
         said = Counter(base_name(name) for name, _ in pairs)
         missing = self.selecting - said
@@ -80,7 +83,7 @@ class Filters:
         return _OPEN_PATH.fullmatch(path) is not None and not any(self._is_foreign(*pair) for pair in pairs)
 
     def _is_foreign(self, name: str, value: str) -> bool:
-        """Return whether a parameter is none of the search, shapes nothing and is no offset: a cursor, most likely."""
+        """Return whether a parameter may be a cursor: not of the search, not one that shapes the answer, not an offset."""
         base = base_name(name)
         if base in SHAPING or base in self.selecting or base in _INCLUDES:
             return False
@@ -90,7 +93,7 @@ class Filters:
 def form_of_link(link: str, form: bytes = b"") -> bytes:
     """Build the form that continues a search by POST: the search's own parameters, and what the link adds to them.
 
-    The search's own filters win over the link's; of what shapes the answer, such as `_count`, the link's wins.
+    The search's own filters win over the link's. For parameters that shape the answer, such as `_count`, the link's win.
     """
     own = parse_qsl(form.decode("ascii"))
     held = {base_name(name) for name, _ in own} - SHAPING
@@ -100,7 +103,7 @@ def form_of_link(link: str, form: bytes = b"") -> bytes:
 
 
 def alternatives(value: str) -> Iterator[str]:
-    r"""Yield the values of which one must fit: split at commas; `\,` is a comma within one (FHIR R4 search, escaping)."""
+    r"""Yield the alternatives of a value, split at commas; `\,` is a comma within one of them (FHIR R4 search, escaping)."""
     for part in re.split(r"(?<!\\),", value):
         yield re.sub(r"\\([,|$\\])", r"\1", part).strip()
 

@@ -1,8 +1,8 @@
-"""What a search has given so far: which resources, how many different matches, and whether it still brings anything new.
+"""Deduplicate the resources of a search, count its matches, and notice when pages bring nothing new.
 
-Resources are told apart by type, ID, version and content: one version with two contents is two resources, and both are
-given. A match counts once for its type and ID: one that was changed while the pages were read, and comes again in a new
-version or with other content, is another resource, but no second match.
+Resources are identified by type, ID, version and content: one version with two contents is two resources, and both are
+returned. A match counts once for its type and ID: if it was changed while the pages were read, and comes again in a new
+version or with other content, it is another resource, but not a second match.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ VERSIONS_AT_MOST = 16
 class Taken:
     """What a page brought.
 
-    :param fresh: the resources that no earlier page gave.
-    :param matches: matches that were not counted before.
-    :param listed: matches on this page, counted before or not.
-    :param is_news: whether this search had not had something of it.
-    :param print_: a number that pages with the same resources share.
+    :param fresh: the resources that no earlier page had.
+    :param matches: the number of matches that were not counted before.
+    :param listed: the number of matches on this page, counted before or not.
+    :param is_news: whether the page holds anything that this search had not received before.
+    :param print_: a fingerprint: pages with the same resources have the same.
     """
 
     fresh: list[Resource]
@@ -41,8 +41,8 @@ class Taken:
 class Gathered:
     """The resources of one search.
 
-    :param resource_type: what is searched for: the type of a match that is not marked as one.
-    :param seen: the keys of what was given, and the prints.
+    :param resource_type: the searched type: a resource of this type without a search mode is a match.
+    :param seen: the keys of the resources that were returned, with fingerprints of their content.
     """
 
     resource_type: str
@@ -125,7 +125,7 @@ class Gathered:
 
 
 def is_match(resource: Resource, resource_type: str) -> bool:
-    """Return whether a resource is one that a search for this type found, and none that was included."""
+    """Return whether a resource is a match of a search for this type, and not an included resource."""
     return resource.mode == "match" or (resource.mode is None and resource.type == resource_type)
 
 
@@ -149,10 +149,10 @@ def key_of(resource: Resource) -> int | None:
 
 
 def print_of(key: int, resource: Resource) -> int:
-    """Return a number of 60 bits for a key with its content, to be compared within this process and where the key is known.
+    """Return a fingerprint of 60 bits of a key and its content; compare it only in this process, and only for equal keys.
 
-    A resource that comes twice is nearly always the same: that it is has to be found out, or a correction that kept its
-    version number would be lost.
+    A resource that comes twice is nearly always the same. This must be checked, or a correction under the same version
+    number would be lost.
     """
     return (key ^ hash(resource.line)) & _PRINT
 

@@ -1,9 +1,9 @@
-"""Who is meant: the names of certain patients of one hospital, learned from one another until nothing new is found.
+"""Find all IDs and identifiers of given patients of one hospital: each may lead to others, until none is new.
 
-Somebody who is to be erased is named by a logical ID or an identifier, and lies in files under both, under the IDs of merged
-records, and as an entry's urn. What is learned is compared with its system, as two systems give one number to two people. An
-identifier that is not one person's in practice (a social security number that a family shares, `999999999`, `unknown`) leads
-to nobody else; it counts where the author gave it.
+A patient to be erased is given by a logical ID or an identifier, but files may name the patient by either, by the ID of a
+merged record, or by the urn of a Bundle entry. Identifiers that are learned count with their system, because two systems may
+give one number to two people. An identifier that several people share in practice (a family's social security number,
+`999999999`, `unknown`) is never used to learn others; it counts only if the author gave it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PLACEHOLDERS = frozenset({"unknown", "none", "null", "n/a", "na", "test", "tbd"
 
 @dataclass(slots=True)
 class Identities:
-    """Every name of the patients that were given, as far as it is known.
+    """All known IDs and identifiers ("names") of the given patients.
 
-    :param given: one a line, as the author wrote them: `Patient/123`, a URL of it, `system|value`, or a bare identifier.
+    :param given: the author's lines, one patient each: `Patient/123`, its URL, `system|value`, or a bare identifier.
     """
 
     given: Iterable[str]
@@ -50,20 +50,20 @@ class Identities:
 
     @property
     def unmet(self) -> set[str]:
-        """Those given that nothing named so far."""
+        """Return the given patients that no file has named so far."""
         return set(self.given) - self._met
 
     @property
     def size(self) -> int:
-        """How many names are known."""
+        """Return the number of known names."""
         return len(self._ids) + sum(map(len, self._identifiers.values()))
 
     def knows(self, mention: Mention) -> bool:
-        """Return whether a place names one of them."""
+        """Return whether a mention names one of the patients."""
         return bool([name for name in mention.names if self._knows(name)])  # each is looked at, so that all are met
 
     def learn(self, mention: Mention) -> None:
-        """Add the other names of one of them. Nothing is learned where it is not sure that a patient is meant."""
+        """Add the other names of a mention that names one of the patients, unless it may not be about a patient."""
         every = (*mention.names, *mention.linked)
         if mention.is_sure and [name for name in every if self._knows(name)]:
             for name in every:
@@ -73,7 +73,7 @@ class Identities:
                     self._add(name)
 
     def names_any(self, texts: Iterable[str]) -> bool:
-        """Return whether one of these texts, a key or an ID of a list of searches, is a name of one of them."""
+        """Return whether one of these texts (keys and IDs in a list of searches) is a name of one of the patients."""
         return any(
             self._knows(text.removeprefix("Patient/")) or self._knows(Identifier(text.rpartition("|")[2], ""))
             for text in texts
@@ -96,7 +96,7 @@ class Identities:
 
 
 def _is_shared(identifier: Identifier) -> bool:
-    """Return whether an identifier is of several people in practice, or is none."""
+    """Return whether an identifier is shared by several people in practice, or is a placeholder."""
     kinds = {identifier.code.upper(), identifier.type.upper()}
     value = identifier.value.strip().casefold()
     is_none = value in _PLACEHOLDERS or _ONE_DIGIT.fullmatch(re.sub(r"\W", "", value)) is not None
@@ -104,9 +104,9 @@ def _is_shared(identifier: Identifier) -> bool:
 
 
 def _is_same(one: Identifier, other: Identifier) -> bool:
-    """Return whether two identifiers of one value are one: of one system, or one of FHIR and one of a Data Model.
+    """Return whether two identifiers of one value are the same: of one system, or one of FHIR and one of a Data Model.
 
-    Systems of FHIR are URIs, and the `IDType` of a Data Model is a code such as MR, which a FHIR identifier may have too.
+    FHIR systems are URIs. The `IDType` of a Data Model is a code such as MR, which a FHIR identifier may have as its type.
     """
     if one.type == other.type or not one.type or not other.type:
         return True

@@ -1,8 +1,7 @@
-"""Logical IDs: tolerant in what servers hold, strict in what becomes a part of a URL.
+"""Logical IDs: accept what servers use, and refuse what is not safe in a URL.
 
 FHIR R4 allows 1 to 64 letters, digits, '-' and '.'. Servers hold others: of 88 characters (Epic), with '_' or ':'.
-So an ID is percent-encoded where it goes into a URL, and refused only where it could lead to another place than the resource
-that it names.
+So an ID is percent-encoded in a URL, and refused only if it could make the URL lead to anything but that resource.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 def path_segment(identifier: Any) -> str | None:
     """Return an ID as one segment of a URL's path; None for one that could make it another URL.
 
-    Refused is what separates parts of a URL, what a second decoding could make such a separator, dots alone, and the words
-    that FHIR puts in the place of an ID: `_history`, `_search` and the operations, which begin with `$`.
+    Refused are separators of URL parts, characters that become separators if a server decodes twice, IDs of dots alone, and
+    words that FHIR uses in the place of an ID: `_history`, `_search`, and operations, which begin with `$`.
     """
     if not isinstance(identifier, str) or not 0 < len(identifier) <= LONGEST or not _PRINTABLE.fullmatch(identifier):
         return None
@@ -40,17 +39,17 @@ def path_segment(identifier: Any) -> str | None:
 
 
 def shown(identifier: Any) -> str:
-    """Return an ID as a list or a report may show it: itself, a digest of one of odd form, `?` for none."""
+    """Return an ID for lists and reports: the ID itself, a digest if its form is unusual, `?` if there is none."""
     if not isinstance(identifier, str) or not identifier:
         return "?"
     return identifier if _PLAIN.fullmatch(identifier) else _digest(identifier.encode("utf-8", "replace"))
 
 
 def named(resource: Mapping[str, Any]) -> str:
-    """Return a name of a resource or a Data Model answer for lists: no two that are not the same have one name.
+    """Return a unique name of a resource or a Data Model answer for lists.
 
-    Of a resource it is `DocumentReference/<id>`, of an answer `Media.QueryResponse/<log ID>`; a digest stands for what is
-    missing. What was taken out of a resource is found again by this name, as when its patient is erased.
+    For a resource it is `DocumentReference/<id>`, for an answer `Media.QueryResponse/<log ID>`; a digest replaces a missing
+    ID. By this name, a purge of a patient finds the documents that came from the patient's resources.
     """
     meta = resource.get("Meta")
     if isinstance(meta, Mapping):

@@ -188,13 +188,13 @@ def _key(log_id: object, body: bytes) -> str:
 
 
 def _key_of_bundle(named: object, body: bytes) -> str:
-    """Return the key of a Bundle. Its ID is the sender's, who may give two messages the same: the bytes tell them apart."""
+    """Return the key of a Bundle: its ID and a hash of its bytes, because a sender may use one ID for two messages."""
     known = part(named)
     return key_of_content(known, body) if known != "-" else f"sha256-{hashlib.sha256(body).hexdigest()[:48]}"
 
 
 def key_of_content(key: str, body: bytes) -> str:
-    """Return the key of a message that shares its ID with others: the ID, and what tells its content from theirs."""
+    """Return the key of a message whose log ID another message has: the ID and a hash of the content."""
     return f"{key[:47]}-{hashlib.sha256(body).hexdigest()[:16]}"  # 64 at most, as every part of a name
 
 
@@ -205,7 +205,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def is_redelivery(kept: bytes, body: bytes) -> bool:
-    """Return whether two messages of one log ID are one: alike in all but white space and what each delivery rewrites."""
+    """Return whether two messages with one log ID are the same, but for white space and fields of the delivery."""
     if kept == body:
         return True
     try:

@@ -1,7 +1,7 @@
-"""Whether a document came whole: what is said of its bytes, held against the bytes that came.
+"""Check that a document is whole: compare the received bytes with the size, the hash and the media type that were stated.
 
 An attachment may state `size` and `hash` (R4, Attachment): the bytes before base64, and the base64 of their SHA-1. An answer
-shows its end by a length, by chunks or by gzip's own; one that just ends with its connection may have been cut anywhere.
+shows its end by its length, by chunks or by gzip; one that ends when the connection closes may be truncated anywhere.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a resource says of its document.
+    """What a resource states about its document.
 
-    :param size: bytes; None where it does not say.
-    :param algorithm: of the digest, `sha1` or `sha256`; empty where it states none.
+    :param size: in bytes; None if it is not stated.
+    :param algorithm: of the digest, `sha1` or `sha256`; empty if no digest is stated.
     """
 
     size: int | None = None
@@ -34,12 +34,12 @@ class Stated:
 
     @classmethod
     def of(cls, attachment: Mapping[str, Any]) -> Stated:
-        """Read `size` and `hash` of an attachment; what has no known form states nothing."""
+        """Read `size` and `hash` of an attachment; a value of unknown form counts as not stated."""
         return cls(_size(attachment.get("size")), *_digest(attachment.get("hash")))
 
     @property
     def is_proof(self) -> bool:
-        """Whether a document that matches is whole."""
+        """Return whether a document that matches this is proved to be whole."""
         return self.size is not None or bool(self.algorithm)
 
 
@@ -47,7 +47,7 @@ NOTHING = Stated()
 
 
 class Measured:
-    """The size and the digests of a document, taken while it comes, and its first bytes."""
+    """The size, the digests and the first bytes of a document, measured while it is received."""
 
     def __init__(self, stated: Stated = NOTHING) -> None:
         self.stated = stated
@@ -57,7 +57,7 @@ class Measured:
         self._sha1 = hashlib.sha1(usedforsecurity=False) if stated.algorithm == "sha1" else None
 
     def update(self, chunk: bytes) -> None:
-        """Take what comes next."""
+        """Add the next bytes."""
         self.size += len(chunk)
         self._sha256.update(chunk)
         if self._sha1 is not None:
@@ -67,17 +67,17 @@ class Measured:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what came, in hexadecimal."""
+        """Return the SHA-256 of the received bytes, in hexadecimal."""
         return self._sha256.hexdigest()
 
     def mismatch(self, kind: str, *, shows_end: bool) -> str:
-        """Return why what came may not be the whole document, or none of that kind; empty where nothing says so.
+        """Return why the received bytes may not be the whole document, or not of its media type; empty if nothing says so.
 
         :param shows_end: whether the answer shows where it ends.
         """
         stated = self.stated
         if not begins_as(kind, self.head):
-            return f"the document is said to be {kind}, and does not begin as one"
+            return f"the document should be {kind}, but does not begin like one"
         if stated.size is not None and stated.size != self.size:
             return f"the document has {self.size} bytes, and its resource states a size of {stated.size}"
         if stated.algorithm and stated.digest != (self._sha1 or self._sha256).digest():
@@ -88,10 +88,10 @@ class Measured:
 
 
 def begins_as(kind: str, head: bytes) -> bool:
-    """Return whether a document may be of a media type by its first bytes; of a type that these do not tell, it may.
+    """Return whether the first bytes fit a media type; always True for a type that has no fixed beginning.
 
-    Gateways send base64 in place of the bytes, and pages in place of documents, under the document's own type. Which of the
-    image types it is does not count: servers mix these up.
+    Gateways send base64 in place of the bytes, and web pages in place of documents, under the document's own type. Which
+    image type it is does not count: servers mix them up.
     """
     if kind == "application/pdf":
         return b"%PDF-" in head  # within the first 1,024 bytes, as readers take it
@@ -103,7 +103,7 @@ def begins_as(kind: str, head: bytes) -> bool:
 
 
 def shows_its_end(headers: Mapping[str, str]) -> bool:
-    """Return whether a received body is known to be whole by what carried it (RFC 9112 section 6.3, RFC 1952)."""
+    """Return whether the framing of a received body proves that it is whole (RFC 9112 section 6.3, RFC 1952)."""
     lengths = {one.strip() for one in headers.get("content-length", "").split(",")}
     stated = len(lengths) == 1 and all(one.isascii() and one.isdigit() for one in lengths)
     chunked = headers.get("transfer-encoding", "").strip().lower() == "chunked"
@@ -111,7 +111,7 @@ def shows_its_end(headers: Mapping[str, str]) -> bool:
 
 
 def _size(value: Any) -> int | None:
-    """Read a size. R5 writes it as text; a 0 is no size: HAPI once wrote it for what it keeps elsewhere.
+    """Read a size. R5 writes it as text. A 0 states nothing: HAPI once wrote 0 for content that it stores elsewhere.
 
     https://github.com/hapifhir/hapi-fhir/issues/3109
     """
@@ -121,7 +121,7 @@ def _size(value: Any) -> int | None:
 
 
 def _digest(value: Any) -> tuple[str, bytes]:
-    """Read a hash: base64 of SHA-1 as in R4, or of SHA-256; in hexadecimal, or base64 of that, as XDS gateways write it."""
+    """Read a hash: SHA-1 (R4) or SHA-256, in base64, in hexadecimal, or in base64 of hexadecimal, as XDS gateways do."""
     text = "".join(value.split()) if isinstance(value, str) and len(value) < 200 else ""
     if _HEX.fullmatch(text):
         return _named(bytes.fromhex(text))

@@ -1,8 +1,8 @@
-"""JSON as its author wrote it: read strictly, and sent with its own digits, escapes and order.
+"""Parse JSON strictly, and send it as its author wrote it: with its own digits, escapes and order.
 
-A text is read once to be checked, and what leaves is the text itself, with members put in where something has to be filled
-in. What two readers could read in two ways is refused, by its place: a name that stands twice in one object (RFC 8259,
-section 4), NaN and infinity, half of a character. No complaint quotes the text.
+A text is parsed once, to check it. The text itself is sent, with members inserted where something has to be filled in.
+Ambiguous JSON is refused, with its place: a duplicate name in an object (RFC 8259, section 4), NaN and infinity, a lone
+surrogate. No error quotes the text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_provider_redox.protocol.values import holds_half_a_character, step
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _INT_DIGITS = 4000
-"""Digits up to which Python reads a whole number by default (`sys.set_int_max_str_digits`)."""
+"""The most digits of a whole number that Python parses by default (`sys.set_int_max_str_digits`)."""
 
 Span = tuple[int, int]
 
@@ -28,7 +28,7 @@ Span = tuple[int, int]
 class Source:
     """A JSON object, and the text that it was read from.
 
-    :param value: what the text says; numbers that are not whole as Decimal.
+    :param value: the parsed object; numbers with a fraction or an exponent as Decimal.
     :param spans: where the value of each member begins and ends in the text.
     """
 
@@ -37,9 +37,9 @@ class Source:
     spans: Mapping[str, Span] = field(repr=False)
 
     def with_members(self, changed: Mapping[str, str], *, of: str | None = None) -> str:
-        """Return the text with members of the whole object, or of the object that is its member `of`, put in.
+        """Return the text with members inserted into the object, or into the object that is its member `of`.
 
-        One that is there is replaced where it stands; one that is not becomes the last.
+        An existing member is replaced in its place; a new one becomes the last.
 
         :param changed: JSON text by the member's name.
         """
@@ -47,7 +47,7 @@ class Source:
         return _spliced(self.text, _edits(self.text, start, changed))
 
     def with_first(self, member: str, item: str) -> Source:
-        """Return a source in which an item was put at the head of the array that is a member. The array is not empty."""
+        """Return a source with an item inserted at the start of the array that is a member. The array must not be empty."""
         at = self.spans[member][0] + 1
         return parse_object(_spliced(self.text, [(at, at, f"{item},")]).encode())
 
@@ -57,11 +57,11 @@ class Source:
 
 
 class _DoubledError(ValueError):
-    """A name stands twice in an object."""
+    """An object has a duplicate name."""
 
 
 def parse_object(body: bytes) -> Source:
-    """Read a JSON object. Raises ValueError, with the place and without any of the text, for what is none."""
+    """Parse a JSON object. Raises ValueError, with the place and without any of the text, for anything else."""
     text, fault = _text_of(body), "not UTF-8"
     if text is not None:
         try:
@@ -70,7 +70,7 @@ def parse_object(body: bytes) -> Source:
             _check_characters(text, value)
             return Source(text, value, {name: span for name, _, span in found})
         except _DoubledError:
-            fault = f"{_doubled(text)}: this name stands there twice, so readers differ on which value counts; keep one"
+            fault = f"{_doubled(text)}: duplicate name, so readers differ on which value counts; keep one"
         except json.JSONDecodeError as error:
             fault = f"not JSON: {error.msg} (character {error.pos})"
         except RecursionError:
@@ -81,9 +81,9 @@ def parse_object(body: bytes) -> Source:
 
 
 def _members(text: str, start: int, *, whole: bool = False) -> Iterator[tuple[str, Any, Span]]:
-    """Yield name, value and span of each member of the object that begins at a place.
+    """Yield the name, value and span of each member of the object that begins at a place.
 
-    :param whole: the object is the whole text: nothing may follow it.
+    :param whole: whether the object is the whole text, so that nothing may follow it.
     """
     if text[start : start + 1] != "{":
         raise ValueError("must be a JSON object")
@@ -152,7 +152,7 @@ def _number(text: str) -> Decimal:
         return Decimal(text)
     except InvalidOperation:
         pass
-    raise ValueError("holds a number with an exponent that no reader knows")
+    raise ValueError("holds a number with an exponent that is too large to read")
 
 
 def _whole_number(text: str) -> int | Decimal:
@@ -168,7 +168,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> Any:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object's members, in their order, doubled names too."""
+    """The members of an object, in order, including duplicate names."""
 
 
 _strict = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number, parse_int=_whole_number, parse_constant=_constant)
@@ -176,7 +176,7 @@ _tolerant = json.JSONDecoder(object_pairs_hook=_pairs, parse_float=str, parse_in
 
 
 def _doubled(text: str) -> str:
-    """Return the place of a name that stands twice in its object."""
+    """Return the place of a duplicate name."""
     try:
         return next(_doubles(_tolerant.raw_decode(text, _skip(text, 0))[0], ""), "/?")
     except (ValueError, RecursionError):  # something else is wrong further on
@@ -197,10 +197,10 @@ def _doubles(value: Any, place: str) -> Iterator[str]:
 
 
 def _check_characters(text: str, value: Any) -> None:
-    """Refuse an escape that is half of a character: what it means is up to the reader (RFC 8259, section 8.2)."""
+    """Refuse an escape that is a lone surrogate: readers differ on what it means (RFC 8259, section 8.2)."""
     if _SURROGATE_ESCAPE.search(text):
         for place in _halves(value, ""):
-            raise ValueError(f"{place or '/'}: half of a character (a lone surrogate), which readers take differently")
+            raise ValueError(f"{place or '/'}: a lone surrogate (half of a character), which readers treat differently")
 
 
 def _halves(value: Any, place: str) -> Iterator[str]:

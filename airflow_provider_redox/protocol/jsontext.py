@@ -1,9 +1,9 @@
-"""JSON as it comes from another machine: parsed within limits, with errors that never quote it.
+"""Parse JSON from other machines within limits, with errors that never quote it.
 
-msgspec's Raw lets invalid UTF-8 through, nesting of 100,000 levels ends in a RecursionError, and of a member that stands
-twice it keeps the last value, where other readers keep the first (RFC 8259, section 4): all three become a ValueError that
-names the place and not the content. What is made of a text is bounded by what stands in it, not by its bytes alone: 64 MB of
-`{},{},{}` would take 1.9 GB as Python objects.
+msgspec's Raw accepts invalid UTF-8, nesting of 100,000 levels ends in a RecursionError, and of a duplicate member it keeps
+the last value, where other readers keep the first (RFC 8259, section 4): all three become a ValueError that names the place
+and not the content. The number of values is limited too, not only the bytes: 64 MB of `{},{},{}` would take 1.9 GB as Python
+objects.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import msgspec
 T = TypeVar("T")
 
 VALUES_AT_MOST = 2_000_000
-"""Commas of a text that is parsed as a whole. A message of 40 MB, the most that Redox takes, has fewer."""
+"""The most commas of a text that is parsed as a whole. A message of 40 MB, the most that Redox accepts, has fewer."""
 
 MEMBERS_AT_MOST = 100_000
 """Members of one object."""
 
 
 class AmbiguousError(ValueError):
-    """The text is JSON that readers read in different ways."""
+    """The text is ambiguous JSON: readers would parse it differently."""
 
 
 _decoder = msgspec.json.Decoder()
@@ -44,7 +44,7 @@ def parse(body: bytes) -> Any:
 
 
 def parse_unique(body: bytes) -> Any:
-    """Parse JSON as `parse` does. Raises `AmbiguousError`, too, for a member that stands twice, at any depth."""
+    """Parse JSON as `parse` does. Also raises `AmbiguousError` for a duplicate member, at any depth."""
     parsed = parse(body)
     check_unique(body)
     return parsed
@@ -53,7 +53,7 @@ def parse_unique(body: bytes) -> Any:
 def decode(body: bytes, decoder: msgspec.json.Decoder[Any], *, values: int = VALUES_AT_MOST) -> Any:
     """Parse JSON with a typed decoder of msgspec. Raises ValueError without any of the text.
 
-    :param values: commas that it may have at most.
+    :param values: the most commas that it may have.
     """
     if not _is_utf8(body):
         raise ValueError("not UTF-8")
@@ -63,21 +63,21 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Any], *, values: int = VAL
 
 
 def check_values(body: bytes, at_most: int = VALUES_AT_MOST) -> None:
-    """Raise ValueError for a text with more values than a machine should make objects of.
+    """Raise ValueError for a text with too many values to hold as Python objects.
 
-    All that stands beside something else needs a comma, and how deep things stand in each other is bounded already.
+    Every value beside another needs a comma, and the depth of nesting is limited already, so counting commas is enough.
     """
     if len(body) > at_most and body.count(b",") > at_most:
         raise ValueError(f"more than {at_most} values")
 
 
 def members(text: bytes, *, room: int | None = None) -> dict[str, msgspec.Raw]:
-    """Return the members of one JSON object, unparsed. Raises `AmbiguousError` for one that stands there twice.
+    """Return the members of one JSON object, unparsed. Raises `AmbiguousError` for a duplicate member.
 
-    An object that is written again from its members is as long as before, unless a member was lost, or it is written with
-    spaces or escapes: only then is it read by hand. Raises msgspec's errors for what is no object: see `reading`.
+    An object that is encoded again from its members has the same length, unless a duplicate was lost, or it was written with
+    spaces or escapes: only then is it scanned token by token. Raises msgspec's errors for anything else: see `reading`.
 
-    :param room: how many of the bytes can hold members of this object at most, where that is known.
+    :param room: the most bytes that members of this object can take, if known.
     """
     if (len(text) if room is None else room) > MEMBERS_AT_MOST and text.count(b",") > MEMBERS_AT_MOST:
         _refuse_doubled(text, levels=1)  # it counts them, too, before they become objects
@@ -94,9 +94,10 @@ def _is_whole(found: dict[str, msgspec.Raw], text: bytes) -> bool:
 
 
 def check_unique(text: bytes) -> None:
-    """Raise `AmbiguousError` for a member that stands twice in its object, at any depth. The text is known to be JSON.
+    """Raise `AmbiguousError` for a duplicate member, at any depth. The text is known to be JSON.
 
-    What is parsed and written again comes out the same, unless a member was lost or something was written in another way.
+    A text that is parsed and encoded again stays the same, unless a duplicate was lost or the text was formatted
+    differently.
     """
     compact = msgspec.json.format(text.removeprefix(b"\xef\xbb\xbf"), indent=-1)
     try:
@@ -108,7 +109,7 @@ def check_unique(text: bytes) -> None:
 
 
 def _refuse_doubled(text: bytes, *, levels: int | None) -> None:
-    """Raise `AmbiguousError` for a member that stands twice, by its place. Reads in flat memory, some 30 ns a byte."""
+    """Raise `AmbiguousError` for a duplicate member, with its place. Scans in constant memory, some 30 ns per byte."""
     objects: list[set[str] | None] = []
     places: list[str | int] = []
     for token in _TOKEN.finditer(text):
@@ -139,7 +140,7 @@ def _name(written: bytes) -> str:
 
 
 def _path(places: list[str | int]) -> str:
-    """Return a place as a path; a name that is no name of a field could be anybody's, and is not shown."""
+    """Return a place as a path. A name that does not look like a field could be a patient's, and is not shown."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step if _NAME.fullmatch(step) else '?'}" for step in places)
     return "".join(steps).lstrip(".")
 

@@ -1,7 +1,7 @@
-"""Each page of a search held to the question: what the server says that it used, what it sent, and how much.
+"""Check each page of a search against the search: the filters that the server used, the resources, and the totals.
 
-A page that answers another question fails the search with `handling="strict"`, and is a warning with `lenient`. So do
-totals that do not fit, by `on_total_mismatch`. Errors name parameters by name, and pages by number; no value is in them.
+A page that answers another search is an error with `handling="strict"`, and a warning with `lenient`; `on_total_mismatch`
+does the same for totals that do not fit. Errors contain names of parameters and numbers of pages, never values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_provider_redox.protocol.unsupported import partial, unsupported
 
 @dataclass(slots=True)
 class Judge:
-    """Holds the pages of one search to its form.
+    """Checks the pages of one search against its form.
 
     :param confirmed: whether the self link of the last page named every filter.
     """
@@ -37,7 +37,7 @@ class Judge:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the server does not say by which filters it searched, and resources could show it."""
+        """Return whether the server has not confirmed the filters, and its resources could prove them."""
         return not self.confirmed and bool(self.evidence.checks)
 
     @classmethod
@@ -46,7 +46,7 @@ class Judge:
         return cls(resource_type, form, terms, Filters.of(form), Evidence.of(form, resource_type))
 
     def page(self, page: Page, number: int, date: str | None) -> Flow[int]:
-        """Hold a page to the question. Returns how many of its resources do not meet it, where that is a warning.
+        """Check a page. Returns the number of its resources that were not asked for, if that is only a warning.
 
         :param date: the server's clock at the first page.
         """
@@ -63,18 +63,20 @@ class Judge:
             yield from self._complain(f"the server does not say that it used the parameter {names} (link[self])")
         strays = self.evidence.strays(page.resources, confirmed=heard.confirmed, began=_seconds(date))
         if strays.number:
-            yield from self._refuse(strays.number, f"page {number} do not meet the parameter {', '.join(strays.parameters)}")
+            yield from self._refuse(
+                strays.number, f"page {number} do not match the parameter {', '.join(strays.parameters)}"
+            )
         if self.filters.including and not self._has_included:
             self._has_included = any(one.type != self.resource_type or one.mode == "include" for one in page.resources)
         return strays.number
 
     def included(self, matches: int) -> Flow[None]:
-        """Warn, at the end of a search, where `_include` was asked for and nothing was included."""
+        """Warn, at the end of a search, if `_include` was asked for and nothing was included."""
         if matches and self.filters.including["_include"] and not self._has_included:
             yield from self._warn("_include was asked for, and no page held an included resource; the server may ignore it")
 
     def total(self, totals: Totals, matches: int, *, ended: bool) -> Flow[int]:
-        """Hold the totals against the matches. Returns how many are missing, where that is a warning."""
+        """Compare the totals with the matches. Returns how many matches are missing, if that is only a warning."""
         if counts_only(self.form):
             return 0
         if totals.has_jumped:
@@ -90,17 +92,18 @@ class Judge:
     def _complain(self, words: str) -> Flow[None]:
         if self.terms.handling == "strict":
             raise RedoxProtocolError(
-                f"{words}: without it, the answer holds what was not asked for. If it did use it, set handling='lenient'"
+                f"{words}: without the filter, the answer holds resources that were not asked for. If the server did "
+                "filter, set handling='lenient'"
             )
-        yield from self._warn(f"{words}; the answer may hold what was not asked for")
+        yield from self._warn(f"{words}; the answer may hold resources that were not asked for")
 
     def _refuse(self, count: int, words: str) -> Flow[None]:
         if self.terms.handling == "strict":
             raise RedoxProtocolError(
-                f"{count} resources of {words}: the server answered another question. If they are right all the same, "
+                f"{count} resources of {words}: the server answered another search. If they are right all the same, "
                 "set handling='lenient'"
             )
-        yield from self._warn(f"resources of {words}: they may be of another question", key="strays")
+        yield from self._warn(f"resources of {words}: they may be of another search", key="strays")
 
     def _mistrust(self, words: str, missing: int = 0) -> Flow[None]:
         lost = f": {missing} are missing" if missing else ""
@@ -110,11 +113,11 @@ class Judge:
 
     def _miss(self, words: str) -> Flow[None]:
         if self.terms.on_total_mismatch == "fail":
-            raise RedoxProtocolError(f"{words}: try again, or take what came with on_total_mismatch='warn'")
+            raise RedoxProtocolError(f"{words}: try again, or accept it with on_total_mismatch='warn'")
         yield from self._warn(f"{words}; resources may be missing")
 
     def _warn(self, words: str, key: str = "") -> Flow[None]:
-        """Warn once of each."""
+        """Log each warning once."""
         if (key or words) not in self._told:
             self._told.add(key or words)
             yield Tell(f"Search for {self.resource_type}: {words}.")

@@ -1,8 +1,8 @@
-r"""Private keys as people paste them, in PEM, DER and base64: read, or refused with what it is instead.
+r"""Parse private keys as people paste them, in PEM, DER and base64, or refuse the text with an error that says what it is.
 
-What a form does to a text is undone: a URL-encoded one (`%0A`, and `+` for a space), newlines that became spaces, `+` or a
-written `\n`, and a `+` of base64 that became a space. A reading counts only if it gives a whole key, which holds checks of
-its own, so that no guess yields another key. Two different private keys in one text are refused.
+Damage by web forms and shells is undone: URL encoding (`%0A`, and `+` for a space), newlines that became spaces, `+` or a
+literal `\n`, and a `+` of base64 that became a space. A repair counts only if it results in a valid key; a key has internal
+consistency checks, so no guess can yield another key. Two different private keys in one text are refused.
 
 Each of these was seen: https://github.com/apache/airflow/issues/49575 (newlines become spaces, and these `+`),
 https://github.com/apache/airflow/issues/58573, https://github.com/Netflix/dispatch/issues/1138,
@@ -63,11 +63,11 @@ class UnusableKeyError(Exception):
 
 
 class DamagedKeyError(UnusableKeyError):
-    """A key that was meant to sign and cannot be read, which no other key makes good."""
+    """A signing key that cannot be read; it is an error even if another key can sign."""
 
 
 def cleaned(text: str) -> str:
-    """Return pasted text without quotes around it, byte-order marks and other characters that nobody sees."""
+    """Return pasted text without surrounding quotes, byte-order marks and other invisible characters."""
     stripped = text.translate(_INVISIBLE).strip()
     while len(stripped) > 1 and stripped[0] == stripped[-1] and stripped[0] in "\"'`":
         stripped = stripped[1:-1].strip()
@@ -75,12 +75,12 @@ def cleaned(text: str) -> str:
 
 
 def is_pem(text: str) -> bool:
-    """Return whether text holds the line that begins a PEM, in whatever way it was changed."""
+    """Return whether text holds the first line of a PEM, even if it was changed."""
     return "-----BEGIN" in text or "BEGIN" in _pem_text(text)
 
 
 def pem_key(text: str) -> PrivateKey:
-    """Read the one private key of a PEM; certificates and public keys beside it are passed over.
+    """Parse the only private key of a PEM; certificates and public keys beside it are ignored.
 
     Raises `UnusableKeyError`.
     """
@@ -98,7 +98,7 @@ def pem_key(text: str) -> PrivateKey:
 
 
 def hidden_text(text: str) -> str | None:
-    """Return the PEM or JSON that text is base64 of; None for what is base64 of something else, or none at all."""
+    """Return the PEM or JSON text that base64 text decodes to; None if it decodes to something else, or is not base64."""
     content = _base64_bytes(next(_readings(_bare(text)))) or b""
     if content.lstrip(b"\xef\xbb\xbf \r\n").startswith((b"-----BEGIN", b"{", b"[")):
         return content.decode("utf-8", "replace")
@@ -106,7 +106,7 @@ def hidden_text(text: str) -> str | None:
 
 
 def bare_key(text: str) -> PrivateKey:
-    """Read base64 of a DER, without the lines that a PEM has around it. Raises `UnusableKeyError`."""
+    """Parse base64 of a DER, without the BEGIN and END lines of a PEM. Raises `UnusableKeyError`."""
     for start, sentence in _WRONG_STARTS.items():
         if text.startswith(start):
             raise UnusableKeyError(sentence)
@@ -119,7 +119,7 @@ def bare_key(text: str) -> PrivateKey:
 
 
 def _der_key(der: bytes) -> PrivateKey:
-    """Read a DER. Raises `UnusableKeyError`, with what it is instead."""
+    """Parse a DER. Raises `UnusableKeyError` with what it is, if it is not a private key."""
     try:
         key = load_der_private_key(der, None)
     except TypeError:
@@ -132,14 +132,14 @@ def _der_key(der: bytes) -> PrivateKey:
 
 
 def _pem_text(text: str) -> str:
-    """Return text with the lines around each block as they should be: their dashes and spaces, and URL-encoding undone."""
+    """Return text with URL encoding undone, and with the dashes and spaces of its BEGIN and END lines repaired."""
     if _ESCAPED.search(text):
         text = unquote_plus(text) if "BEGIN+" in text else unquote(text)
     return _ARMOUR.sub(lambda found: f"-----{found[1]} {' '.join(found[2].replace('+', ' ').split())}-----", text)
 
 
 def _only(keys: list[PrivateKey]) -> PrivateKey:
-    """Return the key, also where it stands there twice. Raises `UnusableKeyError` for two."""
+    """Return the only key, which may occur more than once. Raises `UnusableKeyError` for two different keys."""
     if any(key.private_numbers() != keys[0].private_numbers() for key in keys):
         raise UnusableKeyError("is one of several: the PEM holds different private keys; paste the one that is to sign")
     return keys[0]
@@ -155,7 +155,7 @@ def _body_key(body: str) -> PrivateKey:
 
 
 def _first_key(ders: list[bytes]) -> PrivateKey:
-    """Return what the first reading that gives a key gives; where none does, raise what is wrong with the first."""
+    """Return the key of the first reading that can be parsed; if there is none, raise the error of the first reading."""
     refusals: list[UnusableKeyError] = []
     for der in dict.fromkeys(ders):
         try:
@@ -166,16 +166,16 @@ def _first_key(ders: list[bytes]) -> PrivateKey:
 
 
 def _bare(text: str) -> str:
-    """Return base64 with URL-encoding and written newlines undone, in the standard alphabet."""
+    """Return base64 with URL encoding and escaped newlines undone, in the standard alphabet."""
     plain = unquote(text) if _ESCAPED.search(text) else text
     return re.sub(r"\\+[rn]", "", plain).translate(str.maketrans("-_", "+/"))
 
 
 def _readings(body: str) -> Iterator[str]:
-    """Yield what base64 text may have been, as it stands first.
+    """Yield what base64 text may have been before it was pasted; first the text as it is.
 
-    A form may have made spaces of newlines, of every `+` too, or `+` of every space. What is left tells which is which by
-    its place: a PEM has lines of 64 characters.
+    A web form may have turned newlines into spaces, every `+` into a space too, or every space into `+`. Positions tell
+    them apart: a PEM has lines of 64 characters.
     """
     yield re.sub(r"\s", "", body)
     lines = [line.strip() for line in body.splitlines()]
@@ -195,7 +195,7 @@ def _base64_bytes(text: str) -> bytes | None:
 
 
 def _other_der(der: bytes) -> str:
-    """Return what a DER that is no private key is."""
+    """Return the error for a DER that is not a private key, by what it is."""
     if _PKCS12.match(der):
         return "is a PKCS#12 file (.p12, .pfx); take the key out with `openssl pkcs12 -in FILE -nocerts -noenc`"
     with contextlib.suppress(ValueError, UnsupportedAlgorithm):

@@ -1,8 +1,8 @@
-"""What a connection signs with: one key or several, pasted as PEM, DER, JWK or JWKS, and chosen by key ID.
+"""The signing keys of a connection: one or several, pasted as PEM, DER, JWK or JWKS, and chosen by key ID.
 
-PEM, DER and base64 are read by `key_material`, in every form that survives being pasted into a web form; JWK and JWKS here.
-What cannot sign gets its own sentence: a public key, a certificate, an OpenSSH key, an encrypted key, half a key. In a JWKS
-what is not for signing here is passed over (RFC 7517 section 5). No error holds any part of what was pasted.
+PEM, DER and base64 are parsed by `key_material`, in every form that survives being pasted into a web form; JWK and JWKS
+here. What cannot sign gets an error of its own: a public key, a certificate, an OpenSSH key, an encrypted key, half a key.
+In a JWKS, keys for other purposes are ignored (RFC 7517 section 5). No error holds any part of what was pasted.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class LocalKey(SigningKey):
 def parse_keys(text: str, *, field_name: str = "password", kid: str | None = None) -> tuple[LocalKey, ...]:
     """Parse pasted key material into its signing keys: one, or for a JWKS one for each private key in it that signs.
 
-    :param kid: the key ID that the connection names, if any: of a JWKS that has it, nothing else is read.
+    :param kid: the key ID of the connection, if any: in a JWKS that has it, only that key is read.
 
     Raises `RedoxConfigError` that names the field and the cure.
     """
@@ -167,7 +167,7 @@ def choose_keys(keys: tuple[SigningKey, ...], *, kid: str | None, algorithm: str
 
 
 def _distinct(keys: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
-    """Return each key once. Raises `RedoxConfigError` for two with one key ID: nobody could say which of them signs."""
+    """Return each key once. Raises `RedoxConfigError` for two keys with one key ID: it would not say which of them signs."""
     by_kid: dict[str | None, SigningKey] = {}
     for key in keys:
         if by_kid.setdefault(key.kid, key).public_jwk() != key.public_jwk():
@@ -225,10 +225,10 @@ def _from_json(text: str, kid: str | None) -> tuple[LocalKey, ...]:
 
 
 def _from_jwks(entries: list[dict[str, Any]], *, is_chosen: bool) -> tuple[LocalKey, ...]:
-    """Read those that sign. What is for something else is passed over where another one signs, as RFC 7517 section 5 says.
+    """Parse the signing keys of a JWKS. Keys for other purposes are ignored if another key signs (RFC 7517 section 5).
 
-    :param is_chosen: whether one of these is to sign, so that a damaged one is an error. It is not where a key ID was given
-        that none of them has.
+    :param is_chosen: whether one of these keys is to sign, so that a damaged one is an error. False if the connection has a
+        key ID that none of them has.
     """
     keys: list[LocalKey] = []
     others: list[UnusableKeyError] = []
@@ -248,7 +248,7 @@ def _from_jwks(entries: list[dict[str, Any]], *, is_chosen: bool) -> tuple[Local
 
 
 def _without_nulls(jwk: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that say something: some tools write every member that they know, with null for those unused."""
+    """Return the members that are not null: some tools write every member that they know, with null for the unused ones."""
     return {name: value for name, value in jwk.items() if value is not None}
 
 

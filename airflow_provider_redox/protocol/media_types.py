@@ -1,6 +1,6 @@
 """Media types: as headers and resources state them, as Redox's messages abbreviate them, and as suffixes of files.
 
-Nothing that a server says becomes a part of a file's name: its suffix comes from a list of ours.
+No word of a server becomes part of a file's name: the suffix comes from a fixed list.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def of_word(text: Any) -> str:
 
 
 def plain(text: Any) -> str:
-    """Return a word as it is compared: small letters and digits, so that `Plain Text` and `PlainText` are one."""
+    """Return a word as lower-case letters and digits, the form in which words are compared: `Plain Text` is `PlainText`."""
     return re.sub(r"[^a-z0-9]", "", text[:80].lower()) if isinstance(text, str) else ""
 
 
@@ -107,12 +107,12 @@ def is_text(kind: str) -> bool:
 
 
 def kind_of(answered: str, declared: str) -> str:
-    """Choose between what the answer says of a document and what the resource says. `octet-stream` says nothing."""
+    """Choose between the media types of the answer and of the resource. `octet-stream` counts as not stated."""
     return next((kind for kind in (answered, declared) if kind not in ("", UNKNOWN, "binary/octet-stream")), UNKNOWN)
 
 
 def suffix(kind: str) -> str:
-    """Return what the name of a file of this media type ends with, without the dot."""
+    """Return the file suffix for a media type, without the dot."""
     if kind in SUFFIXES:
         return SUFFIXES[kind]
     if kind.endswith(("/xml", "+xml")):

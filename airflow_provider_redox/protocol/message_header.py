@@ -59,7 +59,7 @@ def completed(
 
 
 def written(source: Source, whole: Mapping[str, Any]) -> bytes:
-    """Return a Bundle of a file as it is sent: its own text, with what `completed` added put into it."""
+    """Return the text of a Bundle from a file as it is sent: the file's text, with the members that `completed` added."""
     if len(whole["entry"]) > len(source.value["entry"]):
         source = source.with_first("entry", json.dumps(whole["entry"][0], separators=(",", ":")))
     return source.with_members({} if "type" in source.value else {"type": json.dumps(whole["type"])}).encode()

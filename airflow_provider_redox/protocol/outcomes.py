@@ -61,7 +61,7 @@ STATUSES: Mapping[int, Row] = {
     429: Row(Step.RETRY, Step.RETRY),  # refused before it was processed
     460: Row(Step.RETRY, Step.AMBIGUOUS),  # a load balancer of AWS: the connection was closed while the server was at work
     499: Row(Step.RETRY, Step.AMBIGUOUS),  # nginx: the same
-    501: _REFUSED,  # the server does no such thing, for nobody
+    501: _REFUSED,  # the server does not support such a request at all
     505: _REFUSED,
 }
 
@@ -69,7 +69,7 @@ _OTHER_SERVER_ERROR = Row(Step.RETRY, Step.AMBIGUOUS)
 _BUSY_WITH_RETRY_AFTER = Row(Step.RETRY, Step.RETRY)  # a gateway that names a time has not passed the request on
 _SUCCESS = Row(Step.DONE, Step.DONE)
 _SHORT_OF_AN_ANSWER = _DONE_PERHAPS
-"""1xx, which promises an answer that did not come; 3xx, with which many servers answer a form that they have processed."""
+"""1xx, after which the real answer did not come; 3xx, which many servers send after they have processed a form."""
 
 
 def decide(happened: Happened, *, repeatable: bool) -> Step:
@@ -79,7 +79,7 @@ def decide(happened: Happened, *, repeatable: bool) -> Step:
 
 
 def may_have_arrived(happened: Happened) -> bool:
-    """Return whether a request that met this may have been processed, read off the column of those that are unsafe."""
+    """Return whether a request with this outcome may have been processed, by the table's column for unsafe requests."""
     return decide(happened, repeatable=False) in (Step.AMBIGUOUS, Step.DONE)
 
 

@@ -1,10 +1,10 @@
 """One page of a search: a searchset Bundle, parsed only as far as needed.
 
-A resource passes through as the bytes that came, on one line, digit for digit; parsed are its type, ID, version and
-`lastUpdated`. Anything that is not a searchset is a `RedoxProtocolError`, which tells where, never what; and so is what two
-readers could read in two ways: a member that stands twice in the Bundle, a link, an entry or a resource, the version or the
-time in its `meta`, and two different next links. What deeper members a resource has is the server's affair, and comes out
-as it came in.
+A resource is passed on as the bytes that were received, on one line, digit for digit; only its type, ID, version and
+`lastUpdated` are parsed. Anything that is not a searchset is a `RedoxProtocolError`, which contains the place and never the
+content. So is ambiguous JSON: a duplicate member of the Bundle, of a link, an entry or a resource, a duplicate version or
+time in a resource's `meta`, and two different next links. Deeper members of a resource are not checked, and come out as they
+came in.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ R = TypeVar("R")
 E = TypeVar("E")
 
 COMPACT_AT_MOST = 1024 * 1024
-"""Bytes of a page that is parsed in one go: what is made of it is bounded by that, and a larger one takes more steps."""
+"""The most bytes of a page that is parsed in one go, which bounds the memory; a larger page is parsed step by step."""
 
 ENTRIES_AT_MOST = 250_000
-"""Entries of a page. A server that ignores `_count` may put so many on one, of 250 bytes each."""
+"""The most entries of a page. A server that ignores `_count` may send this many, of 250 bytes each."""
 
 OBJECTS_AT_MOST = 2_000_000
-"""Objects of a page, at any depth: those of FHIR take 40 bytes and more, so that 64 MB hold fewer."""
+"""The most objects of a page, at any depth. Objects of FHIR take 40 bytes or more, so a page of 64 MB has fewer."""
 
 BESIDE_AT_MOST = 1024 * 1024
-"""Bytes of a page beside its entries: links, a total, meta."""
+"""The most bytes of a page beside its entries: links, a total, meta."""
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
@@ -61,7 +61,7 @@ class _SearchMode(msgspec.Struct, gc=False):
 
 
 class _Entry(msgspec.Struct, Generic[R], gc=False, omit_defaults=True):
-    """An entry's members, each as it is: those that FHIR names, so that one more shows in the length of what is written."""
+    """The members of an entry, unparsed: all that FHIR defines, so that a duplicate changes the encoded length."""
 
     resource: R
     search: msgspec.Raw = _NOTHING
@@ -79,9 +79,9 @@ class _Link(msgspec.Struct):
 
 
 class _Bundle(msgspec.Struct, Generic[E], omit_defaults=True):
-    """A Bundle's members: those that are read, and the others that FHIR names, for the same reason.
+    """The members of a Bundle: those that are read, and all others that FHIR defines, for the same reason.
 
-    The total is as it is, too: as a number, `1e12` would be written longer than it came, and make room for a lost member.
+    The total stays unparsed too: as a number, `1e12` would be encoded longer than it was, and could hide a lost duplicate.
     """
 
     resourceType: str  # noqa: N815
@@ -182,10 +182,10 @@ def read_line(line: bytes) -> Resource:
 
 
 def _read_compact(body: bytes) -> tuple[_Bundle[Any], list[Resource]] | None:
-    """Parse a page of usual size in one go. Returns None where it is not written as it would be from its members.
+    """Parse a page of usual size in one go. Returns None for a page with duplicates, spaces or escapes.
 
-    A page that is written again from its members is as long as before, unless a member was lost, or the text has spaces
-    or escapes; then a resource that is written again is the bytes that came.
+    A page that is encoded again from its members has the same length, unless a duplicate was lost or the text has spaces or
+    escapes. If the length is the same, each encoded resource equals the bytes that were received.
     """
     if len(body) > COMPACT_AT_MOST:
         return None
@@ -200,14 +200,14 @@ def _read_compact(body: bytes) -> tuple[_Bundle[Any], list[Resource]] | None:
 
 
 def _read_any(body: bytes) -> tuple[_Bundle[Any], list[Resource]]:
-    """Parse a page of any size and layout, step by step. Raises ValueError that says where it is wrong."""
+    """Parse a page of any size and layout, step by step. Raises ValueError with the place of the fault."""
     bundle = _bundle(body)
     is_bundle = bundle.resourceType == "Bundle" and bundle.type == "searchset"
     return bundle, _resources(bundle.entry) if is_bundle else []
 
 
 def _bundle(body: bytes) -> _Bundle[msgspec.Raw]:
-    """Parse what stands in a Bundle beside its entries, and find each member of it once."""
+    """Parse the members of a Bundle, except its entries, and check that none is a duplicate."""
     text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if len(text) > OBJECTS_AT_MOST and text.count(b"{") > OBJECTS_AT_MOST:
         raise ValueError(f"more than {OBJECTS_AT_MOST} objects")
@@ -241,12 +241,12 @@ def _links_of(raw: msgspec.Raw) -> dict[str, str]:
             link = _links.decode(one)
             relation = link.relation.lower()
             if links.setdefault(relation, link.url) != link.url and relation in ("next", "self"):
-                raise ValueError(f"two different {relation} links, and readers differ in which of them counts")
+                raise ValueError(f"two different {relation} links, so readers differ on which one counts")
     return links
 
 
 def _beside(raw: msgspec.Raw) -> list[Resource]:
-    """Return the outcome that the server put beside the entries, as R5 has it, in a list of its own."""
+    """Return, as a list, the OperationOutcome that the server put into `Bundle.issues`, as R5 defines it."""
     text = bytes(raw)
     if text in (b"", b"null"):
         return []
@@ -260,7 +260,7 @@ def _resources(raw: msgspec.Raw) -> list[Resource]:
 
 
 def _entries_of(raw: msgspec.Raw) -> list[_Entry[msgspec.Raw]]:
-    """Parse the entries. Where they are not written as they would be from their members, each is looked at alone."""
+    """Parse the entries together; if they have duplicates, spaces or escapes, parse them one by one."""
     with jsontext.reading():
         entries: list[_Entry[msgspec.Raw]] = _entries.decode(raw)
     if len(entries) > ENTRIES_AT_MOST:
@@ -271,7 +271,7 @@ def _entries_of(raw: msgspec.Raw) -> list[_Entry[msgspec.Raw]]:
 
 
 def _of_each(many: Iterable[T], read: Callable[[T], R]) -> list[R]:
-    """Read each entry. Raises ValueError that says which one could not be read."""
+    """Parse each entry. Raises ValueError with the number of the entry that cannot be read."""
     place, made = 0, []
     try:
         with jsontext.reading():

@@ -1,13 +1,13 @@
-"""The pages of one search, walked to the end: every resource that the server returned, once, or an exception.
+"""Read all pages of one search: yield every resource that the server returned, once, or raise an exception.
 
-A duplicate (same type, id and version) is counted and left out. A loop, endless paging, too many pages, and a page that
-answers another question (see `judging`) end in a `RedoxProtocolError` that names the page by number.
+A duplicate (same type, ID, version and content) is counted and left out. A loop, endless paging, too many pages, and a page
+that answers another question (see `judging`) end in a `RedoxProtocolError` that names the page by number.
 
 FHIR says that a `next` link is followed by GET. A link that has lost the search's parameters and holds no cursor is asked
 by POST to `_search` instead, with the search's own form and what the link adds. So is one whose GET is refused, and then
 all that follow. A server that ignores what the link adds gives an earlier page again: an error.
 
-A walk can be left after any page and taken up again from its `position`.
+A walk can be stopped after any page, and resumed from its `position`.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ BARREN_PAGES_AT_MOST = 20
 """Pages in a row that bring nothing new. Some servers send empty pages while they filter; none sends them for long."""
 
 _METHOD_REFUSED = (405, 414, 431, 501)
-"""What a server, or a gateway before it, answers to the method or to the length of a link."""
+"""Statuses by which a server, or a gateway, rejects the method or the length of a link."""
 _LINK_REFUSED = (400, 403, 404)
-"""What may mean the same, or that the link is dead: with Redox, 403 and 404 may mean "ask by POST"."""
+"""Statuses that may mean the same, or that the link has expired: with Redox, 403 and 404 may mean "use POST"."""
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a walk stands after a page. Its link can hold what was asked: keep it sealed.
+    """The position of a walk after a page. Its link can contain search parameters: keep it sealed.
 
     :param link: the next page; None before the first page, and after the last.
-    :param by_post: whether links are followed by POST, as GET was refused.
-    :param matches: different matches, by type and ID.
-    :param totals: what the pages told of how many there are.
-    :param strays: resources that do not meet the search's parameters, where that is only a warning.
+    :param by_post: whether links are followed by POST, because GET was refused.
+    :param matches: the number of different matches, by type and ID.
+    :param totals: the totals that the pages stated.
+    :param strays: the number of resources that were not asked for, if that is only a warning.
     :param versions: the different versions of resources, up to a few.
     :param missing: matches that the server counted and did not send, where that is only a warning.
     """
@@ -112,7 +112,7 @@ class Walk:
 
     @property
     def terms(self) -> Terms:
-        """What the search insists on."""
+        """Return the terms of the search."""
         return self.judge.terms
 
     @property
@@ -162,11 +162,14 @@ class Walk:
 
     @property
     def _refusals_of_get(self) -> tuple[int, ...]:
-        """The statuses after which a link is asked by POST. Right after a take-up, a dead link is a reason to begin anew."""
+        """Return the statuses after which a link is tried by POST.
+
+        Right after resuming, a dead link makes the search start over.
+        """
         return _METHOD_REFUSED if self.is_stuck else _METHOD_REFUSED + _LINK_REFUSED
 
     def _fetch_by_post(self, link: str, refused: int | None) -> Flow[Page]:
-        """Ask once by POST for a link whose GET was refused, and go on so if that gives the page."""
+        """Try POST once for a link whose GET was refused; if it returns the page, use POST for all links that follow."""
         self._by_post = self._is_posted = True
         self._link_refused = refused if refused in _LINK_REFUSED else None
         try:
@@ -252,7 +255,7 @@ class Walk:
         self._moved = True
 
     def _judge(self, page: Page) -> Flow[None]:
-        """Hold the page, and what came so far, against what was asked."""
+        """Check the page, and all resources so far, against the search."""
         position = self.position
         strays = position.strays + (yield from self.judge.page(page, position.pages, position.date))
         if position.ended and not position.totals.are_met(position.matches):
@@ -265,11 +268,11 @@ class Walk:
             yield Tell(f"Search for {self.resource_type}: {strays} resources in all do not meet its parameters.")
 
     def _refuse_forgotten(self) -> None:
-        """Refuse an end that brought nothing new where the server may not know the link any more."""
+        """Raise `RedoxProtocolError` for an end without anything new, where the server may have lost its cursor."""
         if self.taken_up and not self._has_news:
             raise RedoxProtocolError(
-                "taken up where it was left, the search ended without anything new, though a page was to follow: "
-                "the server may have forgotten it"
+                "the resumed search ended without anything new, though a page had to follow: the server may "
+                "have lost its cursor"
             )
         if self._link_refused and self._barren:
             raise RedoxProtocolError(

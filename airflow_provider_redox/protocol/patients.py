@@ -1,9 +1,9 @@
-"""Whose it is: the patients that a FHIR resource, a Bundle or a Data Model message names, by IDs and identifiers.
+"""Find the patients that a FHIR resource, a Bundle or a Data Model message names, by logical IDs and identifiers.
 
-A patient is named by being there (a Patient, a Data Model's `Patient`), by a reference anywhere (`Patient/1`, a URL of it,
-`Patient?identifier=…`, the `fullUrl` of a Bundle's entry), or by identifier alone in an element that the compartment of a
-Patient has (`compartment`) or that says `"type": "Patient"`. The record of disclosures and the erasure of patients both look
-with this module, so that neither misses whom the other sees.
+A patient is named by its own resource (a Patient, a Data Model's `Patient`), by a reference anywhere (`Patient/1`, its URL,
+`Patient?identifier=…`, the `fullUrl` of a Bundle's entry), or by an identifier alone in an element of the Patient
+compartment (`compartment`) or in a reference with `"type": "Patient"`. The record of disclosures and the erasure of patients
+both use this module, so that both find the same patients.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HIDDEN = re.compile(
     rb'\\[u/]|"identifier"\s*:\s*\{|"contained"|"resourceType"\s*:\s*"(?:Bundle|Parameters|Patient)"|"Meta"'
 )
 _URN = re.compile(rb'"reference"\s*:\s*"urn:')
-"""What a look for references alone may pass over: escapes, references by identifier or urn, resources within, messages."""
+"""Signs that plain references are not enough: escapes, references by identifier or urn, contained resources, messages."""
 
 _PARTS = (dict, list, tuple)
 _PEOPLE = ("Patient", "Patients", "PotentialMatches")
@@ -38,10 +38,10 @@ _NPI = "http://hl7.org/fhir/sid/us-npi"
 
 
 class Identifier(NamedTuple):
-    """How a message, or a reference without a URL, names a patient.
+    """An identifier by which a message, or a reference without a URL, names a patient.
 
     :param type: the system of a FHIR identifier, the `IDType` of a Data Model's.
-    :param code: what kind of identifier it is, such as MR, where it says so (HL7 table 0203).
+    :param code: the kind of identifier, such as MR, if it is stated (HL7 table 0203).
     """
 
     value: str
@@ -61,9 +61,9 @@ Patient = str | Identifier
 class Mention(NamedTuple):
     """One place that names a patient.
 
-    :param names: all names of this patient that stand there.
-    :param linked: names of the same person under other IDs (`Patient.link`).
-    :param is_sure: False where nothing says that it is a patient, and not a practitioner: it counts for who knows the name.
+    :param names: all IDs and identifiers of this patient in that place.
+    :param linked: IDs of the same person in other records (`Patient.link`).
+    :param is_sure: False if it may be a practitioner or somebody else; it then counts only if its name is already known.
     """
 
     names: tuple[Patient, ...]
@@ -72,12 +72,12 @@ class Mention(NamedTuple):
 
 
 def patients_of_body(body: bytes) -> Iterator[Patient]:
-    """Yield the patients of any body: a resource, a Bundle, a Data Model message. A body that is no JSON names none."""
+    """Yield the patients of any body: a resource, a Bundle, a Data Model message. A body that is not JSON names none."""
     yield from _told(mentions_of_body(body))
 
 
 def patients_of_content(content: Any) -> Iterator[Patient]:
-    """Yield the patients of a message, a Bundle, or an answer, as Python values of whatever kind JSON can be made of."""
+    """Yield the patients of a message, a Bundle or an answer, given as any Python values that can be encoded as JSON."""
     yield from _told(_mentions(msgspec.to_builtins(content, builtin_types=(Decimal,), str_keys=True)))
 
 
@@ -92,9 +92,10 @@ def patients_of_url(url: str) -> Iterator[Patient]:
 
 
 def mentions_of_body(body: bytes) -> Iterator[Mention]:
-    """Yield every place of a body that names a patient.
+    """Yield every place in a body that names a patient.
 
-    Most resources refer to their patients and to nobody else in them; these are not parsed, as there may be millions.
+    Most resources only have plain references to their patients. These are searched without parsing, as there may be
+    millions.
     """
     hides = (
         b"Patient?" in body or b'"Identifiers"' in body or (b"urn:" in body and _URN.search(body))
@@ -112,9 +113,9 @@ def mentions_of_body(body: bytes) -> Iterator[Mention]:
 
 
 def _told(mentions: Iterable[Mention]) -> Iterator[Patient]:
-    """Yield each patient as it is to be recorded: by logical ID, or by all its identifiers where there is none.
+    """Yield each patient as it is recorded: by logical ID, or by all its identifiers if there is no logical ID.
 
-    An entry's urn stands for the patient of that entry, and is left out where the Bundle has it.
+    An entry's urn stands for the patient of that entry, and is left out if the Bundle has that entry.
     """
     found = [one for one in mentions if one.is_sure]
     resolved = {name for one in found if len(one.names) > 1 for name in one.names if _is_urn(name)}
@@ -129,7 +130,7 @@ def _is_urn(name: Patient) -> bool:
 
 
 def _mentions(content: Any) -> Iterator[Mention]:
-    """Walk through JSON. Where a reference stands says whether one by identifier alone is of a patient."""
+    """Yield the mentions in JSON. The element of a reference decides whether an identifier alone means a patient."""
     pending: list[tuple[Any, bool]] = [(content, False)]
     about: dict[int, bool] = {}
     while pending:
@@ -147,9 +148,9 @@ def _mentions(content: Any) -> Iterator[Mention]:
 
 
 def _of_object(value: Mapping[str, Any], *, is_contained: bool, about: bool | None) -> Iterator[Mention]:
-    """Yield whom an object is, or refers to; the parts of it are looked at by themselves.
+    """Yield the patient that an object is, or refers to; its members are visited separately.
 
-    :param about: None where the object is not in an element of the compartment; else whether it is one of subjects.
+    :param about: None if the object is not in an element of the compartment; else whether that element is a subject.
     """
     if value.get("resourceType") == "Patient":
         yield from _patient(value, is_contained=is_contained)
@@ -175,7 +176,7 @@ def _of_object(value: Mapping[str, Any], *, is_contained: bool, about: bool | No
 
 
 def _patient(value: Mapping[str, Any], *, is_contained: bool) -> Iterator[Mention]:
-    """Yield a Patient. The ID of one that another resource contains is known to that one only, so it does not count."""
+    """Yield a Patient. The ID of a contained Patient is only valid in the containing resource, so it does not count."""
     logical_id = value.get("id")
     own: tuple[Patient, ...] = (logical_id,) if isinstance(logical_id, str) and logical_id and not is_contained else ()
     names = (*own, *_identifiers(value.get("identifier")))
@@ -187,7 +188,7 @@ def _patient(value: Mapping[str, Any], *, is_contained: bool) -> Iterator[Mentio
 
 
 def _reference(value: Mapping[str, Any], *, about: bool | None) -> Iterator[Mention]:
-    """Yield whom a reference names: by URL, by urn, by identifier, or by several of them at once."""
+    """Yield the patient that a reference names: by URL, by urn, by identifier, or by several of them."""
     text, kind = value.get("reference"), str(value.get("type") or "").rpartition("/")[2]
     identifiers = tuple(_identifiers(value.get("identifier")))
     names = _named_by(text)
@@ -204,7 +205,7 @@ def _reference(value: Mapping[str, Any], *, about: bool | None) -> Iterator[Ment
 
 
 def _entry(full_url: str, resource: Mapping[str, Any]) -> Iterator[Mention]:
-    """Yield whom the URL of a Bundle's entry names, with the names of the Patient in it."""
+    """Yield the patient that the URL of a Bundle's entry names, together with the names of the Patient in that entry."""
     names: tuple[Patient, ...] = _named_by(full_url)
     if resource.get("resourceType") == "Patient":
         own = next(_patient(resource, is_contained=False), Mention(()))
@@ -215,7 +216,7 @@ def _entry(full_url: str, resource: Mapping[str, Any]) -> Iterator[Mention]:
 
 
 def _named_by(reference: Any) -> tuple[Patient, ...]:
-    """Return the Patient that a URL refers to, by its ID or by a query for identifiers; nothing for another one."""
+    """Return the Patient that a URL refers to, by ID or by a query for identifiers; nothing for any other URL."""
     if not isinstance(reference, str):
         return ()
     if found := _TO_PATIENT.search(reference):

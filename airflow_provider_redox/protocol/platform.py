@@ -61,7 +61,7 @@ class Sought:
 class Found(msgspec.Struct, frozen=True, rename="camel"):
     """One log, as far as it is read.
 
-    :param created_at: when, in ISO 8601, as far as the answer says it; and what it is of and where it went, likewise.
+    :param created_at: when it was made, in ISO 8601, if the answer states it. The other fields are also set only if stated.
     """
 
     id: str
@@ -119,9 +119,9 @@ def is_witnessed(
 
 
 def check_fitting(logs: Iterable[Found], filters: Mapping[str, Any]) -> None:
-    """Raise `RedoxProtocolError` for a log that is not what was searched for: then nothing that was found proves anything.
+    """Raise `RedoxProtocolError` for a log that does not fit the search: then the whole result proves nothing.
 
-    A service that knows no such filter shows the logs of everybody. A log that says nothing of itself may fit.
+    A service that does not know a filter returns everybody's logs. A log without the filtered field counts as fitting.
     """
     for log in logs:
         place = log.destination.get("id") if isinstance(log.destination, Mapping) else None
@@ -136,11 +136,13 @@ def check_fitting(logs: Iterable[Found], filters: Mapping[str, Any]) -> None:
         ):
             wrong.append("createdAt")
         if wrong:
-            raise RedoxProtocolError(f"the log search gave logs that do not fit its filter {wrong[0]}, so it proves nothing")
+            raise RedoxProtocolError(
+                f"the log search returned logs that do not fit its filter {wrong[0]}, so it proves nothing"
+            )
 
 
 def plain(value: Any) -> str:
-    """Return a name or an ID as it is compared, without spaces and capitals."""
+    """Return a name or an ID in the form in which it is compared: without spaces, in lower case."""
     return str(value).replace(" ", "").lower()
 
 

@@ -28,7 +28,7 @@ def find(document: Any, pointer: str, *, where: str) -> str:
 
 
 def _meant(value: Any, name: str) -> str:
-    """Return the end of an error about a field that is not there, where one that is like it is; no other is shown."""
+    """Return the end of an error message about a missing field: a similar existing one, if any; no other field is shown."""
     if not isinstance(value, Mapping) or name in value:
         return ""
     close = near(name, filter(_FIELD.fullmatch, filter(lambda one: isinstance(one, str), value)), cutoff=0.8)

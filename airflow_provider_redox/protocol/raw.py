@@ -93,7 +93,7 @@ def destination_of(base_url: str, url: str) -> str | None:
 
 
 def _parsed(body: bytes | None) -> Any:
-    """Return what a body says; nothing where its readers could differ, and so what it asks for is not known."""
+    """Return the parsed body; nothing if it is ambiguous, because its meaning is then unknown."""
     try:
         return parse_object(body or b"").value
     except ValueError:

@@ -121,12 +121,12 @@ class Settings:
 
     @property
     def kids(self) -> str:
-        """The key IDs of all that may sign, for a record: which of them asked for a shared token is not known."""
+        """Return the IDs of all keys that may sign, for the record: which of them signed for a shared token is not known."""
         return ", ".join(key.kid or "" for key in self.keys)
 
     @property
     def algorithm(self) -> str:
-        """RS384 or ES384, as the first key is; another that follows may sign with the other."""
+        """Return the algorithm of the first key, RS384 or ES384; a later key may use the other one."""
         return self.key.algorithm
 
     @property

@@ -1,7 +1,7 @@
-"""What a search insists on: how many pages it may have, and that the server did what was asked, all of it.
+"""The options of a search: the most pages, and what to do about ignored filters and missing matches.
 
-A server that ignores a filter answers with other people's records. `handling="strict"` asks it not to
-(`Prefer: handling=strict`, FHIR R4 search, 3.1.1.8), and holds what comes against what was asked: see `judging`.
+A server that ignores a filter answers with other people's records. `handling="strict"` asks the server to refuse unknown
+parameters (`Prefer: handling=strict`, FHIR R4 search, 3.1.1.8), and checks its answers against the search: see `judging`.
 """
 
 from __future__ import annotations

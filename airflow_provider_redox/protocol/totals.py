@@ -1,7 +1,8 @@
-"""What the pages of a search say of how many matches there are, held against how many came.
+"""Compare the totals that the pages of a search state with the number of matches that were received.
 
-On a live server a total moves a little while the pages are read. One that grows from 15 to 60 is of another search: the
-filters were lost on the way. Some servers tell how many are on the page, or came so far: that says nothing of the whole.
+On a live server a total changes a little while the pages are read. A total that grows from 15 to 60 belongs to another
+search: the filters were lost. Some servers state the number on the page, or the number so far: those say nothing about the
+whole.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import msgspec
 class Totals(msgspec.Struct, frozen=True):
     """The totals of the pages so far.
 
-    :param first: the first that was told; None before.
-    :param trivial: whether each was the number of what its own page held, or of all that had come.
+    :param first: the first total that was stated; None before that.
+    :param trivial: whether every total only repeated the number on its page, or the number so far.
     """
 
     first: int | None = None
@@ -22,9 +23,9 @@ class Totals(msgspec.Struct, frozen=True):
     trivial: bool = True
 
     def after(self, total: int | None, *counted: int) -> Totals:
-        """Return them with the total of one more page.
+        """Return the totals including that of one more page.
 
-        :param counted: numbers of what came, which this total may only repeat.
+        :param counted: the numbers received on this page and so far: a total that only repeats one of them is trivial.
         """
         if total is None:
             return self
@@ -35,11 +36,11 @@ class Totals(msgspec.Struct, frozen=True):
 
     @property
     def has_jumped(self) -> bool:
-        """Whether the total grew by more than a live server's does between two pages."""
+        """Return whether the total grew more than a live server's total can grow between two pages."""
         return self.first is not None and not self.trivial and self.most - self.first > self._drift
 
     def missing(self, matches: int) -> int:
-        """Return how many matches are missing: fewer came than every page told, or far fewer than one page told."""
+        """Return how many matches are missing: fewer came than every page stated, or far fewer than one page stated."""
         if self.first is None:
             return 0
         if self.least > matches or (not self.trivial and self.most - matches > self._drift):
@@ -47,11 +48,11 @@ class Totals(msgspec.Struct, frozen=True):
         return 0
 
     def counted(self, matches: int) -> int:
-        """Return the total that so many matches fall short of."""
+        """Return the total with which this number of matches is compared."""
         return self.least if self.least > matches else self.most
 
     def are_met(self, matches: int) -> bool:
-        """Return whether so many matches are all that the pages told of."""
+        """Return whether this number of matches reaches the total that the pages stated."""
         return self.first is not None and not self.trivial and matches >= self.most
 
     @property

@@ -1,7 +1,7 @@
-"""What a server says, in an OperationOutcome beside the results, that it did not do of a search, or did not return.
+"""Read from an OperationOutcome beside the results which parameters the server did not use, and what it did not return.
 
 FHIR's code for it is `not-supported`; some servers put it into the text of a warning with another code. Of the text only
-the search's own parameter names are taken. What shapes the answer may be ignored: nothing is lost by an order or a size.
+the search's own parameter names are used. Parameters that only shape the answer may be ignored: order and size lose nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORD = re.compile(r"[A-Za-z_](?:[\w-]*\w)?")
 
 
 def unsupported(outcomes: Iterable[Resource], form: bytes) -> list[str]:
-    """Name the parameters of a search that outcomes say were not used; none where they say nothing of the kind."""
+    """Return the search parameters that outcomes name as not used."""
     own = {base_name(name): name for name, _ in parse_qsl(form.decode("ascii"))}
     found: list[str] = []
     for outcome in outcomes:
@@ -39,9 +39,9 @@ def unsupported(outcomes: Iterable[Resource], form: bytes) -> list[str]:
 
 
 def partial(outcomes: Iterable[Resource]) -> str:
-    """Return the code with which outcomes say that a page is not whole; an empty text where they do not.
+    """Return the issue code by which outcomes mark a page as incomplete; an empty text if there is none.
 
-    LinuxForHealth tells so of pages that have shifted (https://github.com/LinuxForHealth/FHIR/issues/3590).
+    LinuxForHealth reports pages that have shifted this way (https://github.com/LinuxForHealth/FHIR/issues/3590).
     """
     for outcome in outcomes:
         for issue in _issues(outcome):
@@ -52,7 +52,7 @@ def partial(outcomes: Iterable[Resource]) -> str:
 
 
 def _unused(issue: dict[str, Any], own: dict[str, str]) -> list[str]:
-    """Return the search's parameters that an issue says were not used."""
+    """Return the search's parameters that an issue names as not used."""
     text = " ".join(_texts(issue))
     words = set(_WORD.findall(text))
     named = [name for base, name in own.items() if base in words and base not in SHAPING]
@@ -73,7 +73,7 @@ def _issues(outcome: Resource) -> Iterator[dict[str, Any]]:
 
 
 def _texts(issue: dict[str, Any]) -> Iterator[str]:
-    """Yield what an issue says: diagnostics, text, displays, and the places that it points to."""
+    """Yield the texts of an issue: diagnostics, text, displays, and the places that it points to."""
     details = issue.get("details")
     parts = [issue.get("diagnostics"), issue.get("location"), issue.get("expression")]
     if isinstance(details, dict):

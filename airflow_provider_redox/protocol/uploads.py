@@ -1,9 +1,9 @@
-"""Files that are too large to stand inside a message: uploaded first, and named by the URI that the upload gives.
+"""Upload files that are too large for a message, and refer to each by the URI that the upload returns.
 
 A file travels as `multipart/form-data`, field `file`, to the connection's `extra.blob_url`, and is read while it is sent.
 Its name stays here: a file's name may be a patient's. `{"$upload": "path"}` in the payload that a DAG's author wrote stands
-for such a URI. In data, what a template, an XCom or a file brought, the same mark is refused: who sends us a message must
-not choose which file of the worker leaves.
+for such a URI. In data (from a template, an XCom or a file) the same mark is refused: the sender of a message must not
+choose which file of the worker is sent.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def check_size(size: int, *, where: str) -> None:
 
 
 def read_uri(response: RedoxResponse, url: str) -> str:
-    """Read where the file is now. Redox answers 201 and `{"URI": "..."}`; other spellings and a 201's Location will do.
+    """Return the URI of the uploaded file. Redox answers 201 and `{"URI": "..."}`; variants and `Location` are accepted.
 
-    Raises `RedoxProtocolError` when there is none but the `url` that was asked, which an echo gives back.
+    Raises `RedoxProtocolError` if there is no URI, or only the request's own `url`, which an echo would return.
     """
     answer = response.json() if response.body.strip() else {}
     told = {str(name).lower(): value for name, value in answer.items()} if isinstance(answer, dict) else {}
@@ -106,13 +106,13 @@ class Upload(NamedTuple):
 def marked(payload: Any) -> Any:
     """Return a copy of what an author wrote, with an `Upload` for each `{"$upload": "path"}`.
 
-    What data brings later cannot be an `Upload`. Raises `RedoxConfigError` for a mark that holds more than a path.
+    Data that is rendered later cannot become an `Upload`. Raises `RedoxConfigError` for a mark with other members.
     """
     return _marked(payload, "")
 
 
 def uploads_in(payload: Any) -> dict[str, str]:
-    """Return what a payload wants uploaded: each path once, with the place in the payload that names it first.
+    """Return the files that a payload wants uploaded: each path once, with the first place that names it.
 
     Raises `RedoxConfigError` for an `Upload` without a path, and for a `$upload` that is data.
     """
@@ -143,7 +143,7 @@ def replace_uploads(payload: Any, upload: Callable[[str], str]) -> Any:
 
 
 def without_uploads(payload: Any) -> Any:
-    """Return a payload with a placeholder for each URI: to be checked before anything is uploaded."""
+    """Return a payload with a placeholder for each URI, so that it can be validated before anything is uploaded."""
     found = uploads_in(payload)
     return with_uris(payload, dict.fromkeys(found, PLACEHOLDER)) if found else payload
 

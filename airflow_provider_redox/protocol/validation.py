@@ -1,9 +1,9 @@
-"""Check resources against the models of FHIR, and report: no line is changed, none is left out, no value is repeated.
+"""Check resources against the models of FHIR, and report the findings. Lines are neither changed nor left out.
 
 The models are those of `fhir.resources` (the extra `[fhir]`), release R4B: the nearest to R4 that it has, the same for what
 clinical exchange uses. Its Extension lacks the companions of primitive values (`_valueString`), which FHIR allows everywhere
 (R4, json.html#primitive; https://github.com/nazrulworld/fhir.resources/issues/204): those are set apart and checked by the
-model of an element. Both model libraries for Python rewrite what they parse, so nothing they give is ever written.
+model of an element. Both model libraries for Python rewrite what they parse, so their output is never written.
 """
 
 from __future__ import annotations
@@ -179,9 +179,9 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def _set_apart(content: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Take the companions of primitive values out of all extensions, and yield each with its place.
+    """Remove the companions of primitive values from all extensions, and yield each with its place.
 
-    One that stands beside a value of another type stays where it is: an extension has one value.
+    A companion beside a value of another type stays where it is: an extension has only one value.
     """
     if isinstance(content, list):
         for number, one in enumerate(content):

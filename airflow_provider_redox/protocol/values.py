@@ -1,4 +1,4 @@
-"""What a Python value becomes on the wire: one rule for messages, Bundles, searches and query parameters.
+"""Convert Python values to JSON and to text: one rule for messages, Bundles, searches and query parameters.
 
 Text is sent as it is. A datetime needs a time zone and is written as ISO 8601, a date likewise; a Decimal keeps its digits;
 an Enum is its value, a UUID its text. Anything else is refused, by its place in the argument and never by what it holds:
@@ -28,9 +28,9 @@ _NO_TEXT = (bytes, bytearray, memoryview)
 
 
 def as_json(value: Any, *, where: str) -> Any:
-    """Return a copy that holds nothing but what JSON has: dict, list, str, int, float, Decimal, bool and None.
+    """Return a copy of JSON types only: dict, list, str, int, float, Decimal, bool and None.
 
-    Raises `RedoxConfigError` with the place of what JSON has not, such as `payload: /Meta/EventDateTime`.
+    Raises `RedoxConfigError` for any other value, with its place, such as `payload: /Meta/EventDateTime`.
     """
     with suppress(RecursionError):
         with suppress(RedoxConfigError):
@@ -40,7 +40,7 @@ def as_json(value: Any, *, where: str) -> Any:
 
 
 def as_text(value: Any, *, where: str, name: str) -> str:
-    """Return the text of one value of a parameter. Raises `RedoxConfigError` for what has none, or an empty one."""
+    """Return the text of a parameter's value. Raises `RedoxConfigError` for a value without a text, or with an empty one."""
     found = _scalar(value, where, f" {name}")
     if found is None or is_empty(found):
         raise RedoxConfigError(f"{where}: {name} has an empty or unusable value; give it text or a number")
@@ -52,7 +52,7 @@ def as_text(value: Any, *, where: str, name: str) -> str:
 
 
 def parameters(params: Any, *, where: str) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of a form or a query; a list repeats its name. Raises `RedoxConfigError` for what is empty."""
+    """Yield the pairs of a form or a query; a list repeats its name. Raises `RedoxConfigError` for an empty value."""
     if not isinstance(params, Mapping):
         raise RedoxConfigError(f"{where}: must be a mapping of parameter names to values")
     for name, value in params.items():
@@ -72,12 +72,12 @@ def step(place: str, name: Any) -> str:
 
 
 def holds_half_a_character(text: str) -> bool:
-    """Return whether a text holds a lone surrogate, which no encoding knows."""
+    """Return whether a text holds a lone surrogate, which cannot be encoded as UTF-8."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _quickly(value: Any) -> Any:
-    """Return what `_as_json` does, four times as fast where a message holds nothing unusual."""
+    """Return the same as `_as_json`, four times as fast for a message without unusual values."""
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _as_json(value, "", "")
@@ -110,12 +110,15 @@ def _key(name: Any, where: str, place: str) -> str:
 
 
 def _is_list(value: Any) -> bool:
-    """Return whether a value is a list to JSON, as what a mapped task returned is. A named tuple would lose its names."""
+    """Return whether a value becomes a JSON list, as the results of a mapped task do.
+
+    A named tuple does not: it would lose its names.
+    """
     return isinstance(value, Sequence) and not (isinstance(value, (str, UserString, *_NO_TEXT)) or hasattr(value, "_fields"))
 
 
 def _scalar(value: Any, where: str, place: str) -> Any:
-    """Return a single value as JSON has it. Raises `RedoxConfigError`."""
+    """Convert a single value to a JSON type. Raises `RedoxConfigError`."""
     if value is None or isinstance(value, bool):
         return value
     plain = value.value if isinstance(value, Enum) else value
@@ -131,7 +134,7 @@ def _scalar(value: Any, where: str, place: str) -> Any:
     elif isinstance(plain, date):
         plain, fault = _instant(plain)
     elif isinstance(urn := getattr(plain, "urn", None), str) and urn.startswith("urn:uuid:"):
-        plain = urn.removeprefix("urn:uuid:")  # a UUID; its module is one of chance, which no module here imports
+        plain = urn.removeprefix("urn:uuid:")  # a UUID; the pure layer does not import `uuid`, which uses randomness
     else:
         fault = _refusal(plain)
     if fault:
@@ -140,7 +143,7 @@ def _scalar(value: Any, where: str, place: str) -> Any:
 
 
 def _instant(moment: date) -> tuple[str, str]:
-    """Return a date or an instant as text, and what is wrong with it. Pandas' NaT is a datetime too, with no zone."""
+    """Return a date or an instant as text, and what is wrong with it. Pandas' NaT is a datetime too, without a zone."""
     if not isinstance(moment, datetime):
         return moment.isoformat(), ""
     if moment.tzinfo is None or moment.utcoffset() is None:
@@ -162,12 +165,12 @@ def _kind(value: Any) -> str:
 
 
 def _check_instants(text: str, where: str, name: str) -> None:
-    """Refuse an instant with a space in it: for its T, as `{{ logical_date }}` is rendered, or for a plus that was lost.
+    """Refuse an instant with a space in place of the T, as `{{ logical_date }}` renders, or in place of a plus sign.
 
     Servers answer it with an error, with nothing, or with everything (HeliosSoftware/hfs#1296, hapifhir/hapi-fhir#6114).
     """
     if any(_SPACED.fullmatch(one.strip()) for one in text.split(",")):
         raise RedoxConfigError(
-            f"{where}: {name} holds an instant with a space in it, which FHIR does not know; write "
+            f"{where}: {name} holds an instant with a space in it, which FHIR does not allow; write "
             "2026-01-31T00:00:00+00:00, in a template {{ logical_date | ts }}"
         )

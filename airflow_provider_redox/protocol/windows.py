@@ -1,7 +1,7 @@
-"""Windows of time: from an instant on, up to another and without it, so that windows side by side leave no seam.
+"""Time windows: half-open intervals, so that adjacent windows neither overlap nor leave a gap.
 
-A window is over before it is asked for. What changes between now and an end in the future would be in no window: not in
-this one, which was asked too early, and not in the next, which begins at that end.
+A window must have ended before it is searched. A change between now and an end in the future would be in no window: not in
+this one, which was searched too early, and not in the next one, which starts at that end.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def parse_windows(given: Any, *, where: str = "window") -> list[Window]:
 
 
 def check_over(windows: Sequence[Window], now: datetime, *, where: str = "window") -> None:
-    """Raise `RedoxConfigError` for a window that has not ended; one that ends in a moment may be tried again."""
+    """Raise `RedoxConfigError` for a window that has not ended. The error is retryable if the window ends in a moment."""
     end = max(window.end for window in windows)
     if end > now:
         error = RedoxConfigError(f"{where}: its end lies in the future; {_TOO_EARLY}")
@@ -107,7 +107,7 @@ def check_bounds(params: Mapping[str, Any], now: datetime, *, where: str = "sear
 
 
 def _add_bounds(text: str, lowest: list[datetime], highest: list[datetime]) -> None:
-    """Add the ends of the time that a value of a date parameter selects; nothing for what is no such value."""
+    """Add the bounds of the time that a value of a date parameter selects; ignore any other value."""
     found = _BOUND.fullmatch(text)
     period = _period(*found.groups()[1:]) if found else None
     if found is None or period is None:
@@ -124,7 +124,7 @@ def _add_bounds(text: str, lowest: list[datetime], highest: list[datetime]) -> N
 
 
 def _period(year: str, month: str | None, day: str | None, time: str | None) -> tuple[datetime, datetime] | None:
-    """Return the first and the last instant that a date of FHIR may mean, where it begins latest on Earth."""
+    """Return the first and the last instant that a FHIR date may mean, in the time zone where that day begins last."""
     try:
         if time is not None:
             moment = datetime.fromisoformat(f"{year}-{month}-{day}{time}")

@@ -91,7 +91,7 @@ class _Told:
                 raise RedoxConfigError(f"{PREFIX}{name}: is set and empty; give it a value, or unset it")
 
     def text(self, name: str) -> str:
-        """Return a variable; an empty text where it is not set."""
+        """Return a variable; an empty text if it is not set."""
         return self._environ.get(PREFIX + name, "").strip()
 
     def read(self, name: str, how: Callable[[str], Any], default: str) -> Any:

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 class Store:
     """The inboxes of all feeds.
 
-    `healthy` tells whether something could be written the last time.
+    `healthy` is whether the last write succeeded.
     """
 
     def __init__(self, settings: ReceiverSettings) -> None:
@@ -41,7 +41,7 @@ class Store:
         return await self._do(lambda: self._inbox(feed).take(body))
 
     async def check(self) -> bool:
-        """Return whether the inbox can be written; tried each time, but not more often than every few seconds."""
+        """Return whether the inbox can be written, by writing a small file at most every few seconds."""
         now = time.monotonic()
         if not self._probed or now - self._probed >= _BETWEEN_PROBES:
             self._probed = now

@@ -34,7 +34,7 @@ class Refusal(Exception):  # noqa: N818  # an answer, not an error
 
 
 def encode(value: object) -> bytes:
-    """Compact UTF-8 JSON, numbers as they came."""
+    """Encode compact UTF-8 JSON, with numbers as they were parsed."""
     return digits.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""JSON in and out, digit for digit: 1.10 comes out as 1.10, and 1e400, which no float holds, as 1e400."""
+"""Parse and write JSON without changing digits: 1.10 stays 1.10, and 1e400, which no float holds, stays 1e400."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class NotStrictError(ValueError):
-    """The text is JSON to some readers, and to others not, or not the same."""
+    """The text is not strict JSON: readers reject it, or differ on what it means."""
 
 
 class Number(float):
-    """A number with the text that it came as. It compares as a float; 1e400 is infinity."""
+    """A number with its original text. It compares as a float; 1e400 is infinity."""
 
     __slots__ = ("text",)
     text: str
 
     def __new__(cls, text: str) -> Number:
-        """Return the number that a text writes."""
+        """Parse the text of a number."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -55,7 +55,7 @@ def dumps(value: object) -> bytes:
 
 
 def _whole(text: str) -> int | Number:
-    """Return a whole number that is written again as it came; -0 and what is longer than 18 digits keep their text."""
+    """Parse a whole number so that it is written unchanged: -0, and numbers of more than 18 digits, keep their text."""
     return int(text) if len(text) <= 18 and text != "-0" else Number(text)
 
 

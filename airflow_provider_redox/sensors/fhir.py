@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class RedoxFhirSearchSensor(RedoxSensor):
     """Wait until a search has at least `min_count` matches; the result is how many were counted.
 
-    A server that counts by itself (`_summary=count`) is asked one small request each time; of another one so many pages are
-    read as are needed. Deferred, the search lies in the trigger's row sealed with the connection's private key: no search
+    A server that supports `_summary=count` is sent one small request each time; of any other, as many pages are read as are
+    needed. Deferred, the search lies in the trigger's row sealed with the connection's private key: no search
     parameter enters the metadata database, a log or a URL in clear.
 
     :param resource_type: a FHIR R4 resource type such as `Observation`.
@@ -127,10 +127,10 @@ class RedoxFhirSearchSensor(RedoxSensor):
         return event.counts.get("matches", 0)
 
     def _record(self, search: Search, *, begins: bool = False) -> None:
-        """Put on record that this is asked for, in the triggerer too, which knows of no DAG run.
+        """Record that this search is waited for, in the triggerer too, which knows no DAG run.
 
-        In mode reschedule each look is a process of its own: that the wait has begun is on record once, by the name of
-        the file that says so.
+        In mode `reschedule` each poke is a process of its own. The record of the beginning is written once: its file name
+        is derived from the wait, and the file is created exclusively.
         """
         from airflow_provider_redox.protocol.accounted import of_search
 

@@ -1,4 +1,4 @@
-"""What must outlive a process: results, manifests and send records, on any storage that Airflow's ObjectStoragePath reaches.
+"""Store what must outlive a process: results, manifests and send records, wherever Airflow's ObjectStoragePath can write.
 
 Where state lives: results under the output root the author chose; a manifest and, until a result is complete, its
 staged parts beside them under `_redox/`. Nothing is kept on a worker's own disk.

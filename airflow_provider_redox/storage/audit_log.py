@@ -33,7 +33,7 @@ class AuditLog:
         """Write the events of one disclosure, and return the URL of their file; None where it is there already.
 
         :param recorded: when, as an instant in UTC.
-        :param name: tells the file from others of the same try; a random one by default, which is never there already.
+        :param name: identifies the file among those of the same try; random by default, so that it is always new.
         """
         encoder = msgspec.json.Encoder()
         url = f"{self.root}/date={recorded[:10]}/{_folder(requester)}.{name or uuid.uuid4().hex[:12]}.ndjson"

@@ -26,7 +26,10 @@ class AnswerFile:
         self._stem = layout.result(kind, 0).removesuffix(".ndjson")
 
     def keep(self, response: RedoxResponse) -> str | None:
-        """Write the body and give its URL, None when there is no body. It replaces that of an earlier try, half or whole."""
+        """Write the body and return its URL, None if there is no body.
+
+        It replaces that of an earlier try, even an incomplete one.
+        """
         folder, _, name = self._stem.rpartition("/")
         self._files.remove_dead(folder, f"{name}.")
         for suffix in ("json", "bin"):

@@ -1,11 +1,12 @@
-"""What a next try needs to go on where a killed or failed one stopped: the parts that stand, and where the search was.
+"""Save the state from which the next try resumes a killed or failed search: the complete parts, and the search's position.
 
-It lies beside the results, one for each try, sealed: the link of a next page can hold what was asked. The state is a
-small file, replaced after each segment. On a disk each page adds a line to a journal beside the parts, which costs a single
-write; a line that was only half written, as by a kill, does not open and is left aside.
+Each try has its own checkpoint beside the results. It is sealed, because the link of a next page can contain search
+parameters. The state is a small file, replaced after each segment. On a disk, each page also appends a line to a journal
+beside the parts, which costs a single write; a line that was only half written, as by a kill, cannot be unsealed and is
+ignored.
 
-A checkpoint is taken up only by the same search of the same task instance, while it is fresh, and a few times at most
-without a page of progress; anything else begins anew.
+A checkpoint is resumed only by the same search of the same task instance, while it is recent, and a few times at most
+without a page of progress; in any other case the search starts over.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Saved(msgspec.Struct):
     :param search: a digest of what is searched for.
     :param parts: the parts that are complete.
     :param journal: where the points after `point` are; empty when there are none.
-    :param whole: whether nothing is left but to make the result visible.
-    :param tries: tries that began at `point`.
+    :param whole: whether all pages were read, so that only the commit is left.
+    :param tries: the number of tries that resumed at `point`.
     :param attempt: the try that saved it; see `tries.py`.
     """
 
@@ -65,7 +66,7 @@ class Saved(msgspec.Struct):
 class Checkpoint:
     """The checkpoint of one search of one task instance.
 
-    :param search: a digest of what is searched for; a checkpoint of another search is left aside.
+    :param search: a digest of what is searched for; a checkpoint of another search is ignored.
     """
 
     def __init__(self, files: Files, *, seal: Seal, search: str) -> None:
@@ -74,7 +75,7 @@ class Checkpoint:
         self._journal: IO[bytes] | None = None
 
     def load(self, url: str) -> Saved | None:
-        """Give what lies there, with the last point of its journal; None when nothing can be read."""
+        """Read the saved state, with the last point of its journal; None if there is none, or it cannot be read."""
         text = self._files.read(url)
         clear = None if text is None else self._seal.open(text.decode("ascii", "replace"))
         saved = jsontext.stored(clear, Saved)
@@ -98,7 +99,7 @@ class Checkpoint:
         return None
 
     def save(self, url: str, saved: Saved) -> None:
-        """Put a state there; its journal, if it has one, begins empty."""
+        """Write a state; its journal, if it has one, begins empty."""
         self.close()
         saved.point.at = time.time()
         self._files.replace(url, self._sealed(saved))

@@ -9,10 +9,10 @@ from airflow_provider_redox.exceptions import RedoxConfigError
 
 
 def option(name: str) -> str:
-    """Return an option; an empty text where it is not set, as Airflow's own configuration file writes it.
+    """Return an option; an empty text if it is not set, as in Airflow's own generated configuration file.
 
-    Raises `RedoxConfigError` where its environment variable is set and empty, as an unset variable of a deployment leaves
-    it: results would go to the default place, and disclosures on no record.
+    Raises `RedoxConfigError` if its environment variable is set and empty, as a deployment leaves it whose own variable is
+    missing: results would go to the default place, and disclosures would not be recorded.
     """
     from airflow.providers.common.compat.sdk import conf
 

@@ -1,7 +1,7 @@
-"""Files on a disk: written beside their place and renamed or linked, so that nobody sees half of one.
+"""Write files on a disk atomically: beside their final place, then renamed or linked, so that nobody sees half of one.
 
-Whoever writes a file holds a lock on it until it is closed. So a file that was left half written by a process that was
-killed can be told from one that is being written: the kernel gives up the locks of the dead.
+A process holds a lock on a file while it writes it. So a partial file of a killed process differs from one that is still
+being written: the kernel releases the locks of a process that ended.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 PARTIAL = ".partial"
-"""How the name of a file ends that is being written."""
+"""The suffix of a file that is being written."""
 
 
 @contextlib.contextmanager
 def beside(target: str, *, lasting: bool = True) -> Iterator[tuple[BinaryIO, str]]:
-    """Open a file beside its place, and remove it at the end unless it was renamed. Yields it and its path.
+    """Open a temporary file beside a final place, and remove it at the end unless it was renamed. Yields file and path.
 
-    :param lasting: whether its content outlives a power cut when the block has ended.
+    :param lasting: whether to sync the content at the end of the block, so that it survives a power cut.
     """
     partial = partial_name(target)
     try:
@@ -38,7 +38,7 @@ def beside(target: str, *, lasting: bool = True) -> Iterator[tuple[BinaryIO, str
 
 @contextlib.contextmanager
 def replacing(target: str, *, lasting: bool = True) -> Iterator[BinaryIO]:
-    """Open a file that replaces another one, or none, when the block has ended, and not if it fails."""
+    """Open a file that takes its final name, replacing an existing file, when the block ends without an error."""
     with beside(target, lasting=lasting) as (file, partial):
         yield file
         if lasting:
@@ -49,7 +49,10 @@ def replacing(target: str, *, lasting: bool = True) -> Iterator[BinaryIO]:
 
 
 def create(target: str, content: bytes) -> bool:
-    """Write a file if there is none, and return whether it was; then it outlives a power cut. Of two at once, one does."""
+    """Create a file exclusively, synced to disk, and return whether this call created it.
+
+    Of two concurrent calls, one does.
+    """
     try:
         with beside(target) as (file, partial):
             file.write(content)
@@ -62,7 +65,7 @@ def create(target: str, content: bytes) -> bool:
 
 
 def link(source: str, target: str) -> None:
-    """Let a file have another name, over another file if there is one; copy it where a disk knows no links."""
+    """Link a file to another name, replacing an existing file; copy it if the file system has no hard links."""
     if not os.path.exists(source):  # noqa: PTH110
         raise FileNotFoundError
     partial = partial_name(target)
@@ -77,7 +80,7 @@ def link(source: str, target: str) -> None:
 
 
 def remove_dead(folder: str, begins: str) -> None:
-    """Remove what killed processes left half written in a folder, of files whose names begin so."""
+    """Remove partial files of killed processes from a folder, if their names begin with this prefix."""
     try:
         names = os.listdir(folder)  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
@@ -95,13 +98,13 @@ def _remove_unlocked(path: str) -> None:
 
 
 def settle(file: BinaryIO) -> None:
-    """Have a file's content outlive a power cut."""
+    """Sync a file's content, so that it survives a power cut."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def settle_folder(path: str) -> None:
-    """Have the name of a file outlive a power cut: its folder is a file of its own."""
+    """Sync a folder, so that the names in it survive a power cut."""
     descriptor = os.open(path.rpartition("/")[0] or "/", os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -110,18 +113,18 @@ def settle_folder(path: str) -> None:
 
 
 def partial_name(path: str) -> str:
-    """Name a file that is being written: each writer's own, beside its place, and hidden from who lists results."""
+    """Return the name of a partial file: unique for each writer, beside the final place, hidden from listings of results."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.{secrets.token_hex(4)}{PARTIAL}"
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file that its owner alone can read."""
+    """Open a file that only its owner can read."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, and those above it that are not there, for their owner only; those that are there stay as they are."""
+    """Create a folder and its missing parents for their owner only; existing folders stay as they are."""
     if folder.is_dir():
         return
     make_private(folder.parent)

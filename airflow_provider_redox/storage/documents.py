@@ -1,7 +1,7 @@
-"""Documents on storage: each a file of its own, written while it comes, beside the list that says what they are.
+"""Write documents to storage, each to a file of its own while it is received, with a list that describes them.
 
-A file's name is made of the task, a number and a suffix from a list of ours. It is visible under its name when it is whole,
-on a disk as on a store; that it is part of a result is what the list says.
+A file's name consists of the task, a number and a suffix from a fixed list. The file is visible under its name only when it
+is complete, on a disk as on a store; only the list makes it part of a result.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FILES = "DocumentFile"
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the list says of a document.
+    """A document's line in the list.
 
     :param source: the resource that it came from, by type and ID.
     :param part: where in that resource.
-    :param size: its bytes, and `sha256` of these.
-    :param mismatch: why it may not be the whole document, where the task keeps one all the same.
+    :param size: in bytes; `sha256` is of the same bytes.
+    :param mismatch: why it may not be the whole document, if the task keeps it all the same.
     """
 
     url: str
@@ -52,9 +52,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Incoming:
-    """One document on its way into its file. An `Intake`, which a client begins anew with each try.
+    """A document that is being written to its file. An `Intake`: a client restarts it for each try.
 
-    :param limit: the bytes it may have.
+    :param limit: the most bytes that it may have.
     :param attempt: the try that writes it; see `tries.py`.
     """
 

@@ -1,11 +1,13 @@
-"""Taking patients out of what was pulled: their lines out of results, the documents that were theirs, and lists of them.
+"""Erase patients from results: remove their lines, their documents, and their entries in lists.
 
-A line is a patient's when it is the Patient, refers to the Patient anywhere, or names one of its identifiers. Names lead to
-one another, across all files, until nothing new is learned (`protocol.identities`). What cannot be read line by line goes
-whole: what an unfinished or an earlier try left, an answer's body that is about one of them. Logical IDs and identifiers are
-a hospital's own, so all of it is of one destination, and what is learned in one environment counts in that one.
+A line is about a patient if it is the Patient, refers to the Patient anywhere, or has one of the patient's identifiers. IDs
+and identifiers are learned from one another, across all files, until none is new (`protocol.identities`). Files that are not
+lines of a result are destroyed as a whole: what an unfinished or an earlier try left, and the body of an answer about a
+patient. Logical IDs and identifiers belong to one hospital, so an erasure is for one destination, and what is learned in one
+environment counts only there.
 
-First everything is read and the changes are planned; what cannot be understood is refused then, and nothing is changed.
+Everything is read and all changes are planned first. If something cannot be read, the erasure fails then and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ class Book:
 
 @dataclass(slots=True)
 class Erasure:
-    """Takes patients out of the holdings of one destination and one environment.
+    """Erases patients from the holdings of one destination and one environment.
 
     :param patients: logical IDs, as `Patient/<id>`, and identifiers, as `Identities` reads them.
     """
@@ -151,11 +153,11 @@ class Erasure:
 
     @property
     def unmet(self) -> set[str]:
-        """The patients that nothing named."""
+        """Return the patients that no file names."""
         return self._who.unmet
 
     def plan(self, holdings: list[Holding]) -> list[tuple[Book, list[Change]]]:
-        """Plan what has to be changed. Documents are known by the resources that point to them, so these are read first."""
+        """Plan the changes. Documents are found by the resources that point to them, so the resources are read first."""
         books = [Book.read(self.files, holding) for holding in holdings]
         self._learn(books)
         for resource in _resources(books):
@@ -164,7 +166,7 @@ class Erasure:
         return [(book, list(self._changes(book))) for book in books]
 
     def _learn(self, books: list[Book]) -> None:
-        """Read all names that these patients have, again and again until a reading brings nothing new."""
+        """Learn all names of the patients: read all files again and again until a pass finds no new name."""
         before = -1
         while before != self._who.size:
             before = self._who.size
@@ -277,7 +279,7 @@ def _resources(books: Iterable[Book]) -> Iterator[bytes]:
 
 
 def _staged(books: Iterable[Book]) -> Iterator[bytes]:
-    """Yield what can be read of parts that are not a result yet, which go as a whole: names in them lead on all the same."""
+    """Yield the readable lines of staged parts. They are destroyed as a whole, but names may be learned from them."""
     for book in books:
         for one in book.holding.workspace:
             if _inner(one).startswith("staged/") and _NDJSON.fullmatch(one.url):

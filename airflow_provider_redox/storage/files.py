@@ -38,7 +38,7 @@ PATTERN = frozenset("*?[]")
 """What stores' drivers take for a pattern in a name."""
 
 _EXCLUSIVE: set[tuple[str, str, str]] = set()
-"""Where this process has seen that an exclusive create is one: scheme, connection and bucket."""
+"""The places where this process has checked that an exclusive create works: scheme, connection and bucket."""
 
 
 class Found(NamedTuple):
@@ -126,12 +126,12 @@ class Files:
             file.write(content)
 
     def write_new(self, url: str, content: bytes) -> bool:
-        """Write a small JSON object if there is no such file, and return whether this call did: of two at once, one does.
+        """Create a small JSON file exclusively, and return whether this call created it. Of two concurrent calls, one does.
 
-        The answer to an exclusive create can be lost. Then the driver repeats it, and is refused because of its own file
-        (https://github.com/aws/aws-sdk-java-v2/issues/6580, https://github.com/GoogleCloudPlatform/gcsfuse/issues/927). So
-        the object gets a member `nonce`, and what is there is read back. Content that is no JSON object has to be unlike
-        what anybody else would write. Raises what the store raises, where nothing is there.
+        The answer to an exclusive create can be lost. The driver then repeats the request, and is refused because of its own
+        file (https://github.com/aws/aws-sdk-java-v2/issues/6580, https://github.com/GoogleCloudPlatform/gcsfuse/issues/927).
+        So the object gets a member `nonce`, and the file is read back. Content that is not a JSON object must be unique for
+        its writer. Raises the store's error if there is no file.
         """
         content = _with_nonce(content)
         try:
@@ -146,7 +146,7 @@ class Files:
         return created or self.read(url) == content
 
     def create_new(self, url: str, content: bytes) -> bool:
-        """Write a whole small file if there is none. A False may be the answer to a repetition of one's own: `write_new`."""
+        """Create a small file exclusively. False may also mean that a repeated request met its own file: see `write_new`."""
         if self._local:
             return disk.create(self._made(url), content)
         try:
@@ -157,17 +157,17 @@ class Files:
         return True
 
     def _check_exclusive(self, url: str) -> None:
-        """Refuse a store that takes an exclusive create for a write, once for each place and process.
+        """Refuse a store that lets an exclusive create overwrite a file; tried once for each place and process.
 
-        Some that speak S3's protocol ignore If-None-Match: https://github.com/stackshy/cloudemu/pull/657. There, each of two
-        tries would be the first.
+        Some S3-compatible stores ignore If-None-Match: https://github.com/stackshy/cloudemu/pull/657. With them, each of two
+        tries would count as the first.
         """
         place = place_of(self._place)
         if self._local or (place.scheme, place.connection, place.bucket) in _EXCLUSIVE:
             return
         if self.create_new(url, _with_nonce(b"{}")):
             raise RedoxConfigError(
-                f"{self._name}: {self._place}: the store wrote a file twice that it was asked to create only once, so it "
+                f"{self._name}: {self._place}: the store overwrote a file that it was told to create only if new, so it "
                 "cannot keep two tries apart. Use one that honours If-None-Match (S3) or its like"
             )
         _EXCLUSIVE.add((place.scheme, place.connection, place.bucket))
@@ -218,7 +218,7 @@ class Files:
         return ""
 
     def keeps_versions(self, bucket: str) -> str:
-        """Ask an S3 whether a bucket keeps what is removed from it: `yes`, `no`, or the store's word for not saying."""
+        """Return whether an S3 bucket keeps earlier versions of removed objects: `yes`, `no`, or the store's error code."""
         try:
             told = self._fs.call_s3("get_bucket_versioning", Bucket=bucket)
         except Exception as error:  # noqa: BLE001  (the driver raises whatever the store says)
@@ -240,7 +240,7 @@ class Files:
         ]
 
     def names(self, url: str) -> list[str]:
-        """Give the sorted names in a folder; none when it is not there."""
+        """Return the sorted names in a folder; none if the folder does not exist."""
         path = self._path(url)
         try:
             if self._local:
@@ -273,7 +273,7 @@ class Files:
             fs.rm_file(self._path(source))
 
     def copy(self, source: str, target: str) -> None:
-        """Copy a file that nobody changes any more, over another one if there is one: on a store, by the store."""
+        """Copy a file that is no longer changed, replacing an existing one; an object store copies on the server."""
         if self._local:
             disk.link(self._path(source), self._made(target))
         elif self._copies_late:
@@ -388,7 +388,7 @@ def _lead(root: str) -> str:
 
 
 def _with_nonce(content: bytes) -> bytes:
-    """Make a JSON object unlike that of anybody else; what is none is left as it is."""
+    """Add a nonce to a JSON object, so that it is unique; return any other content as it is."""
     if not content.startswith(b"{"):
         return content
     rest = content[1:].lstrip()

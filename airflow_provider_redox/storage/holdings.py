@@ -1,7 +1,7 @@
-"""What lies below an output root, and whose it is: each task instance's result, workspace and leftovers, by their paths.
+"""List the files below an output root, and the task instance that each belongs to: results, workspaces and leftovers.
 
-Nothing is opened for it: the store's own listing tells names, sizes and times. Results may lie in folders below the root, as
-under an `output_path` with a template (`.../night={{ ds }}`): each of these is a root of its own.
+No file is opened: the store's listing has names, sizes and times. Results may be in folders below the root, as an
+`output_path` with a template (`.../night={{ ds }}`) puts them: each of these folders is a root of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _RESULT = re.compile(r"(.+)\.([A-Za-z0-9_-]+)\.\d{5,}\.[a-z]{1,6}")
 """A file of a result, without `.gz`: the task instance, the kind, a number, an ending."""
 
 _LAYOUT = re.compile(r"(?:.*?/)??(?=destination=[^/]+/environment=[^/]+/(?:_redox|type=[^/]+)/dag_id=)")
-"""What stands before the part of a path that the layout made."""
+"""The part of a path before the part that the layout creates."""
 
 _SENT = re.compile(r"sent-\d{5}\.json|batch/\d{4}/\d{6}\.\d{2}\.results\.ndjson")
 _PLANNED = re.compile(r"batch/\d{4}/(?:plan\.json|\d{6}\.\d{2}\.intents\.json)")
@@ -47,7 +47,7 @@ class Selection:
         return {name: value for name, value in named.items() if value is not None}
 
     def takes(self, holding: Holding) -> bool:
-        """Return whether a task instance's holding is meant."""
+        """Return whether a task instance's holding is selected."""
         fits = all(safe_name(name) == holding.named[of] for of, name in self.told.items())
         return fits and (self.before is None or holding.newest < self.before)
 
@@ -56,12 +56,12 @@ class Selection:
 class Holding:
     """What one task instance has left below one destination and environment.
 
-    :param root: the root that it lies below, which may be a folder of the one that is looked through.
-    :param task: the task instance, as its files name it: the task ID, and `~` and the index of a mapped one.
+    :param root: the root that it is below, which may be a folder below the searched root.
+    :param task: the task instance, as its file names have it: the task ID, for a mapped task with `~` and its index.
     :param results: files of its result, whether or not a manifest names them.
     :param workspace: its manifest, checkpoint, staged parts and lists.
-    :param sends: lines of what it sent, which hold codes, IDs and keyed hashes.
-    :param plans: what a batch was going to send: numbers and keyed hashes.
+    :param sends: lines about its sends, which hold codes, IDs and keyed hashes.
+    :param plans: plans and intents of batches, which hold numbers and keyed hashes.
     """
 
     root: str
@@ -77,7 +77,7 @@ class Holding:
 
     @property
     def named(self) -> dict[str, str]:
-        """What a selection compares, by its names."""
+        """Return the fields that a selection compares, by name."""
         task = self.task.partition("~")[0]
         whose = {"dag_id": self.dag, "run_id": self.run, "task_id": task}
         return {"destination": self.destination, "environment": self.environment, **whose}
@@ -89,7 +89,7 @@ class Holding:
 
     @property
     def place(self) -> str:
-        """The URL of its workspace, in which each try writes first and last."""
+        """Return the URL of its workspace, which each try writes to first and last."""
         place = f"{self.root}/destination={self.destination}/environment={self.environment}"
         return f"{place}/_redox/dag_id={self.dag}/run_id={self.run}/{self.task}"
 
@@ -100,7 +100,7 @@ class Holding:
 
 
 def holdings(files: Files, root: str) -> Iterator[Holding]:
-    """Yield what each task instance has below a root. Watermarks, ledgers, inboxes and certificates are none of it."""
+    """Yield the holding of each task instance below a root, without watermarks, ledgers, inboxes and certificates."""
     found: dict[tuple[str, ...], Holding] = {}
     base = root.rstrip("/")
     for one in files.find(root):
@@ -115,7 +115,7 @@ def holdings(files: Files, root: str) -> Iterator[Holding]:
 
 
 def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
-    """Return whose a file is, by its path below the root, and which list it belongs into; None for what is nobody's."""
+    """Return the owner of a file, by its path below the root, and the list that it belongs to; None if it has no owner."""
     destination, _, rest = path.partition("/")
     environment, _, rest = rest.partition("/")
     place, _, rest = rest.partition("/")
@@ -132,7 +132,7 @@ def _owner_of(path: str) -> tuple[tuple[str, str, str, str, str], str] | None:
     named = _RESULT.fullmatch(_unhidden(rest).removesuffix(".gz"))
     if named is None or not place.startswith("type="):
         return None
-    is_send = named[2] == _SENDS and not rest.endswith(PARTIAL)  # half a line keeps nothing from being sent
+    is_send = named[2] == _SENDS and not rest.endswith(PARTIAL)  # a partial line does not prevent a second send
     return (*names, named[1]), "sends" if is_send else "results"
 
 
@@ -147,9 +147,9 @@ def _values(**parts: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What lies below a root, parted by a selection.
+    """The holdings below a root, divided by a selection.
 
-    :param meant: what fits it; `younger`: what would if it were older; `others`: what is somebody else's.
+    :param meant: selected and old enough; `younger`: selected, but not old enough; `others`: not selected.
     """
 
     meant: list[Holding]
@@ -158,7 +158,7 @@ class Selected:
 
 
 def selected(files: Files, root: str, selection: Selection) -> Selected:
-    """Look through a root."""
+    """List a root, and divide its holdings by a selection."""
     whenever = dataclasses.replace(selection, before=None)
     parted = Selected([], [], [])
     for one in holdings(files, root):

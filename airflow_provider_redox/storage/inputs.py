@@ -21,7 +21,7 @@ from airflow_provider_redox.storage.files import Files
 T = TypeVar("T")
 
 _LONGEST_KEY = 64 * 1024
-"""Bytes of a file that may be a key."""
+"""The most bytes of a file that may be a private key."""
 _PRIVATE_KEY = re.compile(
     rb"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY"  # PEM
     rb"|LS0tLS1CRUdJTi[A-Za-z0-9+/=\s]{0,60}UFJJVkFURSBLRV|LS0tLS1CRUdJTiBQUklWQVRFIEtFWS"  # PEM in base64
@@ -72,13 +72,13 @@ def digest_of_file(file: File) -> bytes:
 
 
 def _check_no_key(content: bytes, where: str) -> None:
-    """Refuse a private key, a connection's own key file foremost: no message is about one, whoever named it."""
+    """Refuse a private key, such as the connection's own key file: there is no reason to upload one."""
     if len(content) <= _LONGEST_KEY and _PRIVATE_KEY.search(content):
         raise RedoxConfigError(f"{where}: the file is a private key, which is never uploaded; correct the path")
 
 
 def read_json(place: Any, *, where: str, limit: int) -> Source:
-    """Read a file with a JSON object. Raises `RedoxConfigError` when it is gone, too large in bytes, or holds none."""
+    """Read a file with a JSON object. Raises `RedoxConfigError` if it is missing, too large, or not a JSON object."""
     found = found_file(place, where)
     if found.size > limit:
         raise RedoxConfigError(f"{where}: the file has {found.size} bytes, and Redox takes {limit}")

@@ -64,19 +64,19 @@ class Layout:
 
     @property
     def tries(self) -> str:
-        """The folder of the numbers that tries of this result took."""
+        """Return the folder of the numbered tries of this result."""
         return f"{self.workspace}/tries"
 
     def attempted(self, attempt: int) -> str:
-        """The file that says that a try has begun, by number; see `tries.py`."""
+        """Return the file that marks the start of a try, by number; see `tries.py`."""
         return f"{self.tries}/{attempt:04d}.json"
 
     def staged_by(self, attempt: int) -> str:
-        """The folder of what a try has written of a result that is not complete."""
+        """Return the folder of the parts that a try has staged."""
         return f"{self.staging}/{attempt:04d}"
 
     def checkpoint(self, attempt: int) -> str:
-        """What a next try needs to go on where this one stopped."""
+        """Return the file of a try's checkpoint."""
         return f"{self.staged_by(attempt)}/checkpoint"
 
     def sent(self, number: int) -> str:
@@ -84,13 +84,13 @@ class Layout:
         return f"{self.workspace}/sent-{number:05d}.json"
 
     def attempt(self, number: int, attempt: int) -> str:
-        """The file of an attempt to send something, by number; see `send_attempts.py`."""
+        """Return the file of an attempt to send, by number; see `send_attempts.py`."""
         name = f"{self.owner.name}.{number:05d}.{attempt:04d}.json"
         return f"{self.root.rstrip('/')}/_redox/sends/{self.owner.partition}/{name}"
 
     @property
     def outlives_workers(self) -> bool:
-        """Whether what lies here is there when the worker is gone: a store is, and a disk that every worker mounts."""
+        """Return whether files here outlive the worker: on an object store, or on a disk that every worker mounts."""
         from airflow.providers.common.compat.sdk import conf
 
         on_disk = self.root.startswith(("file://", "local://"))
@@ -125,7 +125,7 @@ class Layout:
 
     @property
     def own_result(self) -> re.Pattern[str]:
-        """What the URLs of this task's own files of results look like, of whatever kind: files of lines, and documents."""
+        """Return a pattern for the URLs of all result files of this task: files of lines, and documents."""
         folder = f"{re.escape(self.base)}/type=[A-Za-z0-9._-]+/{re.escape(self.owner.partition)}"
         lines, document = r"[A-Za-z0-9_-]+\.\d{5,}\.ndjson(?:\.gz)?", r"DocumentFile\.\d{5,}\.[a-z]{1,6}"
         name = rf"{re.escape(self.owner.name)}\.(?:{lines}|{document})"
@@ -136,7 +136,7 @@ class Layout:
 
 
 def attempt_of(url: str) -> int:
-    """Return which try of a task wrote a file of results: a later one than the first writes its number before the file's."""
+    """Return the number of the try that wrote a result file: every try but the first puts it before the file's number."""
     found = re.search(r"\.(\d{5,})\.[a-z]{1,6}(?:\.gz)?$", url)
     return int(found[1][:-6]) if found and len(found[1]) >= 10 else 1
 

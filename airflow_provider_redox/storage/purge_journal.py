@@ -1,8 +1,8 @@
-"""Certificates of purges, and the plans that stand for those that are under way or were killed.
+"""Write the certificates of purges, and plans for purges that are under way or were killed.
 
-A plan is written before the first file goes, and a certificate when all have gone, below the root in `_redox/certificates`.
-A plan that no certificate followed is what a killed purge left: the next try of the same task takes it up, and its
-certificate says what is gone of it. The plan of another task is left, and named.
+A plan is written before the first file is removed, and a certificate when all are removed, below the root in
+`_redox/certificates`. A plan without a certificate was left by a killed purge: the next try of the same task resumes it, and
+its certificate includes what the killed try removed. The plan of another task stays, and the certificate names it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _PLAN = ".planned.json"
 
 @dataclass(slots=True)
 class Deed:
-    """What is, or was, done to one file.
+    """What a purge does to one file.
 
-    :param lines: of a file that was rewritten, the lines that are gone.
+    :param lines: for a file that is rewritten, the number of removed lines.
     :param modified: when it was written, in seconds since the epoch.
     """
 
@@ -41,12 +41,15 @@ class Deed:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether what is left of the file stands in another one, so that this one goes. A list is written in its place."""
+        """Return whether the remaining lines move to another file, so that this one is removed.
+
+        A list is rewritten in its place.
+        """
         return self.what == REWRITTEN and not self.url.endswith("/searches.ndjson")
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a certificate says of it."""
+        """Return its entry in a certificate."""
         facts = {"what": self.what, "url": self.url, "size": self.size}
         return {**facts, "lines": self.lines} if self.what == REWRITTEN else facts
 
@@ -55,8 +58,8 @@ class Deed:
 class Earlier:
     """What killed purges left.
 
-    :param deeds: what an earlier try of this task had done, as far as it is not to be done again.
-    :param plans: the plans that told so, which the certificate takes the place of; `others` are those of other tasks.
+    :param deeds: what an earlier try of this task did, without what has to be done again.
+    :param plans: the plans of those tries, which the certificate replaces; `others` are the plans of other tasks.
     """
 
     deeds: list[Deed] = field(default_factory=list)
@@ -65,7 +68,7 @@ class Earlier:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a certificate says of them."""
+        """Return their entries in a certificate."""
         facts = {"plans_taken_up": self.plans, "plans_of_others": self.others}
         return {name: urls for name, urls in facts.items() if urls}
 
@@ -74,7 +77,7 @@ class Earlier:
 class Journal:
     """The plans and certificates below one root.
 
-    :param id: that of this purge.
+    :param id: the ID of this purge.
     """
 
     files: Files
@@ -86,24 +89,24 @@ class Journal:
         return f"{self.root.rstrip('/')}/_redox/certificates"
 
     def plan(self, certificate: Mapping[str, Any]) -> None:
-        """Write what is going to be done."""
+        """Write the plan."""
         self._write(f"{self._place}/{self.id}{_PLAN}", certificate)
 
     def certify(self, certificate: Mapping[str, Any]) -> str:
-        """Write what was done, and return the URL."""
+        """Write the certificate, and return its URL."""
         url = f"{self._place}/{self.id}.json"
         self._write(url, certificate)
         return url
 
     def close(self, earlier: Earlier) -> None:
-        """Remove the plans that a certificate has taken the place of."""
+        """Remove the plans that a certificate has replaced."""
         for url in (f"{self._place}/{self.id}{_PLAN}", *earlier.plans):
             self.files.remove_file(url)
 
     def has_done(self, asked: Mapping[str, Any], *, by: Mapping[str, str] | None = None) -> bool:
-        """Return whether something was destroyed before of what is selected, whatever its age was to be.
+        """Return whether an earlier purge destroyed something of the same selection, whatever its `older_than` was.
 
-        :param by: on whose behalf: where patients are meant, whom a certificate does not name, only the same task counts.
+        :param by: on whose behalf. Certificates do not name patients, so for a purge of patients only the same task counts.
         """
         return any(
             _includes(asked, told)
@@ -113,7 +116,7 @@ class Journal:
         )
 
     def taken_up(self, plan: Mapping[str, Any]) -> Earlier:
-        """Read what killed purges left: of this task what they had done, of others that there is something."""
+        """Read the plans of killed purges: for this task what was done, for other tasks only that there is a plan."""
         earlier = Earlier()
         plans = list(self._told(_PLAN))
         there = {one.url: one.modified for one in self.files.find(self.root)} if plans else {}
@@ -129,7 +132,7 @@ class Journal:
         return earlier
 
     def _told(self, ending: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each plan, or each plan and certificate, that can be read."""
+        """Yield each readable plan, or each readable plan and certificate."""
         for one in self.files.find(self._place):
             told = jsontext.stored(self.files.read(one.url) if one.url.endswith(ending) else None, dict)
             if isinstance(told, dict):
@@ -140,12 +143,12 @@ class Journal:
 
 
 def _same(plan: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    """Return whether two purges select the same, but for the age, which is another one with each run."""
+    """Return whether two purges have the same selection, ignoring the age, which differs with each run."""
     return _whatever_age(plan.get("selection")) == _whatever_age(told.get("selection"))
 
 
 def _includes(plan: Mapping[str, Any], told: Mapping[str, Any]) -> bool:
-    """Return whether what a purge did is of what another one selects: the same, or anything where that selects all."""
+    """Return whether one selection includes another: it is the same, or it selects everything."""
     return not _whatever_age(plan.get("selection")) or _same(plan, told)
 
 
@@ -162,14 +165,14 @@ def _deeds(told: Mapping[str, Any]) -> Iterator[Deed]:
 
 
 def _is_done(deed: Deed, there: Mapping[str, float], begun: float) -> bool:
-    """Return whether a file of a plan is gone or, where it was to be written anew in its place, was since the plan."""
+    """Return whether a planned change was made: the file is gone, or newer than the plan if it is rewritten in place."""
     if deed.url not in there:
         return True
     return deed.what != DESTROYED and there[deed.url] >= begun
 
 
 def _instant(text: Any) -> float:
-    """Return when a plan was written, in whole seconds; never, where it does not say so."""
+    """Return when a plan was written, in whole seconds; infinity if the plan does not state it."""
     with contextlib.suppress(TypeError, ValueError):
         return datetime.fromisoformat(text).timestamp()
     return float("inf")

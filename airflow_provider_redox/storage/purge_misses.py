@@ -1,4 +1,4 @@
-"""Why a purge found nothing: what was looked for, where, and what is there instead."""
+"""Explain why a purge found nothing: what it looked for, where, and what is there instead."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_MOST = 10
 
 
 def refuse_root(files: Files, root: str, *, where: str, cure: str) -> NoReturn:
-    """Raise for a root without anything of this package's."""
+    """Raise for a root that holds no files of this package."""
     base = root.rstrip("/")
     outer, _, inner = base.partition("/destination=")
     if inner:
@@ -30,7 +30,7 @@ def refuse_root(files: Files, root: str, *, where: str, cure: str) -> NoReturn:
 
 
 def refuse_selection(others: list[Holding], selection: Selection, *, spelled: Callable[[str], str], cure: str) -> NoReturn:
-    """Raise for a selection that nothing fits: name the first of its fields that no result has."""
+    """Raise for a selection that no result fits: name the first field of it that no result has."""
     left = others
     for name, value in selection.told.items():
         fitting = [one for one in left if one.named[name] == safe_name(value)]
@@ -42,7 +42,7 @@ def refuse_selection(others: list[Holding], selection: Selection, *, spelled: Ca
 
 
 def _meant(name: str, known: Iterable[str], words: str) -> str:
-    """Return what follows a name that is not there: the likeliest of those there, and the first of all."""
+    """Return the end of an error message about a missing name: the most similar existing one, and the first of all names."""
     listed = sorted(known)
     close = difflib.get_close_matches(name, listed, 1)
     hint = f"; did you mean {close[0]}?" if close else ""

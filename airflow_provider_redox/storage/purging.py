@@ -1,11 +1,11 @@
-"""Destroying what was pulled: whole results by whose they are and how old, and a patient's lines out of all of them.
+"""Destroy results: whole results by owner and age, or the lines of certain patients in all results.
 
-What says which messages were sent stays, reduced to hashes and outcomes, so that a task that is cleared later still sends
-nothing twice. A manifest goes before the files that it names, and a file that loses lines is written anew under another name
-before the manifest names it, so that a purge that is killed leaves nothing half and is taken up by the next.
+The lines about sent messages stay, reduced to hashes and outcomes, so that a task that is cleared later still sends nothing
+twice. A manifest is removed before the files that it names, and a file that loses lines is written under another name before
+the manifest names it. So a killed purge leaves no half result, and the next purge resumes it.
 
-A certificate says what was found and destroyed. Where nothing of what is asked for is there, a mistyped root or name is more
-likely than an ordinary day, so that is an error, and nothing is written; results that are not old enough are ordinary.
+A certificate states what was found and destroyed. If nothing fits the selection, a mistyped root or name is the likely
+cause: that is an error, and nothing is written. Results that are only not old enough are no error.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Work(NamedTuple):
 class Purge:
     """A purge below one root.
 
-    :param patients: logical IDs or identifiers, with their rows in the author's file; only what is about these goes.
+    :param patients: logical IDs or identifiers, with their rows in the author's file; only their data is removed.
     :param by: on whose behalf, for the certificate.
-    :param on_empty: `fail` or `succeed` where nothing of what is asked for is there.
-    :param spelled: how errors call the root and the fields of the selection, where they have other names.
+    :param on_empty: `fail` or `succeed` if nothing fits the selection.
+    :param spelled: the names of the root and of the selection's fields in error messages, if they differ.
     """
 
     root: str
@@ -90,17 +90,17 @@ class Purge:
         self._journal = Journal(self._files, self.root)
 
     def planned(self) -> dict[str, Any]:
-        """Return what would be done. Nothing is changed or written; the certificate's `url` is None.
+        """Return the certificate of what would be done. Nothing is changed or written; its `url` is None.
 
-        Raises `RedoxConfigError` where nothing of what is asked for is there.
+        Raises `RedoxConfigError` if nothing fits the selection.
         """
         deeds = [deed for work in self._works() for deed in work.deeds]
         return {**self._certificate(PLANNED if deeds else NOTHING, deeds), "url": None}
 
     def run(self) -> dict[str, Any]:
-        """Do it, and return the certificate, with the URL under which it lies; None where nothing was there to be done.
+        """Destroy, and return the certificate; its `url` is None if there was nothing to destroy.
 
-        Raises `RedoxConfigError` where nothing of what is asked for is there, or where a store keeps what it should remove.
+        Raises `RedoxConfigError` if nothing fits the selection, or if a store keeps files that it was told to remove.
         """
         works = self._works()
         deeds = [deed for work in works for deed in work.deeds]
@@ -136,7 +136,7 @@ class Purge:
         return works
 
     def _erased(self, meant: list[Holding]) -> list[Work]:
-        """Plan what is taken out. What is learned of patients in one environment counts in that one."""
+        """Plan the erasure of patients. Names that are learned in one environment count only there."""
         works: list[Work] = []
         self._unmet = set(self.patients or ())
         for environment in dict.fromkeys(holding.environment for holding in meant):
@@ -149,7 +149,7 @@ class Purge:
         return works
 
     def _refuse_nothing(self, found: Selected) -> None:
-        """Raise where nothing of what is asked for is there, and no purge is known that destroyed the like."""
+        """Raise if nothing fits the selection, unless an earlier certificate or plan has the same selection."""
         if self.on_empty == "succeed" or self._journal.has_done(self._certificate(PLANNED, [])):
             return
         if not found.others:
@@ -157,7 +157,7 @@ class Purge:
         refuse_selection(found.others, self.selection, spelled=self._spelled, cure=self._cure)
 
     def _refuse_nobody(self) -> None:
-        """Raise where none of the patients is named in anything, and this task has not taken them out before."""
+        """Raise if no file names any of the patients, unless this task has erased them before."""
         if self.on_empty == "succeed" or self._journal.has_done(self._certificate(PLANNED, []), by=self.by):
             return
         young = f"what {self.younger} tasks wrote is younger and was not read; " if self.younger else ""
@@ -175,26 +175,26 @@ class Purge:
         return self.spelled.get(name, name)
 
     def _has_changed(self, holding: Holding) -> bool:
-        """Return whether somebody has written there since it was listed: a task that was cleared, and is at work again."""
+        """Return whether something was written there since it was listed: a cleared task may be running again."""
         return any(one.modified > holding.newest for one in self._files.find(holding.place))
 
     def _versions(self) -> dict[str, str]:
-        """Return what the certificate says of earlier versions, which a bucket may keep of all that was removed.
+        """Return the certificate's statement on earlier versions of the removed files, which a bucket may keep.
 
-        One whose answer is not known is not said to keep none: https://docs.aws.amazon.com/AmazonS3/latest/userguide/Versioning.html
+        It is never `no` unless the bucket answered so: https://docs.aws.amazon.com/AmazonS3/latest/userguide/Versioning.html
         """
         place = place_of(self.root)
         return {"bucket_keeps_versions": self._files.keeps_versions(place.bucket)} if place.kind == "s3" else {}
 
     def _refuse_kept(self, done: list[Deed]) -> None:
-        """Raise where a store keeps what it was told to remove: nobody is to certify that it is gone."""
+        """Raise if a store keeps files that it was told to remove, so that no certificate is written."""
         there = {one.url: one.modified for one in self._files.find(self.root)}
         removed = (deed for deed in done if deed.what == DESTROYED or deed.is_replaced)
         kept = [deed for deed in removed if there.get(deed.url, deed.modified + 1) <= deed.modified]
         if kept:
             raise RedoxConfigError(
-                f"{self._spelled('output_path')}: {len(kept)} files are there still, after the store was told to remove "
-                "them; no certificate was written. May the worker remove files there?"
+                f"{self._spelled('output_path')}: {len(kept)} files still exist after the store was told to remove "
+                "them; no certificate was written. Check that the worker may remove files there, and retention rules"
             )
 
     def _whole(self, holding: Holding) -> Work:
@@ -221,7 +221,7 @@ class Purge:
         return less if less != text else None
 
     def _certificate(self, status: str, deeds: Iterable[Deed]) -> dict[str, Any]:
-        """Build what says what is going to be done, or was."""
+        """Build the plan, or the certificate."""
         listed = [deed.told for deed in deeds]
         unmet = sorted(row for name, row in (self.patients or {}).items() if name in self._unmet)
         return {
@@ -266,7 +266,7 @@ def patients_in(place: Any, *, where: str) -> dict[str, int]:
 
 
 def summary(certificate: Mapping[str, Any]) -> str:
-    """Return in a few sentences what a certificate says."""
+    """Summarize a certificate in a few sentences."""
     counts, status = certificate["counts"], certificate["status"]
     words = ("Destroyed", "reduced", "took") if status == DESTROYED else ("Would destroy", "reduce", "take")
     where = f" The certificate is {certificate['url']}." if certificate.get("url") else ""

@@ -1,13 +1,12 @@
-"""The result of a search: NDJSON by resource type, visible only when it is whole.
+"""Write the result of a search: NDJSON by resource type, visible only when it is complete.
 
-Lines are written to staged parts in the task's workspace. After so many pages or bytes the parts under way are ended
-and new ones begun, so that the boundaries depend on the pages alone. `commit` copies the parts to their places and
-writes the manifest last: the manifest is what says that a result is there. Each try writes under names of its own, and one
-that was overtaken stops: see `tries.py`.
+Lines are written to staged parts in the task's workspace. After a number of pages or bytes the open parts are closed and new
+ones are started, so that the boundaries depend on the pages alone. `commit` copies the parts to their final places and
+writes the manifest last: a result exists if its manifest does. Each try writes under its own file names, and a try that was
+overtaken stops: see `tries.py`.
 
-With a checkpoint, a try that is killed or fails can be taken up by the next: on a disk after every page, on an object
-store after every segment, as a store shows a file only when it is complete. Without one, nothing of a failed try is
-left.
+With a checkpoint, the next try can resume a killed or failed one: on a disk after every page, on an object store after
+every segment, because a store shows a file only when it is complete. Without a checkpoint, nothing of a failed try is left.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Results:
     """A result being written. A context manager: leave it with an error, and nothing is visible.
 
     :param compression: `gzip`, or None.
-    :param checkpoint: keeps the state for a next try; None when a next try begins anew.
+    :param checkpoint: keeps the state for the next try; None if the next try starts over.
     :param tries: the tries of this result, where this one has begun before.
     """
 
@@ -99,14 +98,14 @@ class Results:
             self._remove_traces()
 
     def _remove_traces(self) -> None:
-        """Leave nothing that no next try goes on with: of this one, and of earlier ones where none can heal it."""
+        """Remove what this try staged, if no next try can resume it, and what earlier tries staged, if no retry can help."""
         number = self._tries.number
         for old in staged(self._files, self._layout, number) if self._hopeless else [number]:
             remove_staged(self._files, self._layout, old)
         self._tries.forget(number)
 
     def _sweep_for_later(self) -> None:
-        """Remove what this try wrote, if the one that took over needs none of it any more, or a purge was to remove it."""
+        """Remove what this try wrote, if the try that took over no longer needs it, or a purge was to remove it."""
         later = self._tries.committed()
         if later is not None and later.number > self._tries.number:
             self._sweep(later.number, later.manifest)
@@ -114,10 +113,10 @@ class Results:
             self._remove_traces()
 
     def restore(self, note: Callable[[str, bytes], None], left: Callable[[bytes], None] = lambda _: None) -> bytes | None:
-        """Take up what an earlier try left. Gives the progress that it saved last, or None to begin anew.
+        """Resume what an earlier try left. Returns the progress that it saved last, or None to start over.
 
-        :param note: is told each line that stands already, with its kind.
-        :param left: is told each line that an earlier try had received and this one does not take up.
+        :param note: is called with each line that was already written, and its kind.
+        :param left: is called with each line that an earlier try received and this one does not resume.
         """
         saved = self._latest_saved()
         usable = saved is not None and self._checkpoint is not None and self._checkpoint.is_usable(saved)
@@ -135,7 +134,7 @@ class Results:
         return bytes(saved.point.progress)
 
     def _latest_saved(self) -> Saved | None:
-        """Return what the latest try of those before this one has saved."""
+        """Return the state that the latest earlier try saved."""
         if self._checkpoint is None:
             return None
         for number in staged(self._files, self._layout, self._tries.number - 1):
@@ -145,7 +144,7 @@ class Results:
         return None
 
     def _tell_left(self, saved: Saved | None, left: Callable[[bytes], None]) -> None:
-        """Tell what earlier tries had received, each line of their parts, but for those that are taken up."""
+        """Report the complete lines that earlier tries had received, except those in parts that are resumed."""
         taken = {part.url: part.size for part in saved.parts} if saved else {}
         for number in staged(self._files, self._layout, self._tries.number - 1):
             folder = self._layout.staged_by(number)
@@ -174,7 +173,7 @@ class Results:
         self._whole = saved.whole
 
     def _place(self, part: Written, saved: Saved) -> str:
-        """Say where a part lies: a try that was killed when its result was visible has removed some that it had staged."""
+        """Return the place of a part: a try that was killed after its commit may already have removed the staged one."""
         return part.url if not saved.whole or self._files.exists(part.url) else self._final(part, saved.attempt)
 
     def _tell_lines(self, part: Written, url: str, note: Callable[[str, bytes], None]) -> None:
@@ -182,7 +181,7 @@ class Results:
             note(part.kind, line)
 
     def begin_anew(self) -> None:
-        """Begin as a try of its own: what was written so far stays until there is a result, or none will be."""
+        """Start over as a new try: what earlier tries wrote stays until there is a result, or until there can be none."""
         for part in self._open.values():
             part.abandon()
         self._clear()
@@ -192,7 +191,7 @@ class Results:
         self._save()
 
     def discard(self) -> None:
-        """Have nothing of this result left when it is left with an error: no next try can heal it."""
+        """Mark the result so that nothing of it is kept after an error, because no retry can help."""
         self._hopeless = True
 
     def write(self, kind: str, lines: list[bytes]) -> None:
@@ -241,7 +240,7 @@ class Results:
         return Point(self._progress, [part.written for part in self._open.values()], self._pages)
 
     def _save(self, *, tries: int = 0) -> None:
-        """Put down the state; what follows on a disk goes to a journal of this try, one for each segment.
+        """Save the state; on a disk, the pages that follow go to a journal of this try, one for each segment.
 
         Raises `RedoxSupersededError` when a later try has begun.
         """
@@ -256,7 +255,7 @@ class Results:
         self._checkpoint.save(self._layout.checkpoint(number), saved)
 
     def commit(self, *, transaction_time: str, request: str, extension: dict[str, Any]) -> dict[str, Any]:
-        """Make the result visible and give its manifest, in the shape of a FHIR Bulk Data manifest.
+        """Make the result visible, and return its manifest in the shape of a FHIR Bulk Data manifest.
 
         Raises `RedoxSupersededError` when a later try has begun.
         """
@@ -289,7 +288,7 @@ class Results:
         return manifest
 
     def _sweep(self, number: int, manifest: Mapping[str, Any]) -> None:
-        """Remove what the tries up to this one left and the manifest does not name."""
+        """Remove files of the tries up to this one that the manifest does not name."""
         entries = [*manifest["output"], *manifest["error"]]
         kept = {entry["url"] for entry in entries} | {manifest["extension"].get("searches", "")}
         if number == 1:

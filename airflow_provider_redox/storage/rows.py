@@ -1,7 +1,7 @@
-"""The rows of a file that an author names: lines of NDJSON, or of text, numbered from 1, in flat memory, from any store.
+"""Read the rows of a file that an author names: lines of NDJSON or text, numbered from 1, in constant memory.
 
-UTF-8, with or without a byte order mark, or UTF-16 with one, as Excel and PowerShell write it; gzipped or not. A complaint
-names the argument and the row's number, never the path or what the row holds: both may be a patient's.
+UTF-8, with or without a byte order mark, or UTF-16 with one, as Excel and PowerShell write it; gzipped or not. An error
+names the argument and the row's number, never the path or the row's content: both may identify a patient.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def json_rows(place: Any, *, where: str, limit: int) -> Iterator[tuple[int, dict
 
 
 def first_bytes(place: Any, *, where: str, size: int) -> bytes:
-    """Read so many bytes of a file at most, as UTF-8. Raises `RedoxConfigError` as `numbered_lines` does."""
+    """Read at most this many bytes of a file, as UTF-8. Raises `RedoxConfigError` as `numbered_lines` does."""
     found = bytearray()
     for block in _blocks(place, where):
         found += block
@@ -55,7 +55,7 @@ def first_bytes(place: Any, *, where: str, size: int) -> bytes:
 
 
 def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
-    """Parse one row; a number keeps its digits. Raises `RedoxConfigError` for what is not a JSON object."""
+    """Parse one row; numbers keep their digits. Raises `RedoxConfigError` if it is not a JSON object."""
     try:
         return parse_object(line).value
     except ValueError as error:
@@ -65,7 +65,7 @@ def parse_row(line: bytes, number: int, *, where: str) -> dict[str, Any]:
 def raw_lines(place: Any, where: str, limit: int, *, as_text: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a file with their numbers, blank ones too, each without its line feed.
 
-    :param as_text: keep the ends of lines, and take a carriage return alone for one where the first line ends in such.
+    :param as_text: keep line ends, and accept a carriage return alone as one if the first line ends in one.
     """
     number, rest, end = 1, bytearray(), b"\n"
     for place_of_block, block in enumerate(_blocks(place, where)):
@@ -88,7 +88,7 @@ def _check_length(number: int, line: bytearray, where: str, limit: int) -> None:
 
 
 def _blocks(place: Any, where: str) -> Iterator[bytes]:
-    """Read a file in blocks of UTF-8, opened where it is gzipped, without a byte order mark."""
+    """Read a file in blocks of UTF-8, decompressed if it is gzipped, without a byte order mark."""
     with found_file(place, where).open() as file:
         raw = iter(lambda: file.read(_BLOCK), b"")
         first = next(raw, b"")

@@ -120,7 +120,7 @@ class BatchState:
         return self._files.write_new(place, msgspec.json.encode(intents))
 
     def intended(self, plan: Plan, number: int, attempt: int) -> bool:
-        """Return whether anybody has written down this attempt, or begun a later batch."""
+        """Return whether any try has stored its intent for this attempt, or begun a later batch."""
         attempted = self._place(plan.generation, f"{number:06d}.{attempt:02d}.intents.json")
         return self._files.exists(attempted) or self._files.exists(self._place(plan.generation + 1, "plan.json"))
 
@@ -219,13 +219,13 @@ class MessageRecord:
         self.trace, self.begun = trace, True
 
     def leaves(self) -> None:
-        """Look once more, directly before the bytes leave. Raises `RedoxSupersededError` when a later try took over."""
+        """Check once more, directly before the bytes leave. Raises `RedoxSupersededError` if a later try took over."""
         if self.is_overtaken:
             raise superseded()
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether a later try sends this message now."""
+        """Return whether a later try sends this message now."""
         return self._overtaken()
 
     def accepted(self, *, log_ids: tuple[str, ...], trace_id: str | None, facts: Mapping[str, Any] | None = None) -> str:

@@ -1,10 +1,10 @@
-"""Which keys were sent, across runs and DAGs: a small file for each key, made by who comes first.
+"""The ledger of idempotency keys that were sent, across runs and DAGs: a small file for each key, created exclusively.
 
-Object stores can make a file only if there is none (S3 If-None-Match, GCS generation 0), and so can a disk: of two
-tasks that hold the same key at once, one sends. The file's name is a hash of the key with a salt that lies in the
+Object stores can create a file only if there is none (S3 If-None-Match, GCS generation 0), and so can a disk: of two
+tasks with the same key at the same time, one sends. The file's name is a hash of the key with a salt that lies in the
 ledger, and it holds a status, log IDs, who sent it and a hash of what was sent, with the same salt; no key and no content.
 
-Without its salt no key is found again. So a salt is made for a ledger that is empty, and for no other.
+Without its salt no key can be found again. So a salt is created only for an empty ledger.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Entry(msgspec.Struct, frozen=True):
     """One key.
 
     :param status: `sending` or `accepted`.
-    :param by: the task instance, as `dag_id/run_id/task_id/map_index`; several that may have sent it, with `and` between.
+    :param by: the task instance, as `dag_id/run_id/task_id/map_index`; if several may have sent it, joined by `and`.
     :param at: when, in UTC.
-    :param hash: of the content, see `SendLedger.hash_of`; empty where nobody wrote it down.
+    :param hash: of the content, see `SendLedger.hash_of`; empty if it was not stored.
     """
 
     status: str
@@ -51,12 +51,12 @@ class SendLedger:
         self._salt = b""
 
     def url_of(self, *key: str) -> str:
-        """Return the place of a key."""
+        """Return the URL of a key's file."""
         name = self._keyed("\0".join(key).encode())
         return f"{self._root}/{name[:2]}/{name}.json"
 
     def hash_of(self, content: bytes) -> str:
-        """Return the hash by which entries tell one content from another; the same for all who use this ledger."""
+        """Return the hash that identifies a content in this ledger; the same for all tasks that share it."""
         return self._keyed(b"content\0" + content)
 
     def _keyed(self, text: bytes) -> str:
@@ -65,7 +65,7 @@ class SendLedger:
         return hmac.new(self._salt, text, hashlib.sha256).hexdigest()[:40]
 
     def _shared_salt(self) -> bytes:
-        """Return the salt that all who use this ledger share; who comes first to an empty ledger makes it."""
+        """Return the salt that all tasks of this ledger share; the first task creates it in an empty ledger."""
         place = f"{self._root}/salt"
         salt = self._files.read(place)
         if salt is None:
@@ -77,7 +77,7 @@ class SendLedger:
         return self._checked(salt)
 
     def _checked(self, salt: bytes | None) -> bytes:
-        """Refuse a salt that is lost or is none: with another one every key would be free again."""
+        """Refuse a missing or invalid salt: with a new one every key would be free again."""
         if salt is not None and _SALT.fullmatch(salt.strip()):
             return salt.strip()
         what = (
@@ -91,7 +91,7 @@ class SendLedger:
         )
 
     def claim(self, url: str, by: str, digest: str) -> Entry | None:
-        """Take a key for a task instance and a content. Returns None when it was free, and who has it when it was not."""
+        """Claim a key for a task instance and a content. Returns None if it was free, else the existing entry."""
         content = None
         for _ in range(3):  # one that is there and cannot be read was given back in between
             if self._files.write_new(url, msgspec.json.encode(Entry("sending", by, _now(), hash=digest))):

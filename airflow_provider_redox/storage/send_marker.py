@@ -2,8 +2,8 @@
 
 It is an Airflow Variable of its own for each task instance, `redox_send__<hash>`. Every worker sees it, and unlike
 the task state of Airflow 3.3 it outlives a clear. It is written before the request leaves and taken away when the
-outcome stands in storage that outlives the worker; where that is a worker's own disk, the mark of what was accepted stays,
-as a disk counts as nothing. What else is left are the sends of which nobody knows.
+outcome stands in storage that outlives the worker. If that storage is a worker's own disk, the marker of an accepted message
+stays, because the disk may be lost. All other markers that are left belong to sends with an unknown outcome.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is open.
+    """The content of a marker.
 
     :param status: `sending`; another one where the line could not be written.
     :param hash: the keyed hash of what was sent.
     :param batch: the name of a batch; see `send_batch.py`. Empty for a single message.
-    :param segment: up to which segment of the batch messages may have left.
+    :param segment: the last segment of the batch of which messages may have left.
     :param attempt: of a single message; see `send_attempts.py`.
     """
 
@@ -91,7 +91,7 @@ class VariableMarker:
 
 
 class NoMarker:
-    """Outside a task there is no try after this one, and Airflow 3 has no way to write: only this object knows."""
+    """A marker in memory only, for code outside a task: no other try follows, and Airflow 3 offers no way to write one."""
 
     def __init__(self) -> None:
         self._mark: Mark | None = None
@@ -110,9 +110,9 @@ class NoMarker:
 
 
 def marker_of(ti: Any, number: int = 0) -> Marker:
-    """Give the marker of a task instance, or one that does nothing where no task is running.
+    """Return the marker of a task instance, or one that stores nothing if no task is running.
 
-    :param number: tells apart what one task sends.
+    :param number: identifies one of several sends of a task.
     """
     from airflow.providers.common.compat.sdk import get_current_context
 

@@ -1,8 +1,8 @@
-"""What became of a message: a line in storage, and while it is open a marker in Airflow's database.
+"""Record the outcome of a message: a line in storage and, while the outcome is open, a marker in Airflow's database.
 
-Before the message leaves, its attempt is made, which only one of two tries can do; then line and marker are written, and
-again when its fate is known. Whoever comes later, a retry, a clear, another worker, reads all three. They hold codes, IDs
-and a keyed hash, no content.
+Before the message leaves, its attempt is created, which only one of two tries can do; then the line and the marker are
+written, and again when the outcome is known. A later try (a retry, a clear, another worker) reads all three. They hold
+codes, IDs and a keyed hash, no content.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Trace(msgspec.Struct):
     """What an earlier try left.
 
     :param outcome: `sending`, `accepted`, `refused`, `unsent` or `ambiguous`.
-    :param hash: the keyed hash of what it sent; empty when it did not say.
-    :param sent_at: the time that the message carries, in seconds since the epoch; 0 when it did not say. It is when the
-        first try of this message began, also where a later one sent it.
-    :param open_from: when what may have arrived left at the earliest; 0 when it did not say.
-    :param open_until: when it left at the latest. While it is being sent: the latest that is possible.
-    :param attempt: which attempt of a single message this is of.
+    :param hash: the keyed hash of what it sent; empty if it was not stored.
+    :param sent_at: the time that the message carries, in seconds since the epoch; 0 if it was not stored. It is when the
+        first try of this message began, even if a later one sent it.
+    :param open_from: the earliest time at which an open message may have left; 0 if it was not stored.
+    :param open_until: the latest time at which it may have left; while it is being sent, the latest possible time.
+    :param attempt: the number of the attempt, for a single message.
     """
 
     outcome: str
@@ -66,9 +66,9 @@ class SendRecord:
     """One message's line, and its marker.
 
     :param url: where the line is, such as `layout.result("DataModelPost", 0)`.
-    :param known: what the line says of the message whatever becomes of it.
+    :param known: fields of the line that do not depend on the outcome.
     :param again: whether there was a try before this one.
-    :param number: tells apart what one task sends.
+    :param number: identifies one of several sends of a task.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class SendRecord:
         self._trace = Trace("sending")
 
     def earlier(self) -> Trace | None:
-        """Give what an earlier try left; a line or a marker that cannot be read means that something was sent.
+        """Return what an earlier try left; a line or a marker that cannot be read means that something may have been sent.
 
-        Of line, marker and attempt the one of the latest attempt counts, and an attempt that left no word may have sent. Of
-        one attempt the line is written first, each time, and so it is the newer; but a marker that knows more than `sending`
-        was written because the line could not be, or might be lost.
+        Whichever of line, marker and attempt file has the latest attempt counts; an attempt without an outcome may have
+        sent. Within one attempt the line counts, because it is always written before the marker; but a marker with another
+        status than `sending` was written because the line could not be written, or might be lost.
         """
         line, self._mark = self._line(), self._marker.read()
         mark, attempt = self._mark, line.attempt if line else 0
@@ -124,9 +124,9 @@ class SendRecord:
         return None if text is None else jsontext.stored(text, Trace) or Trace("sending")
 
     def begin(self, trace: Trace) -> None:
-        """Take the next attempt, and say that a message leaves. Raises when that cannot be said: then it must not leave.
+        """Create the next attempt, and record that a message is being sent. If this raises, the message must not be sent.
 
-        Raises `RedoxSupersededError` when another try has come first.
+        Raises `RedoxSupersededError` if another try has created the attempt first.
         """
         trace.attempt = self._attempts.latest + 1
         if self._marker.read() != self._mark:
@@ -137,13 +137,13 @@ class SendRecord:
         self._say("sending")
 
     def leaves(self) -> None:
-        """Look once more, directly before the bytes leave. Raises `RedoxSupersededError` when another try took over."""
+        """Check once more, directly before the bytes leave. Raises `RedoxSupersededError` if another try took over."""
         if self._attempts.is_overtaken:
             raise superseded()
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether another try has begun to send since this one looked."""
+        """Return whether another try has begun to send since this one checked."""
         return self._attempts.is_overtaken
 
     def accepted(
@@ -192,7 +192,7 @@ class SendRecord:
         self._mark = mark
 
     def _say_if_possible(self, outcome: str) -> None:
-        """Let the marker say what the line could not, or might not for long."""
+        """Write the outcome to the marker, if the line could not be written or may be lost; ignore errors."""
         with contextlib.suppress(RedoxError):
             self._say(outcome)
 
@@ -229,8 +229,8 @@ def facts_of(error: Exception) -> dict[str, Any]:
 def outcome_of(error: RedoxError) -> str:
     """Return what an error means for the message: `unsent`, `refused` or `ambiguous`.
 
-    What an error status means is the outcome table's word; see `protocol/outcomes.py`. What was refused and has log IDs was
-    taken for one of several destinations.
+    The outcome table decides what an error status means; see `protocol/outcomes.py`. A refusal with log IDs was accepted for
+    one of several destinations, and is ambiguous.
     """
     if getattr(error, "log_ids", None) or error.may_have_arrived:
         return "ambiguous"

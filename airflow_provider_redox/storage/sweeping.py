@@ -1,7 +1,7 @@
-"""Removing what no result needs any more: what earlier tries of a task staged, published or left half written.
+"""Remove files that no result needs any more: what earlier tries of a task staged, published or left half written.
 
-It is done when a result is visible, for the tries up to the one that it is of, and never for a later one. So it can be done
-again, and by any of them.
+This is done once a result is visible, for its own try and earlier ones, never for a later one. So any of these tries can do
+it, and it can be repeated.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 def sweep(files: Files, layout: Layout, tries: Tries, number: int, kept: Iterable[str]) -> None:
-    """Remove what tries up to this one left, but for the files that are kept. A failure is only told: the result stands.
+    """Remove what tries up to this one left, except the files to keep. A failure is only logged: the result is valid.
 
-    What the latest of them staged goes last, its checkpoint at the very end: a try that is killed in here is taken up.
+    The latest try's staged files are removed last, its checkpoint at the very end, so that a try that is killed here can be
+    resumed.
     """
     needed = set(kept)
     for url in _own_results(files, layout, number):
@@ -38,7 +39,7 @@ def sweep(files: Files, layout: Layout, tries: Tries, number: int, kept: Iterabl
 
 
 def staged(files: Files, layout: Layout, number: int) -> list[int]:
-    """Return the tries up to this one that have staged something, the latest first."""
+    """Return the tries up to this one that have staged files, the latest first."""
     names = files.folders(layout.staging)
     return sorted((int(name) for name in names if name.isdecimal() and int(name) <= number), reverse=True)
 
@@ -54,7 +55,7 @@ def remove_staged(files: Files, layout: Layout, number: int) -> None:
 
 
 def _own_results(files: Files, layout: Layout, number: int) -> Iterable[str]:
-    """Find this task's own files of results, whole ones, and remove on a disk what dead processes left half written."""
+    """Return this task's complete result files; on a disk, also remove partial files of killed processes."""
     own = layout.own_result
     for name in files.folders(layout.base):
         if not name.startswith("type=") or name == "type=DataModelPost":  # what was sent is no result of a question
@@ -72,7 +73,7 @@ def _lists(files: Files, layout: Layout, number: int) -> Iterable[str]:
 
 
 def _tidy(url: str, remove: Callable[[str], None]) -> None:
-    """Remove what is of no more use. The result stands, or has failed, already: a failure here is only told."""
+    """Remove files that are no longer needed. A failure is only logged: the result is already valid, or has failed."""
     try:
         remove(url)
     except Exception as error:  # noqa: BLE001  (each store has errors of its own)

@@ -1,8 +1,7 @@
-"""The rows of a CSV file, as Excel and others write it: every value stays the text that it is, leading zeros too.
+"""Read the rows of a CSV file, as Excel and other programs write it: every value stays text, with its leading zeros.
 
-Commas, semicolons (Excel, where the comma is the decimal sign) or tabs; any line ends; UTF-8 or UTF-16. Rows and columns
-without anything in them, which Excel leaves behind, are passed over. What could be read in two ways is an error that says
-where.
+Commas, semicolons (Excel, if the comma is the decimal sign) or tabs; any line ends; UTF-8 or UTF-16. Empty rows and columns,
+which Excel leaves behind, are skipped. Ambiguous content is an error that names the row.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from airflow_provider_redox.storage.rows import raw_lines
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _STATED = re.compile(r"sep=([,;\t])\s*", re.IGNORECASE)
-"""The line that Excel reads before the first, where somebody says how the file is to be read."""
+"""The line before the header by which some programs tell Excel the separator (`sep=;`)."""
 
 _KEPT = re.compile(r'="([^"]*)"')
-"""How others write a text into a CSV file so that Excel does not take it for a number; Excel shows what stands in it."""
+"""The form (`="..."`) in which programs write a text so that Excel does not convert it to a number."""
 
 _SPOILT = re.compile(r"-?\d(?:[.,]\d+)?E\+\d{2,}|#(?:N/A|REF!|VALUE!|DIV/0!|NAME\?|NUM!|NULL!)")
-"""What Excel writes of a number with more than eleven digits, whose digits are lost, and of a formula that failed."""
+"""What Excel writes for a number of more than eleven digits, whose last digits are lost, and for a formula that failed."""
 
 _QUOTED = re.compile(r'"[^"]*"')
 
@@ -62,7 +61,7 @@ def _value(text: str, where: str) -> str:
         return kept.group(1)
     if ("E+" in text or text.startswith("#")) and _SPOILT.fullmatch(text.strip()):
         raise RedoxConfigError(
-            f"{where} holds a value that a spreadsheet spoilt: a number cut short, as 1.2E+11, or an error such as #N/A. "
+            f"{where} holds a value that a spreadsheet damaged: a number cut short, as 1.2E+11, or an error such as #N/A. "
             "Format the column as text before it is filled, and save the file anew"
         )
     return text
@@ -85,7 +84,7 @@ def _names(first: list[str], where: str) -> list[str]:
 
 
 def _with_separator(lines: Iterator[str], where: str) -> tuple[Iterator[str], str]:
-    """Find out what separates the fields: what the first row has outside of quotes. Raises where it has several of them."""
+    """Detect the separator: the one that the first row has outside of quotes. Raises if it has several."""
     first = next(lines, "")
     stated = _STATED.fullmatch(first)
     if stated:

@@ -1,13 +1,15 @@
-"""The tries of one task's result: numbered, each number made by who comes first, and the latest counts.
+"""Number the tries of one task's result: each number can be taken by one try only, and the latest try wins.
 
     _redox/…/task/tries/0002.json     made when the try begins; holds its manifest when it has committed
     _redox/…/task/staged/0002/        its checkpoint and its parts
 
-Airflow can begin a try while an earlier one, which it took for dead, is only frozen. The number is a fencing token: each try
-writes under names that hold its number, so that no two write one file, and one that finds a later number stops.
+Airflow can begin a try while an earlier one, which it considers dead, is only frozen. The number is a fencing token: each
+try writes under names that contain its number, so that no two tries write the same file, and a try that finds a later number
+stops.
 
-`manifest.json` is one name for all. So a try writes its manifest under its own number first, then `manifest.json`, and then
-looks again: where a later try has committed meanwhile, its manifest is put back. Whoever writes last has looked last.
+`manifest.json` has the same name for all tries. So a try writes its manifest under its own number first, then
+`manifest.json`, and then checks again: if a later try has committed meanwhile, the later manifest is restored. The last
+writer checks last.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class Tries:
             )
 
     def commit(self, manifest: dict[str, Any]) -> None:
-        """Make a manifest the one of this task, unless a later try has one. Raises `RedoxSupersededError` then."""
+        """Publish a manifest as the result of this task. Raises `RedoxSupersededError` if a later try has committed."""
         self.check()
         self._files.write(self._layout.attempted(self.number), msgspec.json.encode({"manifest": manifest}))
         self.check()
@@ -100,7 +102,7 @@ class Tries:
         return None
 
     def forget(self, *numbers: int) -> None:
-        """Remove what says that these tries began."""
+        """Remove the files that mark the start of these tries."""
         for number in numbers:
             self._files.remove_file(self._layout.attempted(number))
 
@@ -114,7 +116,7 @@ class Tries:
         return [0, *(int(named[1]) for name in names if (named := _FILE.fullmatch(name)))]
 
     def _last_of_manifest(self) -> int:
-        """Return the number of the try whose result is visible, in case a purge has removed what said so."""
+        """Return the number of the try whose result is visible; read from its manifest, as a purge may remove `tries/`."""
         manifest = jsontext.stored(self._files.read(self._layout.manifest), _Manifest)
         return 0 if manifest is None else manifest.extension.attempt
 

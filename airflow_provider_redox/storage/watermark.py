@@ -86,7 +86,7 @@ class Increment:
             self._recent[key] = instant_of(last_updated)
 
     def move(self, watermark: str | None) -> None:
-        """Move the watermark; never back, also where another try has moved it meanwhile, and not when nothing was found."""
+        """Move the watermark forward, never back, even if another try moved it meanwhile; leave it if nothing was found."""
         record = self._load() if watermark else None
         if not watermark or watermark < (record.watermark if record else ""):
             return

@@ -74,8 +74,8 @@ class _Watching:
 class RedoxInboxTrigger(_Watching, BaseEventTrigger):
     r"""Tells the assets of an `AssetWatcher` of new messages in an inbox (Airflow 3).
 
-    Give the `extra` of such an event to `read_messages`. Each message is told of once, in the order of arrival, also when
-    the triggerer is restarted; after a crash the last few seconds are told of again, and `read_messages` gives no message
+    Pass the `extra` of such an event to `read_messages`. Each message is reported once, in the order of arrival, also when
+    the triggerer is restarted; after a crash the last few seconds are reported again, and `read_messages` yields no message
     twice.
 
     :param inbox_path: the feed's folder in the inbox, such as `s3://aws_default@bucket/inbox/results`.
@@ -83,7 +83,7 @@ class RedoxInboxTrigger(_Watching, BaseEventTrigger):
     :param data_model: only messages of this data model, or these; `FHIR` for Bundles.
     :param event_type: only messages of this event type, or these.
     :param source: only messages of this source ID, or these.
-    :param max_messages: the most that one event tells of.
+    :param max_messages: the most messages in one event.
     :param gather_seconds: seconds that a message may wait for others to share its event.
     :param poll_interval: seconds between two looks.
     :param lateness: seconds by which a message may become visible after one that came later; with several receivers, 60 or

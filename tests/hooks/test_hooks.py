@@ -64,7 +64,7 @@ def test_a_search_is_held_to_its_question(redox_connection: Sandbox, call: Both)
     other = {"resourceType": "Observation", "id": "o", "subject": {"reference": "Patient/q"}}
     page = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": other}]}
     redox_connection.fault("body", body=page, match={"path": "/Observation"})
-    with pytest.raises(RedoxProtocolError, match="do not meet the parameter patient"):
+    with pytest.raises(RedoxProtocolError, match="do not match the parameter patient"):
         call("fhir_search", "Observation", {"patient": "p"})
 
 

@@ -338,7 +338,7 @@ def test_what_airflow_leaves_empty_is_no_folder_none(text: str, nothing_sent: Sa
     operator = made("RedoxFhirSearchOperator", output_path=text)
     facts = context(logical_date=None, params={"tenant": None}, x=None)
     operator.render_template_fields(facts)
-    with refused("output_path: a part of it in {{ }} came out as nothing"):
+    with refused("output_path: a {{ }} in it rendered to nothing"):
         operator.execute(facts)
 
 

@@ -133,7 +133,7 @@ def test_an_answer_that_is_not_whole_is_taken_only_on_request(
         execute(query(output))
     manifest = execute(query(output, on_incomplete="warn"))
     assert manifest["extension"]["incomplete"] == 1
-    assert "says that it is not whole" in caplog.text
+    assert "is marked as incomplete" in caplog.text
     assert "incomplete" not in execute(query(output))["extension"]
 
 

@@ -205,7 +205,7 @@ def test_a_store_that_keeps_files_is_not_believed(output: str, tmp_path: Path, b
     what = {"destination": "general", "patients_path": patients_file(tmp_path, "m-1")} if by_patient else {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "unlink", lambda path: None)
-        with pytest.raises(AirflowFailException, match=f"{1 if by_patient else 2} files are there still"):
+        with pytest.raises(AirflowFailException, match=f"{1 if by_patient else 2} files still exist"):
             purge(output, **what)
     assert {one["status"] for one in certificates(output)} == {"planned"}
     assert purge(output, **what)["status"] == "destroyed"

@@ -166,7 +166,7 @@ def test_somebody_elses_resource_fails_the_search(execute: Callable[..., Any], o
     sandbox.fault("body", body=strange(), match={"path": "/Observation"})
     error = failed(execute, search(output, search_params={"patient": "p"}))
     assert isinstance(error, RedoxProtocolError)
-    assert str(error).startswith("1 resources of page 1 do not meet the parameter patient:")
+    assert str(error).startswith("1 resources of page 1 do not match the parameter patient:")
     assert visible(output) == []
 
 
@@ -240,7 +240,7 @@ def test_the_hook_insists_on_the_same_terms(redox_connection: Sandbox):
     with pytest.raises(RedoxProtocolError, match="1 are missing"):
         list(hook.fhir_search("Observation", SEARCH))
     redox_connection.fault("body", body=strange(), match={"path": "/Observation"})
-    with pytest.raises(RedoxProtocolError, match="do not meet the parameter patient"):
+    with pytest.raises(RedoxProtocolError, match="do not match the parameter patient"):
         list(hook.fhir_search("Observation", {"patient": "p"}))
     found = list(hook.fhir_search("Observation", FILTERED, handling="lenient", on_total_mismatch="warn"))
     assert len({json.dumps(resource) for resource in found}) == MATCHES

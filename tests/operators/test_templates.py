@@ -180,7 +180,7 @@ def test_what_came_out_as_none_is_no_default(name: str, value: Any):
     with DAG("d", schedule=None, render_template_as_native_obj=True):
         operator = RedoxFhirSearchOperator(task_id="s", resource_type="Patient")
     setattr(operator, name, value)
-    with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: came out as None"):
+    with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: is None"):
         operator.render_template_fields(context())
 
 
@@ -215,7 +215,7 @@ def test_what_a_mapped_task_was_expanded_with_is_a_template_only_if_somebody_wro
 def test_a_mapped_task_that_was_expanded_with_none_is_refused(name: str):
     """By what an earlier task returned: it would ask for everybody, or another hospital."""
     operator = unmapped({"search_params": {"a": "b"}, "destination": "c", name: None}, BY_XCOM["expand"])
-    with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: came out as None"):
+    with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: is None"):
         operator.render_template_fields(context())
 
 

@@ -128,10 +128,10 @@ def test_a_row_brings_no_comparison(text: str) -> None:
     """A date of birth that begins with a prefix would ask for all who were born since; the row is named, and the cure."""
     for template in ("{dob}", ["{dob}"]):
         with pytest.raises(
-            RedoxConfigError, match=r"^cohort: row 7 brings a comparison such as ge2026-01-01; write its prefix"
+            RedoxConfigError, match=r"^cohort: row 7 has a comparison such as ge2026-01-01; write its prefix"
         ):
             search_of({"birthdate": template}, {"dob": text}, 7)
-    with pytest.raises(RedoxConfigError, match=r"^cohort: row 7 brings a comparison"):
+    with pytest.raises(RedoxConfigError, match=r"^cohort: row 7 has a comparison"):
         search_of({"birthdate": "{dobs}"}, {"dobs": ["1980-01-01", text]}, 7)
 
 

@@ -66,7 +66,7 @@ def test_a_create_that_did_not_arrive_is_an_error(bucket: Bucket):
 def test_a_store_that_knows_no_exclusive_create_is_refused(deaf: Deaf, bucket: Bucket):
     """Else each of two tries would be the first: some that speak S3's protocol leave If-None-Match aside."""
     deaf.conditional = False
-    with pytest.raises(RedoxConfigError, match=r"^output_path: s3://.*wrote a file twice"):
+    with pytest.raises(RedoxConfigError, match=r"^output_path: s3://.*overwrote a file"):
         Files(root_of(deaf, bucket)).write_new(f"{root_of(deaf, bucket)}/claim", b"{}")
 
 

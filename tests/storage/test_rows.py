@@ -167,7 +167,7 @@ def test_what_a_spreadsheet_spoilt_is_named_by_its_row(file: Path, value: str):
     """Digits that are gone name another patient, or nobody, without a word."""
     file.write_bytes(f'mrn,x\n1,1E5\n"{value}",#1\n'.encode())
     said = complaint(lambda: csv_rows(str(file), where="cohort", limit=LIMIT))
-    assert said.startswith("cohort: row 2 holds a value that a spreadsheet spoilt")
+    assert said.startswith("cohort: row 2 holds a value that a spreadsheet damaged")
     assert "123" not in said
 
 

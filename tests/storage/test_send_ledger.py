@@ -412,7 +412,7 @@ def test_an_entry_that_does_not_tell_its_content_is_not_believed(post: Callable[
     ledger = SendLedger(place)
     general = sandbox.connection["extra"]["destinations"]["general"]["id"]
     ledger.accepted(ledger.url_of("Results", "New", general, RESULT), "feed/old/post/-1", "", ("log-1",))
-    with pytest.raises(AirflowFailException, match="feed/old/post/-1 sent a content that it does not tell"):
+    with pytest.raises(AirflowFailException, match="feed/old/post/-1 sent an unknown content"):
         post(place)
     assert sandbox.stats()["messages"] == 0
 

@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 class Piece(msgspec.Struct, frozen=True):
     """What came, and where the question is after it.
 
-    :param ids: of the matches among it: logical IDs of resources, log IDs of an answer.
-    :param incomplete: whether it says that it is not whole.
+    :param ids: IDs of the matches: logical IDs of resources, log IDs of an answer.
+    :param incomplete: whether the answer is marked as incomplete.
     """
 
     resources: list[Resource]

@@ -27,12 +27,12 @@ ROW_AT_MOST = 1024 * 1024
 """Bytes of a row."""
 
 ARRAY_AT_MOST = 64 * 1024 * 1024
-"""Bytes of a JSON array of rows, which is held in memory as a whole."""
+"""The most bytes of a JSON array of rows, which is held in memory as a whole."""
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _JSON = (".json", ".json.gz")
 
-_array = msgspec.json.Decoder(list[dict[str, Any]], float_hook=Decimal)  # else 1.10 would be asked for as 1.1
+_array = msgspec.json.Decoder(list[dict[str, Any]], float_hook=Decimal)  # as a float, 1.10 would be searched for as 1.1
 
 
 def cohort_rows(cohort: Any) -> Iterator[tuple[int, Row]]:

@@ -150,7 +150,7 @@ class Drain:
         self._account([resource])
 
     def _account_left(self, line: bytes) -> None:
-        """Take down whom a line is about that an earlier try had received, and that may come no more."""
+        """Record the patients of a line that an earlier try received and that this try may not receive again."""
         if self.disclosure is not None and self.look:
             self.disclosure.saw(patients_of_body(line))
 
@@ -185,7 +185,12 @@ class Drain:
         progress.latest = max(progress.latest, latest_of(fresh))
         if piece.incomplete:
             progress.incomplete += 1
-            _log.warning("The answer to number %d of %d %s says that it is not whole.", index, self.count, self.things)
+            _log.warning(
+                "The answer to number %d of %d %s is marked as incomplete (Meta.IsIncomplete).",
+                index,
+                self.count,
+                self.things,
+            )
         if piece.position.ended:
             self._finish(index, begun, page, **({"incomplete": True} if piece.incomplete else {}))
             progress.ids = [] if self.many else piece.ids[:IDS]
@@ -335,9 +340,9 @@ def resumable_results(
     size: int | None = None,
     tries: Tries | None = None,
 ) -> Results:
-    """Make the place of a task's result, with a checkpoint that only the same questions take up; none without a seal.
+    """Build the results of a task, with a checkpoint that only the same questions resume; without a seal there is none.
 
-    :param what: all that tells these questions and their lines from others.
+    :param what: everything that identifies these questions and the form of their lines.
     :param tries: the tries of this result, where this one has begun before.
     """
     rules = Limits(PAGES_OF_A_PART_OF_MANY if many else PAGES_OF_A_PART, size or BYTES_OF_A_PART)

@@ -80,8 +80,8 @@ class Searching:
             if self.on_empty == "fail" and not drain.progress.resources:
                 results.discard()
                 raise RedoxEmptyResultError(
-                    "The search found nothing, and on_empty is 'fail'. Look at the window and the parameters; if nothing is "
-                    "an answer too, leave on_empty out"
+                    "The search found nothing, and on_empty is 'fail'. Check the window and the parameters; if an empty "
+                    "result is fine, leave on_empty out"
                 )
             extension = {**drain.extension, **self.told}
             request = drain.ask(0).request
@@ -155,7 +155,7 @@ def _bounds(
 
 
 def _check_over(name: str, windows: list[Window]) -> None:
-    """Refuse a window that is not over. Of another date than that of the change it may be meant: appointments lie ahead."""
+    """Refuse a window of `_lastUpdated` that ends in the future. Warn for other dates: appointments do lie in the future."""
     now = datetime.now(UTC)
     if name == LAST_UPDATED:
         check_over(windows, now)

@@ -1,4 +1,4 @@
-"""The log IDs that the messages of a batch were given: a log is of one message, and proves nothing of a second."""
+"""Check that no two messages of a batch get the same log ID: a log belongs to one message, and proves nothing of another."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from airflow_provider_redox.protocol.effects import Flow
 from airflow_provider_redox.protocol.platform import Found
 
 REMEMBERED = 10_000
-"""Log IDs that are remembered, the latest: a cache, or a search by a text that two messages hold, confuses neighbours."""
+"""The most log IDs that are remembered; the oldest are dropped. A cache, or an ambiguous search, mixes up close messages."""
 
 
 @dataclass(slots=True)
 class GivenLogs:
-    """Whose each log is, by line number. Used by many threads."""
+    """Which line of the batch each log ID belongs to. Thread-safe."""
 
     _owners: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, number: int, log_ids: Iterable[str]) -> int | None:
-        """Remember a message's logs. Returns the line number of another message that was given one of them."""
+        """Remember the log IDs of a message. Returns the line number of another message that has one of them, else None."""
         with self._lock:
             for log_id in log_ids:
                 owner = self._owners.setdefault(log_id, number)
@@ -34,7 +34,10 @@ class GivenLogs:
         return None
 
     def of(self, number: int, flow: Flow[Sent]) -> Flow[Sent]:
-        """Pass a sending on. Raises `RedoxAmbiguousOutcomeError` where the answer names a log of another message."""
+        """Run a send and return its result.
+
+        Raises `RedoxAmbiguousOutcomeError` if the answer names a log of another message.
+        """
         sent = yield from flow
         owner = self.note(number, sent.log_ids)
         if owner is not None:
@@ -47,12 +50,12 @@ class GivenLogs:
         return sent
 
     def apart(self, number: int, found: Sequence[list[Found]]) -> Sequence[list[Found]]:
-        """Return what a log search found. Raises `UndecidedError` where that is a log of another message."""
+        """Return the result of a log search. Raises `UndecidedError` if it is the log of another message."""
         owners = {self._owners.get(log.id, number) for logs in found for log in logs} - {number}
         if owners:
             raise UndecidedError(
                 f"the log that fits is of line {min(owners)}; a correlation key must stand in one message only"
             )
-        if all(len(logs) == 1 for logs in found):  # it will be taken for this message's
+        if all(len(logs) == 1 for logs in found):  # the log will count as this message's
             self.note(number, (log.id for logs in found for log in logs))
         return found

@@ -150,7 +150,7 @@ class Maker:
         )
 
     def posting(self, number: int, ready: Ready, record: MessageRecord, plan: Plan) -> Posting:
-        """Make what sends the message of a line."""
+        """Build the poster that sends the message of a line."""
         poster, request, search = self._poster, ready.request, ready.search
         calls, again = poster.client.calls, bool(poster.again)
         sending = Sending(

@@ -36,7 +36,7 @@ LAST_START = 2400.0
 """Seconds after a segment's intents at which nothing of it is begun any more: what is sent is sent within the hour."""
 
 LOOK_AGAIN = 5.0
-"""Seconds after which a try looks whether a later one took over. A frozen one finds that more have passed."""
+"""Seconds after which a try checks again whether a later try took over. The clock also counts the time of a freeze."""
 
 PAUSES = (1.0, 5.0)
 """Seconds between the tries to write results that a store did not take."""
@@ -95,7 +95,7 @@ class SegmentRun:
     :param held: ordering keys of messages that are not settled; shared by all segments.
     :param note: writes the lines that are given.
     :param on_refused: `fail` or `record`; see the operator.
-    :param later: looks whether a later try has written down what it sends of this segment.
+    :param later: returns whether a later try has stored its intent to send this segment.
     """
 
     client: SyncClient
@@ -119,7 +119,7 @@ class SegmentRun:
         return not self.ending.is_set() and self.breaker.cause is None
 
     def is_overtaken(self) -> bool:
-        """Return whether a later try sends this segment now; it is looked for again when some time has passed."""
+        """Return whether a later try sends this segment now; storage is read again only after some seconds."""
         now = self.client.env.now()
         if not self._overtaken and abs(now - max(self._looked, self.begun)) >= LOOK_AGAIN:
             self._overtaken = self.later()

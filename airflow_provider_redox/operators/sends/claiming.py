@@ -19,9 +19,9 @@ from airflow_provider_redox.storage.inputs import digest_of_file, file_to_upload
 from airflow_provider_redox.storage.send_ledger import Entry, SendLedger
 
 _ENVELOPE = frozenset({"DataModel", "EventType", "Destinations", "EventDateTime", "Source", "Logs"})
-"""Fields of Meta that are no content: in the key already, or of the sending and not of the message."""
+"""Fields of Meta that are not content: they are part of the key already, or belong to one send and not to the message."""
 
-_decimals = msgspec.json.Decoder(float_hook=Decimal)  # else 7.10 and 7.1 would be the same
+_decimals = msgspec.json.Decoder(float_hook=Decimal)  # as floats, 7.10 and 7.1 would be the same
 _canonical = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 
 
@@ -48,7 +48,7 @@ class Claim:
         """Raise `KeyConflictError` where the entry is of another content, or was accepted and does not say of which."""
         if entry.hash == self.digest or (not entry.hash and entry.status != "accepted"):
             return
-        other = "another content" if entry.hash else "a content that it does not tell"
+        other = "another content" if entry.hash else "an unknown content"
         verb = "sent" if entry.status == "accepted" else "began to send"
         raise KeyConflictError(
             f"idempotency_key: {entry.by} {verb} {other} with the key of this message of {self.by} "
@@ -57,10 +57,13 @@ class Claim:
         )
 
     def taken_by(self, entry: Entry) -> RedoxAmbiguousOutcomeError:
-        """Make the error for a key that another task holds. A next try looks again first, so it may help."""
+        """Build the error for a key that another task holds.
+
+        It is retryable, because the next try reads the ledger first.
+        """
         error = RedoxAmbiguousOutcomeError(
             f"idempotency_key: {entry.by} began to send this message ({entry.at or 'when is unknown'}), and the ledger does "
-            "not say what came of it. Nothing was sent now. While that task runs, a retry waits for it; if it is over, "
+            "not have the outcome.  Nothing was sent now. While that task runs, a retry waits for it; if it is over, "
             f"settle its message first, or remove {self.url}"
         )
         error.retryable = True
@@ -68,7 +71,7 @@ class Claim:
 
 
 def content_of(message: Mapping[str, Any]) -> bytes:
-    """Return what a complete message says, in one spelling, whatever its order of fields, and whoever sends it when."""
+    """Return the content of a complete message in canonical form, without the fields that tell who sent it and when."""
     meta = {name: value for name, value in message["Meta"].items() if name not in _ENVELOPE}
     return _canonical.encode(_decimals.decode(encode({**message, "Meta": meta})))
 

@@ -83,7 +83,7 @@ class Poster:
         """Find the place of the message's key in the ledger.
 
         :param message: the payload, completed.
-        :param within: the name of a batch, and `number` tells its messages apart.
+        :param within: the name of a batch; `number` identifies the message in it.
         """
         if self._ledger is None or self.operator.idempotency_key is None:
             return None

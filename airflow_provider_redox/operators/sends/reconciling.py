@@ -60,7 +60,7 @@ class Reconciler:
         return found
 
     def _check_apart(self, found: list[list[Found]]) -> None:
-        """Each destination has a log of its own; one that stands for two says nothing of either."""
+        """Check that each destination has a log of its own: one log for two destinations proves nothing about either."""
         counted = Counter(log_id for logs in found for log_id in {log.id for log in logs})
         twice = [log_id for log_id, count in counted.items() if count > 1]
         if twice:

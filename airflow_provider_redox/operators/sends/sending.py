@@ -3,13 +3,14 @@
     earlier try        this try
     nothing, unsent    sends
     refused            sends: what was refused was not processed
-    accepted           does not send; gives the earlier outcome if the message is the same, else refuses
-    open               refuses, sends again, or asks the Platform API, as `on_ambiguous` says; what one of several
-                       destinations took, and another did not, is open
+    accepted           does not send; returns the earlier outcome if the message is the same, else fails
+    open               fails, sends again, or asks the Platform API, as `on_ambiguous` says; a message that one of
+                       several destinations accepted, and another did not, is open
     any, cleared       with `resend=True` the first try after a clear sends
 
-Two tries can be alive at once, as Airflow takes a frozen one for dead. So a try makes an attempt before it sends, which
-only one can, and looks again directly before the bytes leave: one that was overtaken sends nothing, and says nothing of it.
+Two tries can be alive at once, because Airflow considers a frozen one dead. So a try creates an attempt before it sends,
+which only one of them can, and checks it again directly before the bytes leave: a try that was overtaken sends and records
+nothing.
 
 What was open stays so until Redox has accepted it or its logs were asked: that a repetition was refused, or could not
 leave, says nothing about the message before it.
@@ -103,11 +104,11 @@ class Record(Protocol):
         """Say that it leaves. Raises when it must not."""
 
     def leaves(self) -> None:
-        """Look once more, directly before its bytes leave. Raises when they must not."""
+        """Check once more, directly before the bytes leave. Raises if they must not leave."""
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether another try has begun to send since this one looked."""
+        """Return whether another try has begun to send since this one checked."""
         ...
 
     def accepted(

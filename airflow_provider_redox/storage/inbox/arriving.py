@@ -1,7 +1,7 @@
-"""Write a message into an inbox: durable when it is said to be, written once, in the order of arrival.
+"""Write messages into an inbox: durably, once, and in the order of arrival.
 
-The message is written first, under its log ID, and only if there is none of that ID; then its arrival. A process that dies
-between the two has not said that it took the message, so Redox sends it again, and the arrival is written then.
+The message is written first, under its log ID, unless there is already one with that ID; then its arrival. A process that
+dies between the two has not acknowledged the message, so Redox sends it again, and the arrival is written then.
 
 A reader passes over no arrival that becomes visible within `lateness` (two minutes) of the newest one. Two things hold that:
 arrivals are named by `ArrivalClock`, which no clock that steps back and no restart on another machine turns back; and an
@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 class Taken(StrEnum):
     """What became of a message.
 
-    It is new; it was here before; other content is here under its log ID, and both are kept; or it is no message and was put
-    into quarantine.
+    It is new; it was here before; a message with other content has its log ID, and both are kept; or it is not a message and
+    was put into quarantine.
     """
 
     NEW = "new"
@@ -97,7 +97,7 @@ class Inbox:
         self._clock = ArrivalClock(OwnListing(files, root).newest)
 
     def take(self, body: bytes) -> Taken:
-        """Write a message into the inbox; when this returns, it is durable. Raises what the store raises."""
+        """Write a message into the inbox durably. Raises the store's errors."""
         try:
             identity = identify(body)
         except RedoxProtocolError:
@@ -117,7 +117,7 @@ class Inbox:
         return Taken.DIFFERS if self._keep_as(other, body) else Taken.AGAIN
 
     def _keep_as(self, identity: Identity, body: bytes) -> bool:
-        """Write a message under its key and enter it; return whether it was not here before."""
+        """Write a message under its key, and its arrival; return whether it is new."""
         if self._files.keep_new(message_url(self._root, identity.key), body):
             self._enter(identity)
             return True

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Claim(msgspec.Struct):
-    """Who holds a message, where it lies, and how often it was handed out."""
+    """Which run holds a message, where the message is, and how often it was handed out."""
 
     owner: str
     tries: int = 1
@@ -137,7 +137,7 @@ class Desk:
         self._done = self._held = 0
 
     def messages(self, *, max_tries: int | None, done_too: bool) -> Iterator[InboxMessage]:
-        """Claim and yield one message after the other. Those that are not there are an error at the end."""
+        """Claim and yield one message after the other. Missing messages are an error at the end."""
         missing = []
         for told in self._event.messages:
             if told.consumer and told.consumer != self._consumer.digest:
@@ -161,7 +161,7 @@ class Desk:
             raise RedoxProtocolError(f"inbox: {len(missing)} messages are not there any more, the first is {missing[0]}")
 
     def _log_passed_over(self) -> None:
-        """Log what was not handed out, and why: a task that was cleared would seem to succeed with nothing."""
+        """Log how many messages were not handed out, and why: otherwise a cleared task would silently succeed with none."""
         total = len(self._event.messages)
         if self._done:
             _log.warning(
@@ -198,16 +198,16 @@ class Desk:
         self._state.write(f"{self._folder}/dead/{identity.key}.json", msgspec.json.encode(letter))
 
     def _now(self, key: str, tries: int) -> float:
-        """Return the time in seconds since 1970: no earlier than the claim's by the store's clock, nor the newest arrival.
+        """Return the time in seconds since 1970, at least the claim's time by the store's clock, and the newest arrival's.
 
-        A reader begins at the newest arrival that it knows. By the clock of a worker that is behind, the message would come
-        before it, and never be read again.
+        A reader starts at the newest arrival that it knows. By the clock of a worker that is behind, the message would be
+        dated before that, and never be read again.
         """
         claimed = self._state.changed(self._mark("claims", key, tries)) or 0.0
         return max(time.time(), claimed, OwnListing(self._state, self._event.state).newest())
 
     def _claimed(self, identity: Identity, told: Told, *, done_too: bool) -> tuple[Identity, Claim | None]:
-        """Claim a message; the claim is None when it is another run's, or done and not wanted once more.
+        """Claim a message; the claim is None if another run has it, or if it is done and done messages are not wanted.
 
         Another file under the same log ID is another message, unless it is a redelivery: it gets a key of its own.
         """
@@ -229,7 +229,7 @@ class Desk:
         return identity, None
 
     def _claim(self, key: str, told: Told) -> Claim:
-        """Return the claim on a message: a new one of this run's, with no tries so far, or the one that is there."""
+        """Return the claim on a message: the existing one, or a new one of this run without tries."""
         url, claim = self._mark("claims", key, told.tries), Claim(self._consumer.owner, 1, told.url)
         if self._state.write_new(url, msgspec.json.encode(claim)):
             return msgspec.structs.replace(claim, tries=0)

@@ -42,7 +42,7 @@ def hand(wanted: Wanted, run: tuple[str, ...], *, max_messages: int, now: float)
 
 
 def _again(watch: Watch, url: str, earlier: bytes) -> dict[str, Any]:
-    """Return the event that this run was handed before. Raises `RedoxProtocolError` when it cannot be read."""
+    """Return the event that an earlier try of this run got. Raises `RedoxProtocolError` if it cannot be read."""
     handed = stored(earlier, Handed)
     if handed is None:
         raise RedoxProtocolError(f"{url}: what this run was handed cannot be read; restore the file")

@@ -49,7 +49,7 @@ class Listing(Protocol):
         """Return the moment of the newest message, in seconds since 1970; 0 where there is none."""
 
     def read(self, name: str) -> Found | None:
-        """Return what a name means; None for what is no message."""
+        """Parse a file name; None if it is not that of a message."""
 
 
 class OwnListing:
@@ -69,7 +69,7 @@ class OwnListing:
             yield [name for name in names if name <= newest or arrivals.is_again(name)]
 
     def newest(self) -> float:
-        """Return the moment of the newest message that is there; one that a consumer wants again does not count."""
+        """Return the moment of the newest message in the inbox; a message that a consumer put back does not count."""
         return _moment(self._newest(""))
 
     def _newest(self, mark: str) -> str:
@@ -143,7 +143,7 @@ class ForeignListing:
 
 
 def _moment(name: str) -> float:
-    """Return the moment of a name; 0 for none, and for one of digits that are no date, which nothing of ours wrote."""
+    """Return the moment in a file name; 0 if there is none, or if its digits are not a date."""
     try:
         return arrivals.moment(name)
     except ValueError:

@@ -31,7 +31,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
 
 
 def _check_filter(name: str, value: Any) -> None:
-    """Refuse what is empty: it would choose every message, or the place of another."""
+    """Refuse an empty value: it would select every message, or another reader's position."""
     if is_empty(value) or (isinstance(value, list | tuple) and any(map(is_empty, value))):
         raise RedoxConfigError(empty(name))
 

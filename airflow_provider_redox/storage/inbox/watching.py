@@ -121,10 +121,10 @@ class Watch:
         self._mark, self._told, self._settled = cursor.mark, set(cursor.told), set(cursor.told)
 
     def begin_at_newest(self) -> None:
-        """Pass over what is there already, where nothing has been told of so far.
+        """Skip the messages that are already there, unless this watch has reported any before.
 
-        What is there is seen by looking, not by this machine's clock: where that is ahead of the receiver's, the messages of
-        the difference would be passed over as well.
+        The newest arrival marks the position, not this machine's clock: if that clock is ahead of the receiver's, messages
+        that arrive within the difference would be skipped too.
         """
         if not self._mark:
             self._mark = arrivals.stamp(max(0.0, self.listing.newest() - self.lateness))
@@ -178,13 +178,13 @@ class Watch:
         return not found.arrival.consumer or found.arrival.stamp <= arrivals.stamp(now)
 
     def _pass_over(self, found: Found | None) -> None:
-        """Log each kind of message once that the filter, or the pattern, does not want: a word of it may be misspelt."""
+        """Log once each kind of message that the filter or the pattern excludes: a word in it may be misspelt."""
         kind = (
             f"{found.arrival.data_model} {found.arrival.event_type}" if found else "files that name_pattern does not match"
         )
         if kind not in self._passed and len(self._passed) < _KINDS:
             self._passed.add(kind)
-            _log.info("Inbox: passed over, as not asked for: %s. This is logged once for each kind.", kind)
+            _log.info("Inbox: left out by the filter or name_pattern: %s. This is logged once for each kind.", kind)
 
     def _behind(self, newest: str, now: float) -> str:
         """Give the moment before which nothing can appear any more, by the clock of those who write: the newest's."""
