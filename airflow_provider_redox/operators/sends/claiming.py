@@ -68,8 +68,11 @@ class Claim:
 
 
 def content_of(message: Mapping[str, Any]) -> bytes:
-    """Return what a complete message says, in one spelling, whatever its order of fields, and whoever sends it when."""
-    meta = {name: value for name, value in message["Meta"].items() if name not in _ENVELOPE}
+    """Return what a complete message says, in one spelling, whatever its order of fields, and whoever sends it when.
+
+    A null in Meta says no more than what is absent: both are filled in, where anything is known.
+    """
+    meta = {name: value for name, value in message["Meta"].items() if name not in _ENVELOPE and value is not None}
     return _canonical.encode(_decimals.decode(encode({**message, "Meta": meta})))
 
 
