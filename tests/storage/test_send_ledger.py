@@ -453,9 +453,9 @@ def test_a_key_that_is_none_is_named_before_anything_is_sent(
     post: Callable[..., Any], place: str, sandbox: Sandbox, arguments: dict[str, Any], words: str
 ):
     """The error names the pointer, and nothing is sent or claimed."""
-    with pytest.raises(AirflowFailException, match=words) as caught:
+    with pytest.raises((AirflowFailException, RedoxConfigError), match=words) as caught:  # the latter when the DAG is read
         post(place, **arguments)
-    assert isinstance(caught.value.__cause__, RedoxConfigError)
+    assert isinstance(caught.value.__cause__ or caught.value, RedoxConfigError)
     assert sandbox.ledger() == []
     assert contents(place) == {}
 
