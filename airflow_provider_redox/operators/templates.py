@@ -25,6 +25,7 @@ from airflow.providers.common.compat.sdk import XComArg
 from airflow_provider_redox.checks import came_out_as_none
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
+from airflow_provider_redox.operators.arguments import rules_of
 
 _RETURN = "\U000f000d\U000f0000\U000f000d"  # private-use characters, which no real text contains
 
@@ -65,7 +66,7 @@ class TextStaysText:
         render(parent, template_fields, context, *args, **kwargs)
         if parent is self:
             with failing_for_good():
-                for name in _came_out_as_none(self, given):
+                for name in _came_out_as_none(self, given, context):
                     raise RedoxConfigError(came_out_as_none(name))
 
     def rendered(self, value: Any, context: Context) -> Any:
@@ -144,7 +145,7 @@ def _with_returns_kept(text: str, env: jinja2.Environment) -> str:
     return re.sub(f"({tags})|\r", lambda found: found.group(1) or _RETURN, text, flags=re.DOTALL)
 
 
-def _came_out_as_none(operator: Any, given: Mapping[str, Any]) -> Iterator[str]:
+def _came_out_as_none(operator: Any, given: Mapping[str, Any], context: Context) -> Iterator[str]:
     """Return the fields that rendered to None, or to a list with None in it, and those that `expand` filled with None."""
     for name, before in given.items():
         now = getattr(operator, name, None)
@@ -153,9 +154,19 @@ def _came_out_as_none(operator: Any, given: Mapping[str, Any]) -> Iterator[str]:
             pairs = zip(before, now, strict=False)
         if any(one is not None and other is None for one, other in pairs):
             yield name
-    by_expand = _expand_input(operator)
-    names = _by_expand(by_expand) if isinstance(by_expand, Mapping) else ()
-    yield from (name for name in names if getattr(operator, name, "") is None)
+    yield from (name for name in _expanded_with(operator, context) if getattr(operator, name, "") is None)
+
+
+def _expanded_with(operator: Any, context: Context) -> list[str]:
+    """Name the arguments that `expand` or `expand_kwargs` took from an XCom, None or not."""
+    given = _expand_input(operator)
+    if given is None or _is_written(given, context):
+        return []
+    if isinstance(given, Mapping):
+        return _by_expand(given)
+    partial = operator.get_dag().task_dict[operator.task_id].partial_kwargs
+    own = rules_of(type(operator)).keys() - partial
+    return [name for name in getattr(operator, "_BaseOperator__init_kwargs", ()) if name in own]
 
 
 def _expand_input(operator: Any) -> Any:

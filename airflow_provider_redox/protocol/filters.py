@@ -26,6 +26,7 @@ SHAPING = frozenset(
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CURSOR = re.compile(r"token|cursor|session|snapshot|context|state|key|^_getpages$|^ct$|id$", re.IGNORECASE)
+_SHORTEST_BARE_CURSOR = 16
 _OPEN_PATH = re.compile(r"/?([A-Z][A-Za-z]{1,63}/?)?(_search)?/?")
 
 
@@ -87,6 +88,8 @@ class Filters:
         base = base_name(name)
         if base in SHAPING or base in self.selecting or base in _INCLUDES:
             return False
+        if not value:  # an empty cursor stands for nothing, but a whole query may be one, without a name
+            return len(name) >= _SHORTEST_BARE_CURSOR
         return _CURSOR.search(name) is not None or _NUMBER.fullmatch(value) is None
 
 

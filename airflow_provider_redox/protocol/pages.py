@@ -101,6 +101,7 @@ class _Bundle(msgspec.Struct, Generic[E], omit_defaults=True):
 
 _NO_META = _Meta()
 _compact = msgspec.json.Decoder(_Bundle[list[_Entry[dict[str, msgspec.Raw]]]])
+_loose = msgspec.json.Decoder(_Bundle[list[_Entry[msgspec.Raw]]])
 _bundles = msgspec.json.Decoder(_Bundle[msgspec.Raw])
 _links = msgspec.json.Decoder(_Link)
 _entries = msgspec.json.Decoder(list[_Entry[msgspec.Raw]])
@@ -182,21 +183,37 @@ def read_line(line: bytes) -> Resource:
 
 
 def _read_compact(body: bytes) -> tuple[_Bundle[Any], list[Resource]] | None:
-    """Parse a page of usual size in one go. Returns None for a page with duplicates, spaces or escapes.
+    """Parse a page of usual size in one go. Returns None where a duplicate may have been lost, or for what cannot be read so.
 
     A page that is encoded again from its members has the same length, unless a duplicate was lost or the text has spaces or
-    escapes. If the length is the same, each encoded resource equals the bytes that were received.
+    escapes. A page with spaces is compared without them. A resource that spans lines is encoded anew; any other is the bytes
+    that were received.
     """
     if len(body) > COMPACT_AT_MOST:
         return None
     try:
         bundle: _Bundle[Any] = jsontext.decode(body, _compact, values=COMPACT_AT_MOST)
-        if len(_encoder.encode(bundle)) != len(body):
+        if len(_encoder.encode(bundle)) == len(body):
+            return bundle, [_head(one.resource, _encoder.encode(one.resource), _mode_of(one)) for one in _listed(bundle)]
+        text = body.removeprefix(b"\xef\xbb\xbf")
+        dense = msgspec.json.format(text, indent=-1)
+        bundle = _compact.decode(dense)
+        if len(_encoder.encode(bundle)) != len(dense):
             return None
-        entries = () if bundle.entry is _NOTHING else bundle.entry
-        return bundle, [_head(entry.resource, _encoder.encode(entry.resource), _mode_of(entry)) for entry in entries]
+        pairs = zip(_listed(bundle), _listed(_loose.decode(text)), strict=True)
+        return bundle, [
+            _head(one.resource, _line_of(one, bytes(as_it_came.resource)), _mode_of(one)) for one, as_it_came in pairs
+        ]
     except (ValueError, msgspec.MsgspecError, RecursionError):  # which the other way says by its place
         return None
+
+
+def _listed(bundle: _Bundle[Any]) -> list[_Entry[Any]]:
+    return [] if bundle.entry is _NOTHING else bundle.entry
+
+
+def _line_of(entry: _Entry[Any], text: bytes) -> bytes:
+    return _encoder.encode(entry.resource) if b"\n" in text or b"\r" in text else text
 
 
 def _read_any(body: bytes) -> tuple[_Bundle[Any], list[Resource]]:

@@ -211,12 +211,21 @@ def test_what_a_mapped_task_was_expanded_with_is_a_template_only_if_somebody_wro
         assert (operator.destination, operator.output_path) == (f"a{text}", "/0012345")
 
 
+@pytest.mark.parametrize("way", ["expand", "expand_kwargs"])
 @pytest.mark.parametrize("name", ["search_params", "destination"])
-def test_a_mapped_task_that_was_expanded_with_none_is_refused(name: str):
+def test_a_mapped_task_that_was_expanded_with_none_is_refused(name: str, way: str):
     """By what an earlier task returned: it would ask for everybody, or another hospital."""
-    operator = unmapped({"search_params": {"a": "b"}, "destination": "c", name: None}, BY_XCOM["expand"])
+    operator = unmapped({"search_params": {"a": "b"}, "destination": "c", name: None}, BY_XCOM[way])
     with pytest.raises(AirflowFailException, match=f"RedoxConfigError: {name}: is None"):
-        operator.render_template_fields(context())
+        operator.render_template_fields(context(ti=SimpleNamespace(map_index=0)))
+
+
+def test_what_expand_kwargs_leaves_out_or_somebody_wrote_is_the_default():
+    """Rows of an earlier task need not name every argument, and a None in the DAG is its author's."""
+    for data, by in (({"search_params": {"a": "b"}}, BY_XCOM), ({"destination": None}, BY_HAND)):
+        operator = unmapped(data, by["expand_kwargs"])
+        operator.render_template_fields(context(ti=SimpleNamespace(map_index=0)))
+        assert operator.destination is None
 
 
 def test_a_literal_in_a_native_dag_arrives_as_written(execute: Callable[..., Any], output: str, sandbox: Sandbox):

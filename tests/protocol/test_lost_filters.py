@@ -260,6 +260,27 @@ def test_a_link_whose_plus_is_not_escaped_goes_on_with_the_searchs_own_date() ->
     assert sent == {"patient": "p1", "date": date, "_count": "10", "_page": "2"}
 
 
+@pytest.mark.parametrize(
+    ("query", "method"),
+    [
+        ("token=&_offset=3", "POST"),
+        ("_id=&_offset=3", "POST"),
+        ("given=&_page=2", "POST"),
+        ("token=b1", "GET"),
+        ("eyJwYWdlIjoyLCJxIjoiIn0=", "GET"),
+    ],
+)
+def test_an_empty_cursor_stands_for_no_filters(query: str, method: str) -> None:
+    """By GET, such a link would be answered with everybody; no resource shows that it was not asked for by its name."""
+    first = {"resourceType": "Bundle", "type": "searchset", "link": [{"relation": "next", "url": f"Patient?{query}"}]}
+    world = World(answer(200, json.dumps(first)), answer(200, WHOLE_SERVER))
+    walk = start_walk(BASE, "Patient", b"family=Green", headers={}, env=world.env())
+    while world.run(walk.next_page()) is not None:
+        pass
+    assert world.sent[-1].method == method
+    assert method == "GET" or b"family=Green" in (world.sent[-1].body or b"")
+
+
 BROKEN = {
     "https://api.redoxengine.com:443:443/fhir/R4/hospital/Production?_getpages=a-b&_getpagesoffset=3": "not followed",
     "Observation/patient=p1&_count=0&page=1": "an earlier one again",

@@ -382,6 +382,14 @@ def test_another_content_of_the_same_key_is_refused(post: Callable[..., Any], pl
     assert post(place, by="b", payload=OTHERS[other], resend=True)["accepted"] == 1
 
 
+def test_a_null_in_meta_is_no_other_content(post: Callable[..., Any], place: str, sandbox: Sandbox):
+    """Redox's own samples hold `"FacilityCode": null`, which is filled in as if it were absent."""
+    post(place)
+    nulls = {**ORDER, "Meta": {**ORDER["Meta"], "FacilityCode": None, "EventDateTime": None, "Source": {"ID": None}}}
+    assert post(place, by="b", payload=nulls)["already_sent"] == 1
+    assert sandbox.stats()["messages"] == 1
+
+
 def test_a_key_that_is_being_sent_with_another_content_is_refused(post: Callable[..., Any], place: str, sandbox: Sandbox):
     """It is no race that a retry could win: the two will never be one message."""
     ledger = SendLedger(place)

@@ -71,8 +71,11 @@ class Claim:
 
 
 def content_of(message: Mapping[str, Any]) -> bytes:
-    """Return the content of a complete message in canonical form, without the fields that tell who sent it and when."""
-    meta = {name: value for name, value in message["Meta"].items() if name not in _ENVELOPE}
+    """Return the content of a complete message in canonical form, without the fields that tell who sent it and when.
+
+    A null in Meta is left out, too: it is filled in as an absent field is.
+    """
+    meta = {name: value for name, value in message["Meta"].items() if name not in _ENVELOPE and value is not None}
     return _canonical.encode(_decimals.decode(encode({**message, "Meta": meta})))
 
 
