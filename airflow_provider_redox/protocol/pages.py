@@ -183,7 +183,7 @@ def read_line(line: bytes) -> Resource:
 
 
 def _read_compact(body: bytes) -> tuple[_Bundle[Any], list[Resource]] | None:
-    """Parse a page of usual size in one go. Returns None where a duplicate may have been lost, or for what cannot be read so.
+    """Parse a page of usual size in one go. Returns None where a duplicate may be lost, or where that fails.
 
     A page that is encoded again from its members has the same length, unless a duplicate was lost or the text has spaces or
     escapes. A page with spaces is compared without them. A resource that spans lines is encoded anew; any other is the bytes
