@@ -204,7 +204,7 @@ class CheckedArguments:
             raise RedoxConfigError(came_out_as_none(name))
         self._check(name, value)
         if parts and not (rule.parts or rule.may_be_empty):
-            raise RedoxConfigError(_partly_empty(name))
+            raise RedoxConfigError(_partly_empty(": ".join((name, *_empty_members(value)[:1]))))
         return value
 
     @property
@@ -254,6 +254,13 @@ def check_filled(name: str, value: Any, *, alone: bool = False) -> None:
 def rules_of(kind: type) -> dict[str, Rule]:
     """Return the rules of all arguments of a class, its bases' first."""
     return {name: rule for cls in reversed(kind.__mro__) for name, rule in vars(cls).get("rules", {}).items()}
+
+
+def _empty_members(value: Any) -> list[str]:
+    """Return the names of the members whose text came out as nothing, of one mapping or of several in a list."""
+    mappings = value if isinstance(value, list | tuple) else [value]
+    members = (pair for one in mappings if isinstance(one, Mapping) for pair in one.items())
+    return [str(name) for name, text in members if is_empty(text)]
 
 
 def _partly_empty(name: str) -> str:

@@ -362,6 +362,13 @@ def test_a_filter_of_which_a_part_is_nothing_is_refused(kind: str, name: str, na
             operator.execute(facts)
 
 
+def test_a_filter_that_is_nothing_is_named(nothing_sent: Sandbox):
+    """Of many parameters, the one whose template came out as nothing."""
+    operator = made("RedoxFhirSearchOperator", search_params={"code": "{{ code }}", "patient": "{{ blank }}"})
+    with refused("search_params: patient: a part of it in {{ }} came out as nothing"):
+        operator.execute(context(code="1", blank=""))
+
+
 def test_a_blank_field_of_a_message_is_its_authors():
     """What is sent as it was written may be empty: a middle name that there is not."""
     operator = made("RedoxDataModelPostOperator", payload={"Meta": {}, "Patient": {"MiddleName": "{{ blank }}"}})
