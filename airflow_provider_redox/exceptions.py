@@ -35,8 +35,10 @@ class RedoxError(Exception):
 
 
 def words_of(error: Exception) -> str:
-    """Give an error's message, with what was noted on its way."""
-    return " ".join((str(error), *getattr(error, "__notes__", ())))
+    """Return an error's message, with what was noted on its way, each a sentence of its own."""
+    said, notes = str(error), getattr(error, "__notes__", ())
+    end = "." if notes and not said.endswith((".", "!", "?")) else ""
+    return " ".join((said + end, *notes))
 
 
 class RedoxConfigError(RedoxError):

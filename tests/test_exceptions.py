@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_redox import exceptions
-from airflow_provider_redox.exceptions import RedoxError
+from airflow_provider_redox.exceptions import RedoxConfigError, RedoxError, words_of
 
 TREE = {
     "RedoxConfigError": "RedoxError",
@@ -146,3 +146,11 @@ def test_any_values_survive_pickling(
     )
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_what_was_noted_is_a_sentence_of_its_own() -> None:
+    """Airflow shows one line: the message, then where it happened."""
+    error = RedoxConfigError("row: empty")
+    assert words_of(error) == "row: empty"
+    error.add_note("This is row 1.")
+    assert words_of(error) == "row: empty. This is row 1."

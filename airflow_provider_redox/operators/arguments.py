@@ -34,6 +34,7 @@ class Rule:
     :param known: the words that it may be, to show the one that was meant.
     :param each: of a list, the rule of each entry.
     :param parts: whether a part of a text, from `{{ ... }}` within it, may be empty.
+    :param further: raises `RedoxConfigError`, with the argument's name, for what only a closer look finds.
     """
 
     wants: str
@@ -43,6 +44,7 @@ class Rule:
     known: Callable[[], Iterable[str]] | None = None
     each: Rule | None = None
     parts: bool = False
+    further: Callable[[str, Any], object] | None = None
 
     @property
     def required(self) -> Rule:
@@ -50,7 +52,10 @@ class Rule:
         return replace(self, optional=False)
 
     def problem(self, name: str, value: Any) -> str | None:
-        """Return the error message for a value, beginning with the argument's name; None if the value is valid."""
+        """Return the error message for a value, beginning with the argument's name; None if the value is valid.
+
+        Raises `RedoxConfigError` for what `further` finds.
+        """
         if value is None:
             return None if self.optional else f"{name}: must be {self.wants}, and is None"
         if is_empty(value) and not self.may_be_empty:
@@ -59,6 +64,8 @@ class Rule:
             told = (self.each.problem(f"{name}[{number}]", one) for number, one in enumerate(value))
             return next(filter(None, told), None)
         if self.fits(value):
+            if self.further is not None:
+                self.further(name, value)
             return None
         close = near(value, self.known()) if self.known and isinstance(value, str) else None
         return f"{name}: must be {self.wants}" + (f"; did you mean {close}?" if close else "")
@@ -105,6 +112,20 @@ def _is_place(value: Any) -> bool:
     return isinstance(value, PathLike) or hasattr(value, "fs")
 
 
+def _no_key(name: str, value: Any) -> None:
+    """Refuse a key where a connection ID belongs: a path is shown in many places, the DAG's code among them."""
+    if isinstance(value, str) and "@" in value:
+        from airflow_provider_redox.storage.urls import check_place
+
+        check_place(value, name=name)
+
+
+def _is_window(name: str, value: Any) -> None:
+    from airflow_provider_redox.protocol.windows import parse_windows
+
+    parse_windows(value, where=name)
+
+
 def _is_headers(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(one, str) and not is_empty(one) for one in value.values())
 
@@ -120,7 +141,7 @@ OPTIONAL_FLAG = replace(FLAG, optional=True)
 TEXT = Rule("text", lambda value: isinstance(value, str))
 TEXTS = Rule("a list of texts", lambda _: False, each=TEXT.required)
 NAME_OR_NAMES = Rule("text, or a list of texts", lambda value: isinstance(value, str), each=TEXT.required)
-PLACE = Rule("an absolute path or a URL such as s3://conn_id@bucket/prefix", _is_place)
+PLACE = Rule("an absolute path or a URL such as s3://conn_id@bucket/prefix", _is_place, further=_no_key)
 PLACES = Rule("a list of at least one path", lambda _: False, each=PLACE.required)
 POINTER = Rule("a JSON Pointer such as /Order/Results/0/ID", lambda value: isinstance(value, str) and value.startswith("/"))
 ENVIRONMENT = choice("Development", "Staging", "Production", optional=True)
@@ -135,8 +156,14 @@ CONTENT = Rule("anything", lambda _: True, may_be_empty=True)
 """An argument that is sent as it is, and chooses no destination, patient or rule."""
 ITS_OWN = Rule("what its own check says", lambda _: True)
 """An argument that must not be empty, and is validated by the code that reads it."""
-WINDOW = replace(ITS_OWN, parts=True)
+PLACE_OR_MANIFEST = Rule(
+    "an absolute path or a URL such as s3://conn_id@bucket/key, or a manifest",
+    lambda value: not isinstance(value, str) or _is_place(value),
+    further=_no_key,
+)
+PERIOD = replace(ITS_OWN, parts=True)
 """Its own check names the cure for a run that has no data interval."""
+WINDOW = replace(PERIOD, further=_is_window)
 
 Rules = Mapping[str, Rule]
 
@@ -180,7 +207,7 @@ class CheckedArguments:
             raise RedoxConfigError(came_out_as_none(name))
         self._check(name, value)
         if parts and not (rule.parts or rule.may_be_empty):
-            raise RedoxConfigError(_partly_empty(name))
+            raise RedoxConfigError(_partly_empty(": ".join((name, *_empty_members(value)[:1]))))
         return value
 
     @property
@@ -215,9 +242,28 @@ class CheckedArguments:
             render(parent, (name,), context, watched, *rest, **options)
 
 
+def check_filled(name: str, value: Any, *, alone: bool = False) -> None:
+    """Refuse `{field}`, which only a cohort fills: sent as it stands it finds nothing, and the task succeeds.
+
+    :param alone: only texts that are one field and nothing else.
+    """
+    from airflow_provider_redox.protocol.cohort import unfilled
+
+    found = unfilled(value, alone=alone)
+    if found is not None:
+        raise RedoxConfigError(f"{name}: {found}, which only a cohort fills; name a cohort, or correct the template")
+
+
 def rules_of(kind: type) -> dict[str, Rule]:
     """Return the rules of all arguments of a class, those of its bases first."""
     return {name: rule for cls in reversed(kind.__mro__) for name, rule in vars(cls).get("rules", {}).items()}
+
+
+def _empty_members(value: Any) -> list[str]:
+    """Return the names of the members whose text came out as nothing, of one mapping or of several in a list."""
+    mappings = value if isinstance(value, list | tuple) else [value]
+    members = (pair for one in mappings if isinstance(one, Mapping) for pair in one.items())
+    return [str(name) for name, text in members if is_empty(text)]
 
 
 def _partly_empty(name: str) -> str:

@@ -10,10 +10,11 @@ from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.results import ResultsLink
 from airflow_provider_redox.operators.arguments import (
     CONCURRENCY_AT_MOST,
-    ITS_OWN,
     MAPPING,
     PLACE,
+    PLACE_OR_MANIFEST,
     TEXT,
+    check_filled,
     choice,
     whole,
 )
@@ -60,7 +61,7 @@ class RedoxDataModelQueryOperator(RedoxOperator):
     rules: ClassVar[Rules] = {
         "payload": MESSAGE.required,
         "meta": MAPPING,
-        "cohort": ITS_OWN,
+        "cohort": PLACE_OR_MANIFEST,
         "cohort_key": TEXT,
         "output_path": PLACE,
         "max_concurrency": whole(1, CONCURRENCY_AT_MOST),
@@ -101,6 +102,8 @@ class RedoxDataModelQueryOperator(RedoxOperator):
         self.check_literals()
         if cohort_key is not None and cohort is None:
             raise RedoxConfigError("cohort_key: needs a cohort; give one, or leave it out")
+        if cohort is None:
+            check_filled("payload", payload, alone=True)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask and give the manifest of the answers."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.results import ResultsLink
-from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, ITS_OWN, PLACE, TEXTS, choice, whole
+from airflow_provider_redox.operators.arguments import CONCURRENCY_AT_MOST, PLACE, PLACE_OR_MANIFEST, TEXTS, choice, whole
 from airflow_provider_redox.operators.base import RedoxOperator
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RedoxDocumentDownloadOperator(RedoxOperator):
     template_fields: Sequence[str] = (*RedoxOperator.template_fields, "output_path")
     rendered_privately = ("manifest", "urls")
     rules: ClassVar[Rules] = {
-        "manifest": ITS_OWN,
+        "manifest": PLACE_OR_MANIFEST,
         "urls": TEXTS,
         "output_path": PLACE,
         "max_concurrency": whole(1, CONCURRENCY_AT_MOST),

@@ -12,9 +12,11 @@ from airflow_provider_redox.operators.arguments import (
     CONCURRENCY_AT_MOST,
     ITS_OWN,
     PLACE,
+    PLACE_OR_MANIFEST,
     RESOURCE_TYPE,
     TEXT,
     WINDOW,
+    check_filled,
     choice,
     whole,
 )
@@ -88,7 +90,7 @@ class RedoxFhirSearchOperator(RedoxOperator):
     rules: ClassVar[Rules] = {
         "resource_type": RESOURCE_TYPE,
         "search_params": ITS_OWN,
-        "cohort": ITS_OWN,
+        "cohort": PLACE_OR_MANIFEST,
         "cohort_key": TEXT,
         "window": WINDOW,
         "window_param": TEXT.required,
@@ -189,6 +191,8 @@ class RedoxFhirSearchOperator(RedoxOperator):
             raise RedoxConfigError("window_parts: needs a window, and no cohort, whose searches are side by side already")
         if self.cohort_key is not None and self.cohort is None:
             raise RedoxConfigError("cohort_key: needs a cohort; give one, or leave it out")
+        if self.cohort is None:
+            check_filled("search_params", self.search_params)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002  (OpenLineage's signature)
         """Tell OpenLineage what was read and written. On Airflow 3 this runs in a fork, which cannot ask for an XCom."""

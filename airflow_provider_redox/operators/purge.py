@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.operators.arguments import ENVIRONMENT, FLAG, PLACE, TEXT, CheckedArguments, Rule, choice
 from airflow_provider_redox.operators.templates import TextStaysText
@@ -100,6 +101,8 @@ class RedoxPurgeOperator(CheckedArguments, TextStaysText, BaseOperator):
         self.plan_only = plan_only
         self.on_empty = on_empty
         self.check_literals()
+        if patients_path is not None and destination is None:
+            raise RedoxConfigError("destination: missing; logical IDs and identifiers of patients are a hospital's own")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Destroy the selected files, and return the head of the certificate."""

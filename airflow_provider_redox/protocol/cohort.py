@@ -45,6 +45,34 @@ def fields_in(template: Any) -> set[str]:
     return {name for one in inner for name in fields_in(one)}
 
 
+def unfilled(params: Any, *, alone: bool = False) -> str | None:
+    """Return where a `{field}` stands although there is no cohort to fill it, such as `identifier holds {mrn}`; else None.
+
+    Texts with a template in them are left aside, and units of measure, whose annotations have braces (UCUM, 2.2).
+
+    :param alone: only texts that are one field and nothing else: others may say what they like.
+    """
+    for name, value in _texts(params):
+        if any(mark in value for mark in ("{{", "{%", "unitsofmeasure.org|", "||")):
+            continue
+        found = _FIELD.fullmatch(value) if alone else _FIELD.search(value)
+        if found:
+            return f"{name} holds {found.group()}"
+    return None
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text at any depth with the name of the member that holds it."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _texts(one, str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _texts(one, name)
+
+
 def search_of(template: Mapping[str, Any], row: Row, number: int) -> dict[str, Any]:
     """Fill search parameters. A value that is one field whose row holds a list repeats the parameter."""
     return {name: _parameter(value, row, number) for name, value in template.items()}

@@ -35,7 +35,7 @@ _HINTS = {
     400: "the request is malformed or lacks something",
     401: "the token was refused, and so was a new one",
     403: "not allowed: check the destination, the environment and what the key may do",
-    404: "not found: with Redox this is as often a wrong destination slug or environment as an absent resource",
+    404: "not found: check the destination's slug and the environment, then whether there is such a resource",
     405: "this interaction is not offered there",
     406: "not in the form that was asked for: for a document, set the task's headers to {'Accept': 'application/fhir+json'}",
     413: "the request is larger than Redox accepts",
@@ -59,19 +59,19 @@ def refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
 
 def _refusal(response: RedoxResponse) -> RedoxResponseError | RedoxProtocolError:
     issues = issues_of(response)
-    said = f"HTTP {response.status} from Redox{traced(response)}"
+    said, trace = f"HTTP {response.status} from Redox", traced(response)
     details = f": {'; '.join(issues)}" if issues else ""
     if response.status < 200 or 300 <= response.status < 400:
-        return RedoxSecurityError(f"{said}: {_REDIRECT}")
+        return RedoxSecurityError(f"{said}: {_REDIRECT}{trace}")
     if response.status == 429:
         after = retry_after(response.headers, now=0.0) if response.headers.get("retry-after", "").isdigit() else None
         stated = response.headers.get("x-ratelimit-limit", "")
         limit = stated if _LIMIT.fullmatch(stated) else "10,000 in five minutes per IP address"
-        message = f"{said}: the rate limit ({limit}) is used up; lower extra.requests_per_5min or use an Airflow pool"
+        message = f"{said}: the rate limit ({limit}) is used up; lower extra.requests_per_5min or use an Airflow pool{trace}"
         return RedoxRateLimitError(message, issues=issues, trace_id=response.trace_id, retry_after=after)
     kind = _kind(response)
     hint = _HINTS.get(response.status, "Redox or the destination could not do it")
-    return kind(f"{said}, {hint}{details}", status=response.status, issues=issues, trace_id=response.trace_id)
+    return kind(f"{said}, {hint}{details}{trace}", status=response.status, issues=issues, trace_id=response.trace_id)
 
 
 def _kind(response: RedoxResponse) -> type[RedoxResponseError]:

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.edge import failing_for_good
 from airflow_provider_redox.links.logs import LogLink
-from airflow_provider_redox.operators.arguments import ITS_OWN, TEXT, WINDOW, choice
+from airflow_provider_redox.operators.arguments import ITS_OWN, PERIOD, TEXT, choice
 from airflow_provider_redox.sensors.base import RedoxSensor
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RedoxDeliverySensor(RedoxSensor):
         "log_ids": ITS_OWN,
         "results_path": ITS_OWN,
         "destination": TEXT,
-        "window": WINDOW,
+        "window": PERIOD,
         "filtered": choice("fail", "accept"),
         "failed": choice("wait", "fail"),
         "data_mode": choice("realtime", "backfill", optional=True),

@@ -15,6 +15,7 @@ from airflow_provider_redox.operators.arguments import (
     HEADERS,
     RESOURCE_TYPE,
     TEXT,
+    check_filled,
     choice,
     whole,
 )
@@ -87,6 +88,7 @@ class RedoxFhirSearchSensor(RedoxSensor):
         self.handling = handling
         self._on_record: object = None
         self.check_literals()
+        check_filled("search_params", search_params)
         XComArg.apply_upstream_relationship(self, search_params)
 
     def poke(self, context: Context) -> PokeReturnValue:

@@ -17,13 +17,12 @@ from airflow_provider_redox.storage import disk
 from airflow_provider_redox.storage.stores import (
     COPIES_LATE,
     StoredFile,
-    check_place,
     code_of,
     missing_driver,
     naming,
     with_options,
 )
-from airflow_provider_redox.storage.urls import place_of
+from airflow_provider_redox.storage.urls import check_place, place_of
 
 UPLOAD_BLOCK = 8 * 1024 * 1024
 """Bytes that are held before a piece of an upload is sent. Drivers would take up to 50 MB for each open file."""

@@ -63,12 +63,6 @@ def _configured_options() -> dict[str, dict[str, Any]]:
     return options
 
 
-def check_place(root: str, *, name: str = "output_path") -> None:
-    """Refuse a key where a connection ID belongs: a path is shown in many places. Raises `RedoxConfigError`."""
-    if ":" in place_of(root).connection:
-        raise RedoxConfigError(f"{name}: what stands before the @ must be a connection ID; keys belong in the connection")
-
-
 @contextlib.contextmanager
 def naming(place: str, *, name: str = "output_path") -> Iterator[None]:
     """Turn what a driver raises into an error that names the place.

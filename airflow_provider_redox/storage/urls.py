@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from airflow_provider_redox.exceptions import RedoxConfigError
+
 KINDS = {
     "s3": ("s3", "s3a", "s3n"),
     "gcs": ("gs", "gcs"),
@@ -44,3 +46,9 @@ def place_of(url: str) -> Place:
     authority, _, key = rest.partition("/")
     connection, _, bucket = authority.rpartition("@")
     return Place(scheme, connection, bucket, key)
+
+
+def check_place(root: str, *, name: str = "output_path") -> None:
+    """Refuse a key where a connection ID belongs: a path is shown in many places. Raises `RedoxConfigError`."""
+    if ":" in place_of(root).connection:
+        raise RedoxConfigError(f"{name}: what stands before the @ must be a connection ID; keys belong in the connection")

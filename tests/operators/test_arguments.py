@@ -55,6 +55,7 @@ INSTEAD = {
 NEEDS: dict[str, dict[str, Any]] = {
     "ledger_path": {"idempotency_key": "/Patient/ID"},
     "RedoxDeliverySensor.window": {"destination": "lakeside"},
+    "patients_path": {"destination": "general"},
 }
 """Which argument an argument needs beside it."""
 
@@ -234,6 +235,34 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("RedoxFhirSearchOperator", {"audit": "best-effort"}, "did you mean best_effort?"),
     ("RedoxFhirSearchOperator", {"headers": {"X-Purpose": ""}}, "headers: must be a mapping"),
     ("RedoxFhirSearchOperator", {"output_path": "results"}, "output_path: must be an absolute path or a URL"),
+    (
+        "RedoxFhirSearchOperator",
+        {"output_path": "s3://AKIA0:secret@b/x"},
+        "output_path: what stands before the @ must be a connection",
+    ),
+    ("RedoxFhirSearchOperator", {"cohort": "roster.csv"}, "cohort: must be an absolute path or a URL"),
+    ("RedoxFhirSearchOperator", {"window": "2026-01-01"}, "window: must be two instants"),
+    ("RedoxFhirSearchOperator", {"window": ("2026-01-02", "2026-01-01")}, "window: its end lies before its start"),
+    (
+        "RedoxFhirSearchOperator",
+        {"window": ("2026-01-01T00:00", "2026-01-02T00:00")},
+        "window: its start has no time zone; write it as",
+    ),
+    (
+        "RedoxFhirSearchOperator",
+        {"search_params": {"identifier": "{mrn}"}},
+        "search_params: identifier holds {mrn}, which only a cohort fills",
+    ),
+    (
+        "RedoxFhirSearchOperator",
+        {"search_params": [{"code": "1"}, {"identifier": "urn:mrn|{MRN:token}"}]},
+        "identifier holds {MRN:token}",
+    ),
+    ("RedoxFhirSearchSensor", {"search_params": {"patient": ["{id}"]}}, "search_params: patient holds {id}, which only a"),
+    ("RedoxDataModelQueryOperator", {"payload": {"Meta": {}, "Patient": {"DOB": "{dob}"}}}, "payload: DOB holds {dob}"),
+    ("RedoxDataModelQueryOperator", {"cohort": "roster.csv"}, "cohort: must be an absolute path or a URL"),
+    ("RedoxDocumentDownloadOperator", {"manifest": "manifest.json", "urls": None}, "manifest: must be an absolute path"),
+    ("RedoxPurgeOperator", {"patients_path": "/p.txt", "destination": None}, "destination: missing; logical IDs"),
     ("RedoxDataModelPostOperator", {"payload": None}, "payload, payload_path: give one of them"),
     ("RedoxDataModelPostOperator", {"payload": ["x"]}, "payload: must be one message"),
     ("RedoxDataModelPostOperator", {"on_ambiguous": "reconsile"}, "did you mean reconcile?"),
@@ -290,6 +319,21 @@ def test_a_template_waits_until_it_is_rendered(arguments: dict[str, Any]):
     assert made("RedoxFhirSearchOperator", **arguments).task_id == "t"
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["{{ params.x }}", "{{mrn}}", "5.4|http://unitsofmeasure.org|{score}", "5.4||{score}", "{", "{}", "a{{% raw %}}"],
+)
+def test_braces_that_are_no_field_of_a_cohort_are_taken(value: str):
+    """Templates, and the annotations of units."""
+    assert made("RedoxFhirSearchOperator", search_params={"value-quantity": value}).task_id == "t"
+
+
+def test_a_payload_may_speak_of_braces():
+    """Only a text that is one field and nothing else was meant for a cohort."""
+    payload = {"Meta": {"DataModel": "PatientSearch", "EventType": "Query"}, "Note": "as {such}"}
+    assert made("RedoxDataModelQueryOperator", payload=payload).task_id == "t"
+
+
 def test_a_result_of_another_task_waits_too():
     """An XComArg is not judged when the DAG is read."""
     with DAG("d", schedule=None):
@@ -321,6 +365,13 @@ def test_a_filter_of_which_a_part_is_nothing_is_refused(kind: str, name: str, na
         operator.render_template_fields(facts)
         with refused(name):
             operator.execute(facts)
+
+
+def test_a_filter_that_is_nothing_is_named(nothing_sent: Sandbox):
+    """Of many parameters, the one whose template came out as nothing."""
+    operator = made("RedoxFhirSearchOperator", search_params={"code": "{{ code }}", "patient": "{{ blank }}"})
+    with refused("search_params: patient: a part of it in {{ }} came out as nothing"):
+        operator.execute(context(code="1", blank=""))
 
 
 def test_a_blank_field_of_a_message_is_its_authors():

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
+from airflow_provider_redox.exceptions import RedoxConfigError
 from airflow_provider_redox.hooks.redox import RedoxHook
 from airflow_provider_redox.operators.data_model import RedoxDataModelPostOperator, RedoxDataModelQueryOperator
 from airflow_provider_redox.operators.documents import RedoxDocumentDownloadOperator
@@ -384,7 +385,7 @@ def test_nobody_else_is_erased(output: str, tmp_path: Path) -> None:
     purge(output, destination="general", patients_path=patients_file(tmp_path, "4711"))
     assert results(output) == [BOB]
     assert results(output, LAKESIDE) == [{**BOB, "id": "1"}]
-    with pytest.raises(AirflowFailException, match="destination: missing"):
+    with pytest.raises(RedoxConfigError, match="destination: missing"):  # when the DAG is read
         purge(output, of_dag_id="pull", patients_path=patients_file(tmp_path, "4711"))
 
 

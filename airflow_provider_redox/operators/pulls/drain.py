@@ -273,8 +273,8 @@ class Drain:
         failed = len(self.progress.failed)
         url = self.results.pause()
         error = RedoxIncompleteError(
-            f"{failed} of {self.count} {self.things} failed, and no result is visible; each has a line in {url}. A next try "
-            "asks for these alone; on_error='record' takes the rest as the result",
+            f"{failed} of {self.count} {self.things} failed; a next try asks for these alone, on_error='record' takes the "
+            f"rest as the result. No result is visible; why each failed is in {url}",
             failed=failed,
             total=self.count,
             url=url,
