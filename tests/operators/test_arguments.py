@@ -370,7 +370,7 @@ def test_a_filter_of_which_a_part_is_nothing_is_refused(kind: str, name: str, na
 def test_a_filter_that_is_nothing_is_named(nothing_sent: Sandbox):
     """Of many parameters, the one whose template came out as nothing."""
     operator = made("RedoxFhirSearchOperator", search_params={"code": "{{ code }}", "patient": "{{ blank }}"})
-    with refused("search_params: patient: a part of it in {{ }} came out as nothing"):
+    with refused("search_params: patient: a {{ }} in it rendered to nothing"):
         operator.execute(context(code="1", blank=""))
 
 
@@ -411,7 +411,7 @@ def test_a_name_that_the_dag_lets_pass_is_no_part_of_a_place_or_a_filter(
             operator = made("RedoxFhirSearchOperator", **{argument: value})
         facts = context(params={})
         operator.render_template_fields(facts)
-        with refused(f"{argument}: a part of it in {{{{ }}}} came out as nothing"):
+        with refused(f"{argument}: a {{{{ }}}} in it rendered to nothing"):
             operator.execute(facts)
 
 
