@@ -145,7 +145,7 @@ def test_what_was_delivered_can_be_redelivered(sandbox: Sandbox, destination: De
     sandbox.control("POST", "redeliver", {"feed": "results", "log_ids": ["mine"]})
     until(sandbox, delivered=4)
     sandbox.control("POST", "redeliver", {"feed": "results", "last": 1})
-    until(sandbox, attempts=5)
+    until(sandbox, delivered=5)
     assert log_ids(destination)[3:] == ["mine", "mine"]
 
 
