@@ -162,7 +162,7 @@ def test_a_message_is_sent_as_its_text(batch: Batch, sandbox: Sandbox):
     assert filled["EventDateTime"].endswith("Z")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bodies=st.lists(objects, min_size=1, max_size=8))
 def test_any_line_arrives_with_its_own_bytes(
     execute: Execute, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, bodies: list[str]
