@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -121,8 +121,3 @@ def _query(link: str) -> list[tuple[str, str]]:
         return parse_qsl(urlsplit(link).query, keep_blank_values=True)
     except ValueError:  # no URL, or more parameters than are read
         return []
-
-
-def names_in(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the names of parameters, each once."""
-    return list(dict.fromkeys(name for name, _ in pairs))

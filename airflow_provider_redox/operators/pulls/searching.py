@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_redox.operators.fhir_search import RedoxFhirSearchOperator
     from airflow_provider_redox.protocol.paging import Walk
 
-LAST_SUCCESS = "last_success"
-
 _log = logging.getLogger(__name__)
 
 Params = Mapping[str, Any]
